@@ -152,7 +152,7 @@ class Analysis:
     @property
     def hints(self) -> tuple[str, ...]:
         """Advice on how to decide the inconclusive bands."""
-        return tuple(hints(self.bands, self.basis))
+        return tuple(hints(self.bands, self.basis, self.metas[0][1] if self.metas else {}))
 
     @property
     def sides(self) -> tuple[str, str]:

@@ -16,10 +16,10 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.hidden_values import command_to_type
-from nccl_bench.config.secrets import as_typed
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.records.run import TOOL, Run, is_import
 from nccl_bench.records.schema import Samples, Status
+from nccl_bench.safety.secrets import as_typed
 
 # The data of the verdicts of a run.
 _SOURCES: Mapping[Basis, str] = {Basis.ROUNDS: "rounds of one launch", Basis.LAUNCHES: "{launches}"}

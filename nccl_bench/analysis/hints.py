@@ -1,10 +1,12 @@
 """Hints: how to decide the bands that are open."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.judging import OpenReason
+from nccl_bench.analysis.next_step import new_communicators
 from nccl_bench.analysis.shared_arm import moved_text
 from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
@@ -17,26 +19,21 @@ _MORE: Mapping[Basis, str] = {
     Basis.SHARED_ARM: "More rounds in each run, or several launches on each side (--launches),",
     Basis.RUNS: "More runs or launches (--launches) on each side",
 }
-# For each basis without communicator variance: how to measure it. Five launches decide most differences of 5 %.
-_NEW_COMMUNICATORS: Mapping[Basis, str] = {
-    Basis.ROUNDS: "Measure with new communicators too: --launches 5.",
-    Basis.SHARED_ARM: "Measure each side with new communicators too: --launches 5.",
-}
-# For each basis without the variance between processes: how to measure it.
-_NEW_PROCESSES: Mapping[Basis, str] = {
-    Basis.ROUNDS: "--launches 5 measures that.",
-    Basis.SHARED_ARM: "--launches 5 on each side measures that.",
-}
 
 
-def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
-    """Yield a hint for each reason why some of ``bands`` are open."""
+def hints(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a hint for each reason why some of ``bands`` are open.
+
+    ``meta`` is the content of run.json of a run behind them.
+    """
+    what, options = new_communicators(basis, meta)
+    new_processes = f"Measure {what}{f': {options}' if options else ''}."
     opened = {reason: [band for band in bands if band.reason is reason] for reason in OpenReason}
     if processes_differ := opened[OpenReason.DIFFERENT_PROCESSES]:
         timings = ", ".join(dict.fromkeys(band.timing for band in processes_differ))
         yield (
             f"{_cells(processes_differ)} open ({timings}) because the arms ran in different processes, whose "
-            f"CPU speed differs: {_NEW_PROCESSES[basis]}"
+            f"CPU speed differs. {new_processes}"
         )
     if too_few := opened[OpenReason.TOO_FEW_ROUNDS]:
         needed = max(band.pairs_needed or 0 for band in too_few)
@@ -60,7 +57,7 @@ def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
     if without_twin := opened[OpenReason.NO_TWIN]:
         yield (
             f"{_cells(without_twin)} open because no twin was measured, so the communicator "
-            f"variance is unknown. {_NEW_COMMUNICATORS[basis]}"
+            f"variance is unknown. {new_processes}"
         )
     # What the interval alone would say.
     by_interval: dict[Verdict, list[Band]] = {verdict: [] for verdict in Verdict}
@@ -70,13 +67,13 @@ def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
         yield (
             f"{_cells(different)} open because the baseline's own twin, the same communicator "
             f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a difference that "
-            f"exceeds the threshold after this noise floor is taken off. {_NEW_COMMUNICATORS[basis]}"
+            f"exceeds the threshold after this noise floor is taken off. {new_processes}"
         )
     if same := by_interval[Verdict.EQUIVALENT]:
         yield (
             f"{_cells(same)} open although the interval is within the threshold: `same` also "
             f"needs a noise floor of at most the threshold. It is highest for {_highest_floor(same)}. "
-            f"{_NEW_COMMUNICATORS[basis]}"
+            f"{new_processes}"
         )
     if wide := [(band, band.interval) for band in by_interval[Verdict.INCONCLUSIVE] if band.interval is not None]:
         worst, interval = max(wide, key=lambda pair: pair[1].half_width)

@@ -96,12 +96,12 @@ def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
         for sizes in series
     ]
     known = [part for of_series in parts for part in of_series if _has_evidence(part[0])]
-    found = iter(segments([_values(part) for part in known]))
+    cuts = iter(segments([_values(part) for part in known]))
     return [
         [
             part[first:after]
             for part in of_series
-            for first, after in (next(found) if _has_evidence(part[0]) else _single(part))
+            for first, after in (next(cuts) if _has_evidence(part[0]) else _single(part))
         ]
         for of_series in parts
     ]

@@ -1,4 +1,4 @@
-"""How sure the verdicts of a headline are, and what would decide those that are open."""
+"""Describe how sure the verdicts of a headline are, and what would decide those that are open."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     wide = _cells([band for band in still_open if _is_wide(band)])
     moved = _cells([band for band in still_open if band.reason is OpenReason.SHARED_ARM_MOVED])
-    (what, options), why = _new_communicators(basis, meta), ""
+    (what, options), why = new_communicators(basis, meta), ""
     if 2 * moved > cells:
         # New runs can have different CPU speeds again.
         what, options = "both versions in one run (--before-tree, --after-tree)", ""
@@ -60,8 +60,8 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     return f"{cells} of {counted(of_all, 'cell')} {are} open{why}. Measure {what}", options
 
 
-def _new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what to measure for verdicts of more communicators, and the options for it; these can be empty."""
+def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what to measure for verdicts of more communicators, and the options for it; both can be empty."""
     what, least = _LAUNCHES.get(basis, ("", 0))
     if not least:
         return what, ""

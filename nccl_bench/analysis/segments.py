@@ -30,17 +30,17 @@ def segments(series: Sequence[Series]) -> list[list[tuple[int, int]]]:
     by_length: dict[int, list[int]] = {}
     for index, each in enumerate(series):
         by_length.setdefault(len(each.values), []).append(index)
-    found: list[list[tuple[int, int]]] = [[] for _ in series]
+    ranges: list[list[tuple[int, int]]] = [[] for _ in series]
     for length, indexes in by_length.items():
         values = np.array([series[index].values for index in indexes], dtype=np.float64)
         deviations = np.array([series[index].deviations for index in indexes], dtype=np.float64)
         for index, starts in zip(indexes, _starts(values, deviations).tolist(), strict=True):
             stop = length
             while stop:
-                found[index].append((starts[stop], stop))
+                ranges[index].append((starts[stop], stop))
                 stop = starts[stop]
-            found[index].reverse()
-    return found
+            ranges[index].reverse()
+    return ranges
 
 
 def _starts(values: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""How the times of a cell spread over its rounds and ranks; numpy computes the figures of many cells at once."""
+"""Compute how the times of a cell spread over its rounds and ranks, for many cells at once with numpy."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class _Twin:
 
     @property
     def scatter(self) -> float:
-        """How far the ratio of one size usually lies from the mean of all sizes."""
+        """The usual distance of one size's ratio from the mean of all sizes, as a logarithm."""
         mean = self.mean
         return math.sqrt(fmean((value - mean) ** 2 for value in self.medians))
 

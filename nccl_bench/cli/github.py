@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nccl_bench.cli.messages import print_message
-from nccl_bench.config.secrets import masked
+from nccl_bench.safety.secrets import masked
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.headline import Headline

@@ -2,9 +2,9 @@
 
 import sys
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode
 from nccl_bench.report.escaping import visible
+from nccl_bench.safety.secrets import masked
 
 
 def print_message(text: str) -> None:

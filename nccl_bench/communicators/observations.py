@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import SetupError
+from nccl_bench.safety.secrets import masked
 
 # A collective that a caller has not waited for can still be at work. It must not look like a call that did nothing.
 PATIENCE_S = 0.05

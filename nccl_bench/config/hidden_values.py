@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.config.secrets import SET, as_typed, recordable, recordable_value, without_credentials
 from nccl_bench.config.user_arms import arm_text, parse_user_arms, split_arm_text
 from nccl_bench.errors import UsageError
+from nccl_bench.safety.secrets import SET, as_typed, recordable, recordable_value, without_credentials
 
 # A function of the name of a variable and its value.
 _OfVariable = Callable[[str, str], str]

@@ -4,9 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.config.plain_data import DEEPEST, refuse_unbounded
-from nccl_bench.config.regular_files import read_regular
 from nccl_bench.errors import UsageError
+from nccl_bench.safety.plain_data import DEEPEST, refuse_unbounded
+from nccl_bench.safety.regular_files import read_regular
 
 # The most bytes of a TOML file. Its parser is slow, and the largest preset has 2 kB.
 MOST_BYTES = 64 * 1024

@@ -14,9 +14,9 @@ from typing import Any
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
-from nccl_bench.config.secrets import as_typed, recordable
 from nccl_bench.config.variables import PRELOAD, VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
+from nccl_bench.safety.secrets import as_typed, recordable
 
 GROUP = "nccl_bench.communicators"
 FORM = "NAME=TARGET[,KEY=VALUE ...]"

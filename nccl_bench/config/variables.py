@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from nccl_bench.config.secrets import remember
 from nccl_bench.errors import UsageError
+from nccl_bench.safety.secrets import remember
 
 VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # The variables through which torchrun's ranks find each other.

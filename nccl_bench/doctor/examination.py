@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.doctor.diagnosis import Diagnosis, Severity, changes
 from nccl_bench.doctor.gpu_state import examine_clocks, examine_ecc, examine_mig
 from nccl_bench.doctor.gpus import examine_gpus
@@ -19,6 +18,7 @@ from nccl_bench.doctor.settings import examine_settings
 from nccl_bench.doctor.slurm import examine_slurm
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.anonymity import Aliases
+from nccl_bench.safety.secrets import masked
 
 # The name of each subject and its function, in the order of the report. Those that wait for torch come last.
 SUBJECTS: Mapping[str, Callable[[Machine], Iterator[Diagnosis]]] = {

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nccl_bench.catalog.variables import KNOWN_VARIABLES, NCCL_VARIABLES
-from nccl_bench.config.secrets import recordable
 from nccl_bench.doctor.diagnosis import Diagnosis, changes, fine, stops
 from nccl_bench.doctor.libraries import find_copies
 from nccl_bench.doctor.machine import Machine
 from nccl_bench.records.environment import nccl_conf
+from nccl_bench.safety.secrets import recordable
 from nccl_bench.transports.nccl_library import known_variables
 
 # Other programs read variables with these beginnings, and NCCL does not.

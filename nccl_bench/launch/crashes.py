@@ -5,13 +5,13 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import NodeLostError, RecordError
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, LaunchEnd
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
+from nccl_bench.safety.secrets import masked
 
 _TAIL_LINES = 5
 # After a fatal signal, Python writes the stacks of a rank's threads, up to 30 kB. torch's launcher asks for that.

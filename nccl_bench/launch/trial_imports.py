@@ -1,4 +1,4 @@
-"""Whether the target of a user arm can be imported: a trial in a process like those of the arm."""
+"""Refuse a user arm whose target cannot be imported, after a trial in a process like those of the arm."""
 
 import os
 import subprocess

@@ -16,9 +16,9 @@ from typing import Self
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.secrets import recordable
 from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.config.variables import read_at_start
+from nccl_bench.safety.secrets import recordable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

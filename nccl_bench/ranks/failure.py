@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode, NcclBenchError, UserArmError
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.reserve import reserve, write_into_reserve
+from nccl_bench.safety.secrets import masked
 
 _MESSAGE_LINES = 5
 _RESERVE_BYTES = 16 * 1024

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.ranks.failure import Failure, reserve_failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
+from nccl_bench.safety.secrets import masked
 
 # The time limit for set-up, independent of --timeout. A cold node can need this long to load CUDA and to connect.
 SETUP_TIMEOUT_S = 300.0

@@ -17,9 +17,9 @@ from types import UnionType
 from typing import Annotated, Any, NoReturn, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from nccl_bench.catalog.bounds import LARGEST, Bounds
-from nccl_bench.config.plain_data import DEEPEST, refuse_unbounded, shown_key
-from nccl_bench.config.regular_files import MOST_BYTES_OF_TEXT, read_regular
 from nccl_bench.errors import RecordError
+from nccl_bench.safety.plain_data import DEEPEST, refuse_unbounded, shown_key
+from nccl_bench.safety.regular_files import MOST_BYTES_OF_TEXT, read_regular
 
 # The most bytes of one JSON value. The lists and objects of a longer one could fill the memory.
 MOST_BYTES_OF_JSON = 8 * 1024**2

@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.config.secrets import recordable_settings
 from nccl_bench.records.nvml import MEMORY_CLOCK, SM_CLOCK, Nvml, open_nvml
+from nccl_bench.safety.secrets import recordable_settings
 
 _PACKAGES = ("torch", "numpy", "pandas", "nccl4py")
 _NCCL_PACKAGES = "nvidia-nccl"

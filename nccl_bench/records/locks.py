@@ -11,9 +11,9 @@ from errno import EBADF, ENOLCK, ENOSYS, ENOTSUP
 from pathlib import Path
 from typing import BinaryIO
 
-from nccl_bench.config.regular_files import open_regular
 from nccl_bench.errors import UsageError
 from nccl_bench.records.files import writing
+from nccl_bench.safety.regular_files import open_regular
 
 # The errors of a file system that has no locks. Some NFS servers answer EBADF.
 _NO_LOCKS = (EBADF, ENOLCK, ENOSYS, ENOTSUP)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv6Address
 from typing import Any
 
-from nccl_bench.config.secrets import SET
+from nccl_bench.safety.secrets import SET
 
 # The variables, options and fields whose value is a host, such as MASTER_ADDR, NCCL_COMM_ID and --rdzv-endpoint.
 _HOLDS_HOST = re.compile(r"(?i)(?:\w+_)?(?:addr|host|hostid|hostname|comm_id|endpoint)")
@@ -52,10 +52,10 @@ def replace_addresses(text: str, alias: Callable[[str], str]) -> str:
 
 
 def _named(key: str, value: str) -> Iterator[str]:
-    found = _NAME.fullmatch(value) if _HOLDS_HOST.fullmatch(key) else None
+    match = _NAME.fullmatch(value) if _HOLDS_HOST.fullmatch(key) else None
     # A name has a letter; what has none is a number or an address.
-    if found and re.search("[A-Za-z]", found[1]) and short_name(found[1]) not in _NO_HOST:
-        yield found[1]
+    if match and re.search("[A-Za-z]", match[1]) and short_name(match[1]) not in _NO_HOST:
+        yield match[1]
 
 
 def _is_foreign(text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nccl_bench.config.hidden_values import recordable_command, recordable_config
-from nccl_bench.config.secrets import SET, recordable_settings, recordable_value, without_credentials
+from nccl_bench.safety.secrets import SET, recordable_settings, recordable_value, without_credentials
 
 
 def redact(meta: dict[str, Any]) -> dict[str, Any]:

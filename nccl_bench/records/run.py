@@ -12,7 +12,6 @@ from typing import Any
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.question import analysed_baseline, asked_candidates
-from nccl_bench.config.regular_files import lines_of, open_regular
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.collection import pausing_collection
@@ -22,6 +21,7 @@ from nccl_bench.records.meta import RunMeta
 from nccl_bench.records.redaction import redact
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
 from nccl_bench.records.upgrade import upgrade
+from nccl_bench.safety.regular_files import lines_of, open_regular
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")

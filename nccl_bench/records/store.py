@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 
 from nccl_bench import __version__
 from nccl_bench.config.hidden_values import recordable_config
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
 from nccl_bench.records.facts import time_text
@@ -28,6 +27,7 @@ from nccl_bench.records.files import append_lines, removed, replace_file, sync_f
 from nccl_bench.records.reserve import reserve, sync_directory, write_into_reserve
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
 from nccl_bench.records.schema import SCHEMA, Crash, Entry, Resume, Samples, dump
+from nccl_bench.safety.secrets import masked
 
 # The file with the room for the last state of run.json. It becomes run.json at the end.
 RESERVE = ".reserve"

@@ -122,13 +122,13 @@ def _layouts(*, side: bool) -> list[_Layout]:
 
 def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
     """Yield each kind of case; for two sides, each arm is a kind of its own."""
-    groups: dict[tuple[str, str], list[Band]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[Band]] = {}
     one_run = analysis.basis.of_one_run
     before, after = analysis.sides
     marks_of_kinds = cell_marks(analysis) if one_run else {}
     for band in analysis.answer_bands:
         first = band.comparisons[0]
-        pair = band.baseline if one_run else f"{band.candidate}\0{band.baseline}"
+        pair = (band.baseline,) if one_run else (band.candidate, band.baseline)
         groups.setdefault((compared_case(first), pair), []).append(band)
     for (name, _), bands in groups.items():
         first = bands[0].comparisons[0]
@@ -251,8 +251,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     if kind.alone and not _names_in_header(kind, layout):
         change = f"from {kind.baseline} to {kind.candidates[0]}"
     elif layout.short and not kind.alone:
-        letters = zip(ascii_uppercase, kind.candidates, strict=False)
-        arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
+        arms = f"{', '.join(f'{_letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
     notes = [f"{arms}{times}% is the change {change}: + is slower, = same, ? open."]
     if any(text.endswith(_ODD) for texts in kind.texts.values() for text in texts.changes):
@@ -287,7 +286,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     for number, arm in enumerate(kind.candidates):
         texts = kind.texts[timing, arm]
         changes = texts.changes
-        name = ascii_uppercase[number % len(ascii_uppercase)] if layout.short else arm
+        name = _letters(number) if layout.short else arm
         above = () if kind.alone else fold(name, _NAME)
         if "time" in shown:
             name = arm if names or not kind.alone else "to"
@@ -306,6 +305,12 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
 def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
     """Return True if the names of a pair of arms stand above its columns, and not the words from and to."""
     return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
+
+
+def _letters(number: int) -> str:
+    """Return the letters that stand for an arm, counted from 0: A to Z, then A1 to Z1."""
+    rounds, letter = divmod(number, len(ascii_uppercase))
+    return f"{ascii_uppercase[letter]}{rounds or ''}"
 
 
 def _saved(comparison: Comparison) -> str:

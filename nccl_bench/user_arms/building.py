@@ -2,9 +2,9 @@
 
 import torch.distributed as dist
 
-from nccl_bench.config.secrets import masked
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import NcclBenchError, UserArmError
+from nccl_bench.safety.secrets import masked
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load_target

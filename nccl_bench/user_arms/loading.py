@@ -14,9 +14,9 @@ from typing import Any
 
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.config.nearest import nearest
-from nccl_bench.config.secrets import masked
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
+from nccl_bench.safety.secrets import masked
 from nccl_bench.user_arms.current_directory import current_directory
 from nccl_bench.user_arms.source_trees import SourceTree, source_tree
 from nccl_bench.user_arms.tracebacks import definition_line, user_line

@@ -15,11 +15,11 @@ from typing import Any
 
 from nccl_bench.catalog.bounds import Count, Name, Size
 from nccl_bench.catalog.probes import Place
-from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.files import append_lines, sync_file
+from nccl_bench.safety.secrets import masked
 
 # An arm that broke in this many probes is not tried any more, because each broken probe costs another launch.
 MOST_BROKEN = 3

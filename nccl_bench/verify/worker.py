@@ -9,13 +9,13 @@ from pathlib import Path
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
-from nccl_bench.config.secrets import recordable
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.joining import join
 from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, destroy_group, run_rank
 from nccl_bench.ranks.progress import Progress
+from nccl_bench.safety.secrets import recordable
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.versions import describe_versions
 from nccl_bench.user_arms.building import as_user_arm_error

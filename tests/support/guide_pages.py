@@ -17,14 +17,14 @@ from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.cli import app
 from nccl_bench.config import toml
 from nccl_bench.config.options import options_of
-from nccl_bench.config.plain_data import DEEPEST
-from nccl_bench.config.regular_files import MOST_BYTES_OF_LINE, MOST_BYTES_OF_TEXT
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.decoding import MOST_BYTES_OF_JSON
 from nccl_bench.records.summary_csv import MOST_COLUMNS
 from nccl_bench.report import listing
 from nccl_bench.report.document import json_schema
+from nccl_bench.safety.plain_data import DEEPEST
+from nccl_bench.safety.regular_files import MOST_BYTES_OF_LINE, MOST_BYTES_OF_TEXT
 
 PAGES = Path(__file__).parents[2] / "nccl_bench" / "guide"
 

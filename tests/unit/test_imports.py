@@ -21,6 +21,7 @@ TORCH_FREE = (
     "catalog",
     "cli",
     "config",
+    "safety",
     "doctor",
     "errors",
     "launch",

@@ -4,8 +4,8 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.config.regular_files import MOST_BYTES_OF_TEXT, read_regular
 from nccl_bench.errors import RecordError
+from nccl_bench.safety.regular_files import MOST_BYTES_OF_TEXT, read_regular
 
 # The bytes at the beginning of a file that name its encoding. Windows' PowerShell writes UTF-16.
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import typer
 from typer.testing import CliRunner
@@ -19,8 +19,10 @@ from tests.support.synthetic_comparisons import comparison
 FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 
 
-def hints_of(comparisons: Sequence[Comparison], basis: Basis = Basis.ROUNDS) -> list[str]:
-    return list(hints(bands_of(comparisons), basis))
+def hints_of(
+    comparisons: Sequence[Comparison], basis: Basis = Basis.ROUNDS, meta: Mapping[str, object] = {}
+) -> list[str]:
+    return list(hints(bands_of(comparisons), basis, meta))
 
 
 def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() -> None:
@@ -55,8 +57,12 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     twinless, below = hints_of(cells)
     assert twinless.startswith(
         "2 cells are open because no twin was measured, so the communicator variance is unknown. "
-        "Measure with new communicators too: --launches 5."
+        "Measure with new communicators: --launches 5."
     )
+    # The option --launches is refused if another launcher starts the ranks, and 5 is too few after 12.
+    attached, launches = {"launch": {"mode": "attached: srun"}}, {"config": {"launches": 12}}
+    assert "Measure several runs and give them all to nccl-bench compare." in hints_of(cells, meta=attached)[0]
+    assert hints_of(cells, meta=launches)[0].endswith(": --launches 24.")
     assert below.startswith("1 cell is open because the baseline's own twin")
 
 
@@ -121,9 +127,11 @@ def test_a_cell_of_different_processes_has_a_hint_of_its_own() -> None:
     (hint,) = hints_of(cells)
     assert hint == (
         "3 cells are open (enqueue, eager) because the arms ran in different processes, whose CPU speed "
-        "differs: --launches 5 measures that."
+        "differs. Measure with new communicators: --launches 5."
     )
-    assert hints_of(cells, Basis.SHARED_ARM)[0].endswith("--launches 5 on each side measures that.")
+    assert hints_of(cells, Basis.SHARED_ARM)[0].endswith(
+        "differs. Measure each side with new communicators: --launches 5."
+    )
 
 
 def test_the_flags_that_hints_recommend_exist() -> None:

@@ -71,7 +71,7 @@ def test_one_launch_decides_only_timings_without_launch_cost(ratio: float, verdi
     (hint,) = analysis.hints
     assert hint == (
         "6 cells are open (eager, enqueue) because the arms ran in different processes, whose CPU speed "
-        "differs: --launches 5 measures that."
+        "differs. Measure with new communicators: --launches 5."
     )
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from nccl_bench.records.importers.nccl_tests.abridging import abridged
 from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
 
 # The numbers of ranks for which the bus factor is tried.
 _MOST_RANKS = 4096
-# A message names at most this number of rows.
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def doubted_ranks(output: Output, rows: Sequence[ResultRow], *, has_cpu_time: bo
         ranks for ranks in range(1, _MOST_RANKS + 1) if all(fits(result, algbw, ranks) for _, result, algbw in of_rows)
     ]
     places = list(dict.fromkeys(row.where for row, _ in wrong))
-    named = ", ".join(places[:_MOST_NAMED]) + (f" and {len(places) - _MOST_NAMED} more" if places[_MOST_NAMED:] else "")
+    named = ", ".join(abridged(places))
     row, result = wrong[0]
     text = (
         f"the busbw of {named} does not fit {output.collective.name} on {output.world_size} ranks, for example "

@@ -11,6 +11,7 @@ from nccl_bench.config.sizes import unique
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import Imported
+from nccl_bench.records.importers.nccl_tests.abridging import abridged
 from nccl_bench.records.importers.nccl_tests.bandwidths import damaged_row, doubted_ranks
 from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
 from nccl_bench.records.importers.nccl_tests.sizes import missing_roots, missing_sizes, unexpected_rows
@@ -19,8 +20,6 @@ from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 ARM = "nccl-tests"
 # More ranks than any communicator has.
 _RANK_LIMIT = 2**31
-# A message names at most this number of rows.
-_MOST_NAMED = 5
 
 
 def imported(output: Output, name: str) -> Imported:
@@ -36,9 +35,7 @@ def imported(output: Output, name: str) -> Imported:
     has_cpu_time = output.timing is Timing.ENQUEUE
     damaged = {row.where: reason for row in output.rows if (reason := _contradiction(output, row, has_cpu_time))}
     rows = [row for row in output.rows if row.where not in damaged]
-    reasons = list(damaged.values())
-    if len(reasons) > _MOST_NAMED:
-        reasons[_MOST_NAMED:] = [f"and {len(reasons) - _MOST_NAMED} more rows"]
+    reasons = abridged(list(damaged.values()), "rows")
     if not rows:
         raise RecordError(f"no row of results fits {output.collective.name} on {output.world_size} ranks: {reasons[0]}")
     kept = replace(output, rows=tuple(rows))

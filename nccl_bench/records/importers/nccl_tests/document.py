@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.nccl_version import version_text
-from nccl_bench.config.secrets import recordable_settings
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import OverRanks
@@ -26,6 +25,7 @@ from nccl_bench.records.importers.nccl_tests.output import (
 )
 from nccl_bench.records.importers.nccl_tests.programs import collective_of
 from nccl_bench.records.schema import PerIteration
+from nccl_bench.safety.secrets import recordable_settings
 
 # The newest JSON_FILE_VERSION of nccl-tests that this module reads.
 NEWEST_VERSION = 3

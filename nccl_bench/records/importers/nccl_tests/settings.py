@@ -54,7 +54,7 @@ def read_settings(lines: Sequence[Line]) -> Settings:
             "nccl-tests writes its settings on one line"
         )
     threads, gpus, minimum, maximum, step = (int(match[group]) for group in range(1, 6))
-    reduced = [int(found[1]) for found in matches(_REDUCED, lines)]
+    reduced = [int(line[1]) for line in matches(_REDUCED, lines)]
     return Settings(
         ranks_of_process=max(1, threads * gpus),
         sizes=Sizes(minimum=minimum, maximum=min([maximum, *reduced]), step=step, is_factor=match[6] == "factor"),

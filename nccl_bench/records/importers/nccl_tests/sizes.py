@@ -7,12 +7,11 @@ from dataclasses import replace
 from nccl_bench.catalog.collectives import Collective
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.errors import RecordError
+from nccl_bench.records.importers.nccl_tests.abridging import abridged
 from nccl_bench.records.importers.nccl_tests.output import Output, Sizes
 
 # More sizes than a table of nccl-tests has.
 _MOST_SIZES = 20_000
-# A message names at most this number of sizes.
-_MOST_NAMED = 5
 _Kind = tuple[str, str, int]
 
 
@@ -60,9 +59,7 @@ def _sentences(gaps: Iterable[tuple[_Kind, str]]) -> list[str]:
 
 
 def _named(numbers: Iterable[int], unit: str = " B") -> str:
-    ordered = sorted(numbers)
-    more = f" and {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
-    return ", ".join(f"{number}{unit}" for number in ordered[:_MOST_NAMED]) + more
+    return ", ".join(abridged([f"{number}{unit}" for number in sorted(numbers)]))
 
 
 def _by_kind(output: Output) -> list[tuple[_Kind, Counter[int], Counter[int]]]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from nccl_bench.errors import RecordError
+from nccl_bench.records.importers.nccl_tests.abridging import abridged
 from nccl_bench.records.importers.nccl_tests.columns import read_columns
 from nccl_bench.records.importers.nccl_tests.lines import Line, matches
 from nccl_bench.records.importers.nccl_tests.output import Output, ResultRow, timing_of
@@ -17,8 +18,6 @@ _BLOCKING = re.compile(r"# Blocking Enabled")
 _CYCLE = re.compile(r"# Testing ([0-9]{1,9}) cycle")
 _END = re.compile(r"# (?:Out of bounds values|Avg bus bandwidth) *:")
 _FAILED = re.compile(r"# Out of bounds values *: *([1-9][0-9]*)")
-# A message names at most this number of lines.
-_MOST_NAMED = 5
 
 
 def read_table(lines: Sequence[Line], collective: str | None) -> Output:
@@ -53,9 +52,7 @@ def read_table(lines: Sequence[Line], collective: str | None) -> Output:
         if matches(_END, lines)
         else [f"the table has no end: nccl-tests did not finish, or its output was cut; complete rows: {len(rows)}"]
     )
-    left_out += broken[:_MOST_NAMED]
-    if len(broken) > _MOST_NAMED:
-        left_out.append(f"and {len(broken) - _MOST_NAMED} more broken rows")
+    left_out += abridged(broken, "broken rows")
     failed = matches(_FAILED, lines)
     if failed and not any(result.wrong for row in rows for result in row.results.values()):
         left_out.append(f"nccl-tests counted {failed[0][1]} wrong results, and no complete row has them")

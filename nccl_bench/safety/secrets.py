@@ -127,7 +127,7 @@ def _of_address(value: str) -> Iterator[str]:
     try:
         password = urlsplit(value).password if "://" in value else None
     except ValueError:
-        return
+        return  # no address, so it has no password
     if password:
         yield from (password, unquote(password))
 

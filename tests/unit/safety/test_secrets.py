@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nccl_bench.catalog.variables import KNOWN_VARIABLES
-from nccl_bench.config.secrets import MASK, masked, recordable, recordable_settings, without_credentials
+from nccl_bench.safety.secrets import MASK, masked, recordable, recordable_settings, without_credentials
 
 TOKEN = "pl4nted-t0ken-9f3b"
 
