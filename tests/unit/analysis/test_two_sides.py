@@ -307,8 +307,8 @@ def test_a_change_below_the_noise_floor_of_the_shared_arm_has_no_verdict() -> No
     assert judge(1 / 1.20, 1.05, 1.0) == (Verdict.FASTER, False)
     assert judge(1 / 1.16, 1.05, 1.0) == (Verdict.INCONCLUSIVE, True)
     # The floors of both sides add up as squares: 1.04 and 1 / 1.04 make 1.057.
-    assert judge(1.17, 1.04, 1 / 1.04) == (Verdict.INCONCLUSIVE, True)
-    assert judge(1.22, 1.04, 1 / 1.04) == (Verdict.SLOWER, False)
+    assert judge(1.18, 1.04, 1 / 1.04) == (Verdict.INCONCLUSIVE, True)
+    assert judge(1.19, 1.04, 1 / 1.04) == (Verdict.SLOWER, False)
     assert judge(1.0, 1.05, 1.0) == (Verdict.INCONCLUSIVE, True)
 
 

@@ -60,7 +60,9 @@ def test_a_longer_band_has_a_lower_floor_if_each_size_deviates_on_its_own() -> N
 
 def test_a_longer_band_has_no_lower_floor_if_all_sizes_deviate_alike() -> None:
     floors = [floor_of([0.02] * 28, sizes) for sizes in (1, 4, 28)]
-    assert floors == pytest.approx([floors[0]] * 3, rel=0.06)
+    assert floors[1] == pytest.approx(floors[2])
+    # A single size has the floor of its own kind; that of the run's means, which the others have, is close to it.
+    assert floors[0] * 0.94 < floors[2] <= floors[0]
     # One deviation of one communicator is one draw: another one can deviate much more.
     assert floors[0] > 2 * 0.02
 
