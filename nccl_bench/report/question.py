@@ -9,7 +9,6 @@ an arm in question is never left out.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
-from string import ascii_uppercase
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
@@ -18,6 +17,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import compared_case, compared_text, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
+from nccl_bench.report.change_texts import bar, letters, percent, saved_text
 from nccl_bench.report.layout import Column, Table, column, fold
 from nccl_bench.report.tables import cell_marks, kind_of
 
@@ -178,8 +178,8 @@ def _texts(
         pairs = list(zip(cells_of_arm, of_arm, strict=True))
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
-            saved=[_saved(cell[0]) if cell else "" for cell in cells_of_arm],
-            changes=[_percent(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
+            saved=[saved_text(cell[0]) if cell else "" for cell in cells_of_arm],
+            changes=[percent(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
             ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
         )
@@ -251,7 +251,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     if kind.alone and not _names_in_header(kind, layout):
         change = f"from {kind.baseline} to {kind.candidates[0]}"
     elif layout.short and not kind.alone:
-        arms = f"{', '.join(f'{_letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
+        arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
     notes = [f"{arms}{times}% is the change {change}: + is slower, = same, ? open."]
     if any(text.endswith(_ODD) for texts in kind.texts.values() for text in texts.changes):
@@ -286,7 +286,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     for number, arm in enumerate(kind.candidates):
         texts = kind.texts[timing, arm]
         changes = texts.changes
-        name = _letters(number) if layout.short else arm
+        name = letters(number) if layout.short else arm
         above = () if kind.alone else fold(name, _NAME)
         if "time" in shown:
             name = arm if names or not kind.alone else "to"
@@ -297,7 +297,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
             columns.append(column(arm, (*above, "saved" if kind.shared_arm is None else "base"), texts.saved))
         columns.append(column(arm, (*(above if "time" not in shown else ()), "% "), changes))
         if "bar" in shown:
-            bars = [_bar(ratio, kind.largest_change, layout.bar) for ratio in texts.ratios]
+            bars = [bar(ratio, kind.largest_change, layout.bar) for ratio in texts.ratios]
             columns.append(column(arm, ("",), bars, left=True))
     return columns
 
@@ -307,45 +307,8 @@ def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
     return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
 
 
-def _letters(number: int) -> str:
-    """Return the letters that stand for an arm, counted from 0: A to Z, then A1 to Z1."""
-    rounds, letter = divmod(number, len(ascii_uppercase))
-    return f"{ascii_uppercase[letter]}{rounds or ''}"
-
-
-def _saved(comparison: Comparison) -> str:
-    """Return the time saved, or the change of the shared arm."""
-    if comparison.shared is not None:
-        return _percent(comparison.shared.ratio)
-    saved = comparison.saved_us
-    text = f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}"
-    return _unsigned_zero(text)
-
-
-def _unsigned_zero(number: str) -> str:
-    """Return ``number`` without its sign if all its digits are 0."""
-    return number if number.strip("+-0.") else number.lstrip("+-")
-
-
-def _percent(ratio: float) -> str:
-    """Return a change in percent, with a sign if it is not zero: -14, +1.2, 0.0."""
-    percent = (ratio - 1) * 100
-    text = f"{percent:+.{1 if abs(percent) < 9.95 else 0}f}"
-    return _unsigned_zero(text)
-
-
 def _mark(comparison: Comparison, band: Band) -> str:
     """Return the mark of the verdict of ``band``, which has the size of ``comparison``."""
     if band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold:
         return _ODD
     return _MARKS.get(band.verdict) or " "
-
-
-def _bar(ratio: float | None, most: float, length: int) -> str:
-    """Return a bar to the left for a faster candidate and to the right for a slower one; ``most`` is a full bar."""
-    if ratio is None:
-        return ""
-    change = ratio - 1
-    characters = round(length * abs(change) / most) if most else 0
-    left, right = ("-" * characters, "") if change < 0 else ("", "+" * characters)
-    return f"{left:>{length}}|{right:<{length}}"
