@@ -31,6 +31,7 @@ TOPICS: Mapping[str, str] = {
     "page": "How to read the web page of a result, and show a picture in a pull request",
     "formats": "JSON, CSV, Markdown, Bencher and GitHub: results for programs and pull requests",
     "report-schema": "The JSON Schema of --format json, as a JSON file",
+    "record-schema": "The JSON Schema of run.json and of the lines of samples.jsonl, as a JSON file",
     "secrets": "What is recorded of the environment, and reports without names of hosts and paths",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
@@ -45,14 +46,20 @@ EXAMPLES: Mapping[str, str] = {
     "example": "my_communicator.py",
     "sglang-coordinator": "sglang_coordinator.py",
     "report-schema": "report.schema.json",
+    "record-schema": "record.schema.json",
 }
 # The most characters in a line: longer lines are hard to read, even in a wide terminal.
 _WIDEST = 120
 
 
+def file_of(topic: str) -> str:
+    """Return the name of the file of ``topic``, one of ``TOPICS``."""
+    return EXAMPLES.get(topic, f"{topic}.md")
+
+
 def page(topic: str) -> str:
     """Return the text of ``topic``, one of ``TOPICS``: Markdown, or the file of ``EXAMPLES``."""
-    return files("nccl_bench").joinpath("guide", EXAMPLES.get(topic, f"{topic}.md")).read_text(encoding="utf-8")
+    return files("nccl_bench").joinpath("guide", file_of(topic)).read_text(encoding="utf-8")
 
 
 def guide(

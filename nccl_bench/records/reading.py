@@ -5,16 +5,15 @@ refused value. Lines of one case repeat most of its facts, and such facts are de
 """
 
 from collections.abc import Iterable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_type_hints
 
 import msgspec
 
-from nccl_bench.catalog.bounds import Bounds
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import decode, parse_json
+from nccl_bench.records.mirrors import mirror
 from nccl_bench.records.schema import CaseEnd, Entry, Samples, check, parse
 
 
@@ -24,7 +23,7 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
     Raises ``RecordError`` with ``file``, the number of the line and the reason.
     """
     shared: dict[Any, dict[bytes, Any]] = {}
-    usual = {_mirror(kind): _Usual(kind, shared) for kind in (Samples, CaseEnd)}
+    usual = {mirror(kind, raw=frozenset(_shared_fields(kind))): _Usual(kind, shared) for kind in (Samples, CaseEnd)}
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[*usual])
     entries: list[Entry] = []
     for number, line in enumerate(lines, start=1):
@@ -88,33 +87,3 @@ def _shared_fields(kind: type[Samples | CaseEnd]) -> dict[str, Any]:
         for name, hint in get_type_hints(kind, include_extras=True).items()
         if name == "rounds" or any(is_dataclass(option) for option in (hint, *get_args(hint)))
     }
-
-
-def _mirror(kind: type[Samples | CaseEnd]) -> type[msgspec.Struct]:
-    """Return the class that msgspec decodes for ``kind``: the same fields, and the JSON of a value that is shared.
-
-    A dataclass would not do: msgspec ignores the unknown fields of a dataclass.
-    """
-    hints, shared = get_type_hints(kind, include_extras=True), _shared_fields(kind)
-    members: list[Any] = []
-    for field in fields(kind):
-        hint = msgspec.Raw if field.name in shared else _with_meta(hints[field.name])
-        members.append((field.name, hint, *(() if field.default is MISSING else (field.default,))))
-    return msgspec.defstruct(
-        kind.__name__, members, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=kind.kind
-    )
-
-
-def _with_meta(hint: Any) -> Any:
-    """Return the type ``hint`` with the bounds in the form of msgspec."""
-    origin, options = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        bounds: Bounds = options[1]
-        if bounds.longest is not None:
-            return Annotated[options[0], msgspec.Meta(max_length=bounds.longest)]
-        return Annotated[options[0], msgspec.Meta(ge=bounds.least, le=bounds.most)]
-    if origin is tuple:
-        return tuple[_with_meta(options[0]), ...]  # type: ignore[misc]  # made while the program runs
-    if origin in (Union, UnionType):
-        return Union[tuple(map(_with_meta, options))]  # noqa: UP007 - made while the program runs
-    return hint

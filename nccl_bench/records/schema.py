@@ -249,7 +249,8 @@ class Resume(_Line):
 # A `Line` is shown in reports. The other entries are marks between the lines.
 Line = Samples | Skipped | Hang | Crash
 Entry = Line | CaseEnd | Resume
-_KINDS: Mapping[str, Any] = {entry.kind: entry for entry in (Samples, Skipped, Hang, Crash, CaseEnd, Resume)}
+# The kind of an entry -> its class.
+KINDS: Mapping[str, Any] = {entry.kind: entry for entry in (Samples, Skipped, Hang, Crash, CaseEnd, Resume)}
 
 
 def dump(entry: Entry) -> str:
@@ -270,9 +271,9 @@ def from_json(value: object) -> Entry:
     if not isinstance(value, dict):
         raise RecordError(f"the line is {shown(value)}: it has to be a JSON object")
     kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in _KINDS:
-        raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
-    line: Entry = decode(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise RecordError(f"kind is {shown(kind)}: known are {', '.join(KINDS)}")
+    line: Entry = decode(KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
     check(line)
     return line
 

@@ -1,4 +1,4 @@
-"""Two pages of the guide, generated from the code: the options of every command, and the reference.
+"""The pages of the guide that are generated from the code: options, reference, and two JSON Schemas.
 
 Run ``python -m tests.support.guide_pages`` to write them again after a change. A test compares them with the code.
 """
@@ -6,7 +6,7 @@ Run ``python -m tests.support.guide_pages`` to write them again after a change. 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import typer
 
 from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.cli import app
+from nccl_bench.cli.guide import file_of
 from nccl_bench.config import toml
 from nccl_bench.config.options import options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
+from nccl_bench.records import json_schema
 from nccl_bench.records.decoding import MOST_BYTES_OF_JSON
 from nccl_bench.records.summary_csv import MOST_COLUMNS
-from nccl_bench.report import listing
-from nccl_bench.report.document import json_schema
+from nccl_bench.report import document, listing
 from nccl_bench.safety.plain_data import DEEPEST
 from nccl_bench.safety.regular_files import MOST_BYTES_OF_LINE, MOST_BYTES_OF_TEXT
 
@@ -223,16 +224,29 @@ def _section(section: listing.Section) -> Iterator[str]:
         yield from table(headers, [[f"`{first}`", *rest] for first, *rest in of_table])
 
 
-def schema_text() -> str:
+def report_schema() -> str:
     """Return the JSON Schema of ``--format json``."""
-    return json.dumps(json_schema(), indent=2) + "\n"
+    return json.dumps(document.json_schema(), indent=2) + "\n"
+
+
+def record_schema() -> str:
+    """Return the JSON Schema of ``run.json`` and of the lines of ``samples.jsonl``."""
+    return json.dumps(json_schema.json_schema(), indent=2) + "\n"
+
+
+# Topic -> the function that returns its page.
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "options": options_page,
+    "reference": reference_page,
+    "report-schema": report_schema,
+    "record-schema": record_schema,
+}
 
 
 def main() -> None:
-    """Write the pages and the schema of reports."""
-    (PAGES / "options.md").write_text(options_page(), encoding="utf-8")
-    (PAGES / "reference.md").write_text(reference_page(), encoding="utf-8")
-    (PAGES / "report.schema.json").write_text(schema_text(), encoding="utf-8")
+    """Write the generated pages and schemas."""
+    for topic, text in GENERATED.items():
+        (PAGES / file_of(topic)).write_text(text(), encoding="utf-8")
 
 
 if __name__ == "__main__":
