@@ -18,6 +18,7 @@ from tests.support.synthetic_runs import meta, samples
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = (
     "analysis",
+    "audit.order",
     "catalog",
     "cli",
     "config",
@@ -40,7 +41,7 @@ TORCH_FREE = (
 # These modules run only in the process of the agent, which has torch.
 OF_THE_AGENT = tuple(f"nccl_bench.launch.{name}" for name in ("elastic", "nodes", "rendezvous", "store"))
 COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "doctor", "guide")
-WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
+WITH_TORCH = ("arms", "audit", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
 # Runs `action` with `forbidden` modules absent, then writes the names of all loaded modules. It needs its own process,
 # where this test has loaded nothing.

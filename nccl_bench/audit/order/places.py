@@ -1,0 +1,35 @@
+"""Streams, where work runs, and byte ranges, which it uses."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class StreamKind(StrEnum):
+    """The ways in which a stream is ordered with other streams of its device, without any event."""
+
+    NON_BLOCKING = "non-blocking"  # not at all; the streams of torch's pool are of this kind
+    BLOCKING = "blocking"  # with the legacy default stream; made by cudaStreamCreate, or a per-thread default stream
+    LEGACY_DEFAULT = "legacy default"  # with all blocking streams of its device; torch's default stream, handle 0
+    INLINE = "inline"  # the host runs the work itself, before the launch returns; the default stream of the CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A stream of a device. Two records with the same device and handle are the same stream."""
+
+    device: int  # the number of the device; -1 for the CPU
+    handle: int  # the raw handle; for a per-thread default stream, a number that differs between threads
+    kind: StreamKind = field(default=StreamKind.NON_BLOCKING, compare=False)  # how the stream is ordered with others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ByteRange:
+    """Neighbouring bytes of memory. Addresses of the host and of all devices are different, as CUDA has them."""
+
+    address: int  # the address of the first byte
+    length: int  # the number of bytes; a range of 0 bytes conflicts with nothing
+
+    @property
+    def end(self) -> int:
+        """Return the address after the last byte."""
+        return self.address + self.length
