@@ -49,9 +49,9 @@ def hints(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> Itera
         )
     if moved := opened[OpenReason.SHARED_ARM_MOVED]:
         yield (
-            f"{_cells(moved)} open because the shared arm itself changed from run to run, and the arm's own "
-            f"time did not change in the same direction as the ratio, for example {_label(moved[0])}: "
-            f"{moved_text(moved[0].comparisons)}. Measure both versions in one run (--before-tree, --after-tree), or "
+            f"{_cells(moved)} open because the machine changed from run to run, and that alone can explain the "
+            f"change of the arm's own time, for example {_label(moved[0])}: {moved_text(moved[0].comparisons)}. "
+            "Measure both versions in one run (--before-tree, --after-tree), or "
             "both runs at the same CPU speed: see nccl-bench doctor."
         )
     if without_twin := opened[OpenReason.NO_TWIN]:

@@ -1,10 +1,11 @@
 """The shared arm's own times on two sides, and when they make a change of another arm doubtful.
 
 The change of an arm between two sides is a ratio of ratios: its times on both sides are divided by those of the shared
-arm. This is right only while the machine makes both arms slower or faster alike. It does not if, at one of two CPU
-speeds, one arm waits for the CPU and the other for the device: then only one of the two follows the CPU.
+arm. This is right only while the machine makes both arms slower or faster alike. A CPU that changes its speed does not:
+an arm that waits for the device does not follow the CPU, and an arm that waits for the CPU longer follows it more.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -13,6 +14,11 @@ from typing import Protocol
 from nccl_bench.analysis.estimates import RelativeRatios
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
 from nccl_bench.analysis.wording import format_ratios, signed_percent_range, significant
+
+# The smallest and the largest factor by which the machine alone can have changed a time, after / before.
+Factors = tuple[float, float]
+# Where calls wait for the CPU, an arm can follow its speed up to twice as much as the shared arm, as logarithms.
+_MOST_RESPONSE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +30,27 @@ class SharedTimes:
     after_us: float  # median time after, microseconds
     # The smallest change, after / before, that the rounds allow; 1 if they allow that the arm did not change.
     sure_ratio: float
+    follows_cpu: bool = False  # True if a change of the CPU's speed between the sides can have changed the times
+    # How the times of the shared arm changed where it waits for the CPU. None if this time shows it: if the shared arm
+    # waits for the CPU here too, or if the compared arm does not.
+    cpu_factors: Factors | None = None
 
     @classmethod
-    def of(cls, arm: str, before: Sequence[float], after: Sequence[float]) -> "SharedTimes":
+    def of(
+        cls, arm: str, before: Sequence[float], after: Sequence[float], *, follows_cpu: bool = False
+    ) -> "SharedTimes":
         """Return the times of ``arm``, whose rounds of one size on both sides are given, microseconds."""
         # This interval is not corrected for other sizes, so it is narrower than that of a verdict and finds more.
         estimate = RelativeRatios(before, after)
         interval = estimate.interval(FAMILYWISE_ERROR)
         low, high = (interval.low, interval.high) if interval else (estimate.ratio, estimate.ratio)
-        return cls(arm=arm, before_us=median(before), after_us=median(after), sure_ratio=min(max(low, 1.0), high))
+        return cls(
+            arm=arm,
+            before_us=median(before),
+            after_us=median(after),
+            sure_ratio=min(max(low, 1.0), high),
+            follows_cpu=follows_cpu,
+        )
 
     @property
     def ratio(self) -> float:
@@ -59,25 +77,45 @@ class OwnTimes(Protocol):
 def unconfirmed(sizes: Sequence[OwnTimes], threshold: float) -> frozenset[Verdict]:
     """Return ``FASTER`` or ``SLOWER`` or both, if own times do not confirm this direction.
 
-    The shared arm then surely changed by more than ``threshold``, and the arm's own time did not change by more than
-    ``threshold`` in this direction. Of several sizes, the median changes count.
+    The machine alone then can have changed the arm's own time as much, but for the ``threshold``. Of several sizes,
+    the median changes count.
     """
-    shared = [each.shared.sure_ratio for each in sizes if each.shared is not None]
-    if not shared or 1 - threshold <= median(shared) <= 1 + threshold:
+    shared = [each.shared for each in sizes if each.shared is not None]
+    factors = _machine_factors(shared, threshold) if shared else None
+    if factors is None:
         return frozenset()
     own = median(each.candidate_us / each.baseline_us for each in sizes)
-    confirmed = {Verdict.FASTER: own < 1 - threshold, Verdict.SLOWER: own > 1 + threshold}
+    least, most = factors
+    confirmed = {Verdict.FASTER: own < (1 - threshold) * least, Verdict.SLOWER: own > (1 + threshold) * most}
     return frozenset(direction for direction, is_confirmed in confirmed.items() if not is_confirmed)
+
+
+def _machine_factors(shared: Sequence[SharedTimes], threshold: float) -> Factors | None:
+    """Return the factors by which the machine can have changed the arm's own time; ``None`` if it was steady."""
+    elsewhere = [each.cpu_factors for each in shared if each.cpu_factors is not None]
+    if 2 * len(elsewhere) > len(shared):
+        changes = [factor for factors in elsewhere for factor in factors]
+    elif 1 - threshold <= median(each.sure_ratio for each in shared) <= 1 + threshold:
+        return None
+    else:
+        changes = [median(each.ratio for each in shared)]
+    response = _MOST_RESPONSE if shared[0].follows_cpu else 0
+    factors = [1.0, *(change**response for change in changes)]
+    return min(factors), max(factors)
 
 
 def moved_text(sizes: Sequence[OwnTimes]) -> str:
     """Return in words how the shared arm and the arm's own times changed."""
     shared = [each.shared for each in sizes if each.shared is not None]
     own = signed_percent_range([each.candidate_us / each.baseline_us for each in sizes])
+    own_text = f"own time{'' if len(sizes) == 1 else 's'} {own}"
     if not shared:
-        return f"the shared arm itself changed; the arm's own time changed by {own}"
+        return f"the shared arm itself changed; {own_text}"
+    arm = shared[0].arm
+    elsewhere = [of for each in shared for of in each.cpu_factors or () if 0 < of < math.inf]
     if len(shared) == 1:
         times = f"{significant(shared[0].before_us)} us before and {significant(shared[0].after_us)} us after"
-        return f"{shared[0].arm} itself took {times}; the arm's own time changed by {own}"
-    ratios = format_ratios([each.ratio for each in shared])
-    return f"the times of {shared[0].arm} itself changed to {ratios}; the arm's own times changed by {own}"
+        cpu = f", but changed to {format_ratios(elsewhere)} where it waits for the CPU" if elsewhere else ""
+        return f"{arm} itself took {times}{cpu}; {own_text}"
+    ratios = [*elsewhere, *(each.ratio for each in shared if each.cpu_factors is None)]
+    return f"{arm} itself changed to {format_ratios(ratios or [each.ratio for each in shared])}; {own_text}"

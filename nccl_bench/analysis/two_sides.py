@@ -8,16 +8,18 @@ arm that both runs measured. Such quotients do not depend on the machine's clock
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
+from nccl_bench.analysis.cpu_waits import CpuWaits
 from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
 from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.variance import CommunicatorVariance, combined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX, fair_pair
+from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.config.limits import Limits
 
 Side = Sequence[ComparableRun]
@@ -67,8 +69,18 @@ def compare_sides(
     shared_times: dict[Point, SharedTimes] = {}
     if shared_arm is not None:
         for point in dict.fromkeys(point for point, _, _ in keys):
-            rounds = [[us for run in side for us in run.cells[*point, shared_arm].values()] for side in (before, after)]
-            shared_times[point] = SharedTimes.of(shared_arm, *rounds)
+            first, second = (
+                [us for run in side for us in run.cells[*point, shared_arm].values()] for side in (before, after)
+            )
+            # With several runs, the interval contains that the CPUs of two runs differ.
+            follows_cpu = basis is Basis.SHARED_ARM and TIMINGS[point[1]].includes_launch_cost
+            shared_times[point] = SharedTimes.of(shared_arm, first, second, follows_cpu=follows_cpu)
+    waits = CpuWaits(before, after, shared_arm, shared_times) if basis is Basis.SHARED_ARM and shared_arm else None
+
+    def shared_at(point: Point, first: str, second: str) -> SharedTimes | None:
+        times = shared_times.get(point)
+        return replace(times, cpu_factors=waits.factors(point, first, second)) if times and waits else times
+
     pairs = [
         ArmPair(
             point=point,
@@ -80,7 +92,7 @@ def compare_sides(
             placements=(before[0].placement(point, first), after[0].placement(point, second)),
             in_different_processes=_in_different_processes(before, first, shared_arm)
             or _in_different_processes(after, second, shared_arm),
-            shared=shared_times.get(point),
+            shared=shared_at(point, first, second),
         )
         for (point, first, second), estimate in zip(keys, estimates, strict=True)
     ]

@@ -253,6 +253,55 @@ def test_a_real_change_is_seen_although_the_shared_arm_moved() -> None:
     assert verdicts(compared([fast_first], [two_speeds(0.9, (15.6, 24.5), (7.8, 8.5), 8)])) == [Verdict.FASTER]
 
 
+CPU_BOUND, DEVICE_BOUND = 8, 4096
+
+
+def on_a_cpu(cpu: float, new_us: float = 1.0) -> ComparableRun:
+    """Return a run at a CPU speed: calls of both arms wait for the CPU at 8 B, and only those of new do at 4 KiB.
+
+    ``new_us`` is the factor of a real change of new at 4 KiB.
+    """
+    times = {
+        (CPU_BOUND, Timing.EAGER): (10 * cpu, 30 * cpu**1.6),
+        (DEVICE_BOUND, Timing.EAGER): (20.0, 30 * cpu**1.6 * new_us),
+        **{(size, Timing.GATED): (device, device) for size, device in ((CPU_BOUND, 6.0), (DEVICE_BOUND, 19.5))},
+    }
+    rng = np.random.default_rng(29)
+    cells = {
+        (case(size), timing, arm): dict(enumerate((us * np.exp(rng.normal(0, 0.002, 41))).tolist()))
+        for (size, timing), (base_us, of_new) in times.items()
+        for arm, us in ((BASE, base_us), (TWIN, base_us), ("new", of_new))
+    }
+    return ComparableRun(name="run", arms=(BASE, "new"), cells=cells)
+
+
+@pytest.mark.parametrize("cpu", [1.5, 1 / 1.5])
+def test_a_shared_arm_that_waits_for_the_device_does_not_show_the_speed_of_the_cpu(cpu: float) -> None:
+    """The shared arm stood still at 4 KiB, where its device limits it, and followed the CPU less at 8 B."""
+    result = compared([on_a_cpu(1.0)], [on_a_cpu(cpu)])
+    eager = {each.case.size_bytes: each for each in result.comparisons if each.timing is Timing.EAGER}
+    assert abs(eager[DEVICE_BOUND].ratio - 1) > 0.4
+    for each in eager.values():
+        assert (each.verdict, each.reason) == (Verdict.INCONCLUSIVE, OpenReason.SHARED_ARM_MOVED)
+    gated = [each.verdict for each in result.comparisons if each.timing is Timing.GATED]
+    assert gated == [Verdict.EQUIVALENT] * 2
+    lines = [line.text for line in pair_lines(bands_of([eager[DEVICE_BOUND]]))]
+    changed = "1.50x" if cpu > 1 else "0.67x"
+    assert f"us after, but changed to {changed} where it waits for the CPU; own time" in " ".join(lines)
+
+
+def test_a_change_beyond_what_the_speed_of_the_cpu_explains_is_seen() -> None:
+    for cpu, factor, verdict in (
+        (1.0, 1.34, Verdict.SLOWER),
+        (1.0, 0.7, Verdict.FASTER),
+        (1.5, 3.0, Verdict.SLOWER),
+        (1 / 1.5, 0.4, Verdict.FASTER),
+    ):
+        comparisons = compared([on_a_cpu(1.0)], [on_a_cpu(cpu, factor)]).comparisons
+        (changed,) = [each for each in comparisons if each.shared and each.shared.cpu_factors]
+        assert (changed.case.size_bytes, changed.verdict) == (DEVICE_BOUND, verdict)
+
+
 def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
     """All sizes are slower by the ratio of ratios, but at one of them only the shared arm changed."""
 
@@ -287,7 +336,7 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
         text, options = next_step([noisy], basis, meta)
         assert (text.partition("Measure ")[2], options) == expected
     (line,) = [line for line in pair_lines(bands) if "itself" in line.text]
-    assert "torch itself took 10.0 us before and 6.90 us after; the arm's own time changed by +0.0 %" in line.text
+    assert "torch itself took 10.0 us before and 6.90 us after; own time +0.0 %" in line.text
 
 
 def test_a_change_below_the_noise_floor_of_the_shared_arm_has_no_verdict() -> None:

@@ -1,0 +1,63 @@
+"""Find out which times wait for the CPU, so that they follow its speed, and which wait only for the device.
+
+An eager time that is no longer than the time of the device alone does not say how fast the CPU was.
+"""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from nccl_bench.analysis.comparable import ComparableRun, Point, medians_us, without_size
+from nccl_bench.analysis.shared_arm import Factors
+from nccl_bench.catalog.timings import TIMINGS, Timing
+
+# An eager time waits for the device if it is longer than the device's own time by at most this share.
+_LAUNCH_SHARE = 0.05
+# The timings of the device alone; the first one that was measured counts.
+_DEVICE_TIMINGS = tuple(timing for timing in Timing if not TIMINGS[timing].includes_launch_cost)
+# Any factor: nothing shows how the speed of the CPU changed.
+_UNKNOWN: Factors = (0.0, float("inf"))
+
+
+class CpuWaits:
+    """Which times of two sides wait for the CPU, and how those of the shared arm changed."""
+
+    def __init__(
+        self, before: Sequence[ComparableRun], after: Sequence[ComparableRun], shared_arm: str, points: Iterable[Point]
+    ) -> None:
+        self._sides = (before, after)
+        self._shared_arm = shared_arm
+        self._ratios: dict[object, list[float]] = {}
+        for point in points:
+            if all(self._waits(side, point, shared_arm) for side in self._sides):
+                first, second = (median(medians_us(side, point, shared_arm)) for side in self._sides)
+                self._ratios.setdefault(_kind(point), []).append(second / first)
+
+    def factors(self, point: Point, baseline: str, candidate: str) -> Factors | None:
+        """Return by which factors the CPU changed times of the shared arm, if its time at ``point`` cannot show it.
+
+        ``None`` if it can, or if ``baseline`` and ``candidate``, the arms before and after, do not wait for the CPU.
+        """
+        arms = zip(self._sides, (baseline, candidate), strict=True)
+        # Without a time of the device, a time counts as waiting for the CPU, as that of the shared arm does.
+        if all(self._waits(side, point, self._shared_arm) is not False for side in self._sides):
+            return None
+        if not any(self._waits(side, point, arm) for side, arm in arms):
+            return None
+        ratios = self._ratios.get(_kind(point))
+        return (min(ratios), max(ratios)) if ratios else _UNKNOWN
+
+    def _waits(self, side: Sequence[ComparableRun], point: Point, arm: str) -> bool | None:
+        """Return True if the time of ``arm`` waits for the CPU; ``None`` if no time of the device is known."""
+        case, timing = point
+        if not TIMINGS[timing].includes_launch_cost:
+            return False
+        if not TIMINGS[timing].moves_bytes:
+            return True
+        times = medians_us(side, point, arm)
+        of_device = (medians_us(side, (case, of_timing), arm) for of_timing in _DEVICE_TIMINGS)
+        alone = next(filter(None, of_device), None)
+        return median(times) > (1 + _LAUNCH_SHARE) * median(alone) if times and alone else None
+
+
+def _kind(point: Point) -> object:
+    return without_size(point)[0]
