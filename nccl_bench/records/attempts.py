@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
-from nccl_bench.records.schema import CaseEnd, Entry, Line, Resume, Samples
+from nccl_bench.records.schema import CaseEnd, Crash, Entry, Hang, Line, Resume, Samples, Skipped
 
 # A case and the number of a launch.
 CaseInLaunch = tuple[Case, int]
@@ -28,15 +28,14 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
     """Return the lines of ``entries`` that count. Rounds of different attempts cannot be paired, so one attempt counts.
 
     For each case in each launch it is the last attempt that reached the end of the case. If no attempt did, it is the
-    last one with samples. A hang or a crash ends an attempt of its case. One without a case, as in
-    set-up, ends the attempts of all cases of its launch, because new ranks may measure any of them again. A resume ends
-    the attempts of all cases.
+    last one with lines. A hang or a crash ends the attempts of all cases of its launch: new ranks follow, which may
+    measure any of them again. A resume ends the attempts of all cases.
 
     Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     ``file`` is for messages.
     """
     resumes: list[Resume] = []
-    broken: Counter[tuple[Case | None, int]] = Counter()
+    broken: Counter[int] = Counter()  # the number of hangs and crashes of each launch
     attempts: list[int] = []
     last: dict[CaseInLaunch, int] = {}
     ended: dict[CaseInLaunch, int] = {}
@@ -47,23 +46,24 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
             attempts.append(0)
             continue
         # These numbers only grow, so each attempt of a case in a launch has its own sum.
-        attempt = broken[entry.case, entry.launch] + broken[None, entry.launch] + len(resumes)
+        attempt = broken[entry.launch] + len(resumes)
         attempts.append(attempt)
+        if isinstance(entry, Samples | Skipped):
+            last[entry.case, entry.launch] = attempt
         if isinstance(entry, Samples):
             key = (entry.case, entry.launch, entry.arm, entry.timing, attempt)
             if key in seen:
                 raise RecordError(f"{file}, line {number}: {entry.arm!r} has {entry.case.label} {entry.timing} twice")
             seen.add(key)
-            last[entry.case, entry.launch] = attempt
         elif isinstance(entry, CaseEnd):
             ended[entry.case, entry.launch] = attempt
-        else:
-            broken[entry.case, entry.launch] += 1
+        elif isinstance(entry, Hang | Crash):
+            broken[entry.launch] += 1
     counted = last | ended
     lines = tuple(
         entry
         for entry, attempt in zip(entries, attempts, strict=True)
         if not isinstance(entry, Resume | CaseEnd)
-        and (not isinstance(entry, Samples) or attempt == counted[entry.case, entry.launch])
+        and (isinstance(entry, Hang | Crash) or attempt == counted[entry.case, entry.launch])
     )
     return Attempts(lines=lines, ended=frozenset(ended), resumes=tuple(resumes))

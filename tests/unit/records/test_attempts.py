@@ -9,12 +9,15 @@ import pytest
 
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import sort_out
-from nccl_bench.records.schema import CaseEnd, Entry, Resume, dump, parse
+from nccl_bench.records.schema import CaseEnd, Entry, Resume, Skipped, dump, parse
 from tests.support.synthetic_runs import case, crash, hang, samples
 
 FIRST, SECOND = samples(), samples(samples_us=(9.0, 9.1, 9.2))
 END = CaseEnd(case=case())
 SET_UP_HANG = replace(hang(), case=None)
+# Ranks that were late went on until they were ended.
+EARLIER_HANG = replace(hang(), case=case(size_bytes=8))
+SKIPPED = Skipped(case=case(), reason="no room")
 RESUME = Resume(started="2026-10-01T02:00:00+00:00", command=("nccl-bench", "run", "--resume", "there"))
 
 
@@ -32,8 +35,10 @@ RESUME = Resume(started="2026-10-01T02:00:00+00:00", command=("nccl-bench", "run
         # An attempt that reached its end counts, although a later one began.
         ((FIRST, END, hang(), SECOND), (FIRST, hang()), True),
         ((FIRST, END, hang(), SECOND, END), (hang(), SECOND), True),
-        # New ranks after a failure in set-up measure the case again.
+        # New ranks after a failure in set-up, or in a case before this one, measure the case again.
         ((FIRST, END, SET_UP_HANG, SECOND, END), (SET_UP_HANG, SECOND), True),
+        ((FIRST, END, EARLIER_HANG, SECOND, END), (EARLIER_HANG, SECOND), True),
+        ((SKIPPED, END, EARLIER_HANG, SKIPPED, END), (EARLIER_HANG, SKIPPED), True),
     ],
 )
 def test_the_last_attempt_that_reached_its_end_counts(
