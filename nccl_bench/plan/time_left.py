@@ -23,6 +23,7 @@ class TimeLeft:
     steps: Sequence[Step]  # the steps of the work, in their order
     max_seconds: float | None = None  # the time that the steps share; None if they take the time that they need
     _expected_s: list[float] = field(init=False)  # the expected duration of each step
+    _mean_case_s: float = field(init=False)  # the mean of these for all steps that are not a set-up
     _done: int = 0  # the number of steps that are done
     _done_at_s: float = 0.0  # the time at which the last of them was done, in seconds from the start
     # The expected and the measured duration of all steps that are done and that are not a set-up.
@@ -32,14 +33,14 @@ class TimeLeft:
     def __post_init__(self) -> None:
         """Share the time among the steps: what a short step does not need is left to the longer ones."""
         self._expected_s = [step.most_s for step in self.steps]
-        if self.max_seconds is None:
-            return
-        shared_s = self.max_seconds - sum(step.most_s for step in self.steps if step.is_setup)
-        sharing = sorted((step.most_s, index) for index, step in enumerate(self.steps) if not step.is_setup)
-        for position, (most_s, index) in enumerate(sharing):
-            share_s = shared_s / (len(sharing) - position)
-            self._expected_s[index] = min(most_s, max(self.steps[index].least_s, share_s))
-            shared_s -= self._expected_s[index]
+        cases = sorted((step.most_s, index) for index, step in enumerate(self.steps) if not step.is_setup)
+        if self.max_seconds is not None:
+            shared_s = self.max_seconds - sum(step.most_s for step in self.steps if step.is_setup)
+            for position, (most_s, index) in enumerate(cases):
+                share_s = shared_s / (len(cases) - position)
+                self._expected_s[index] = min(most_s, max(self.steps[index].least_s, share_s))
+                shared_s -= self._expected_s[index]
+        self._mean_case_s = sum(self._expected_s[index] for _, index in cases) / max(1, len(cases))
 
     def update(self, done: int, elapsed_s: float) -> None:
         """Note that ``done`` steps are done ``elapsed_s`` seconds after the start. A smaller number changes nothing."""
@@ -64,7 +65,11 @@ class TimeLeft:
 
     def _sum_left_s(self, durations_s: Sequence[float], elapsed_s: float) -> float:
         """Return the seconds that are left if the steps take ``durations_s`` at the measured pace."""
-        left_s = [durations_s[index] * self._pace(index) for index in range(self._done, len(self.steps))]
+        pace = self._pace()
+        left_s = [
+            duration_s * (1.0 if step.is_setup else pace)
+            for duration_s, step in zip(durations_s[self._done :], self.steps[self._done :], strict=True)
+        ]
         at_work_s = elapsed_s - self._done_at_s
         return max(0.0, left_s[0] - at_work_s) + sum(left_s[1:]) if left_s else 0.0
 
@@ -76,11 +81,8 @@ class TimeLeft:
             done_s += min(elapsed_s - self._done_at_s, self._expected_s[self._done])
         return min(1.0, done_s / total_s) if total_s else 1.0
 
-    def _pace(self, index: int) -> float:
-        """Return how much longer than expected a step takes, judged by the steps that are done."""
-        cases_s = [each_s for each_s, step in zip(self._expected_s, self.steps, strict=True) if not step.is_setup]
-        if self.steps[index].is_setup or not cases_s:
-            return 1.0
+    def _pace(self) -> float:
+        """Return how much longer than expected a case takes, judged by the cases that are done."""
         # The estimate counts as much as one case, because a single case says little about the others.
-        prior_s = sum(cases_s) / len(cases_s)
-        return (prior_s + self._measured_so_far_s) / (prior_s + self._expected_so_far_s)
+        expected_s = self._mean_case_s + self._expected_so_far_s
+        return (self._mean_case_s + self._measured_so_far_s) / expected_s if expected_s else 1.0

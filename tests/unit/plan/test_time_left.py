@@ -59,3 +59,22 @@ def test_the_number_of_steps_that_are_done_never_goes_down() -> None:
     left.update(4, 16.0)
     left.update(2, 17.0)
     assert left.share_done(17.0) == pytest.approx(17 / 40)
+
+
+def test_the_time_left_of_thousands_of_cases_needs_few_looks_at_each() -> None:
+    # The process that asks five times a second also watches the deadlines of ranks.
+    looks = 0
+
+    class Watched(Step):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> object:
+            nonlocal looks
+            looks += 1
+            return super().__getattribute__(name)
+
+    cases = [Watched(least_s=1.0, most_s=4.0) for _ in range(1000)]
+    left = TimeLeft(cases, max_seconds=3000.0)
+    looks = 0
+    assert left.left_s(0.0) == pytest.approx(3000.0)
+    assert looks < 10 * len(cases)
