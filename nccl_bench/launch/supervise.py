@@ -131,6 +131,7 @@ class _LaunchWatch:
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
     first_position_at: float | None = None  # the time at which the first position of a rank was seen; None before
+    seen: set[int] = field(default_factory=set)  # the local ranks of which a position was seen
     done_at: float | None = None  # the time at which the ranks had done every item; None before
     ended: frozenset[int] = frozenset()  # the ranks that had ended when the first end was seen
     ended_at: float = 0.0  # the time at which the first end was seen
@@ -138,17 +139,19 @@ class _LaunchWatch:
 
     def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
         """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
+        positions: list[Position] = []
         while True:
-            # Poll before the positions are read: positions that are read after the end are final.
-            exit_code = self.job.poll()
+            # Read the positions last: they are final if the launch has ended, and no rank counts as late or as ended
+            # early that went on in the meantime. This process can be slow, or a shell can stop it.
+            exit_code, now, ended = self.job.poll(), time.monotonic(), find_ended(positions)
             positions = read_positions(self.scratch)
+            self.seen.update(position.local_rank for position in positions)
             on_progress(positions)
             raise_interrupted(received)
             done = len(positions) == self.launch.nproc and all(position.done for position in positions)
             if exit_code is not None:
                 return None if exit_code == 0 and done else self._crash(positions, exit_code)
-            now = time.monotonic()
-            if self._outlives(positions, now):
+            if self._outlives(positions, ended, now):
                 return self._crash(positions, None)
             late = self._late(positions, done, now)
             if late:
@@ -159,10 +162,13 @@ class _LaunchWatch:
                 return self._with_ras(self._hang(positions, late), positions)
             self.job.wait(POLL_S)
 
-    def _outlives(self, positions: list[Position], now: float) -> bool:
-        """Return whether a rank has ended and another rank does not end even after SIGKILL."""
+    def _outlives(self, positions: list[Position], ended: frozenset[int], now: float) -> bool:
+        """Return whether a rank has ended early and another rank does not end even after SIGKILL.
+
+        ``ended`` are the ranks that had ended before ``positions`` were read.
+        """
         busy = [position for position in positions if not position.done]
-        ended = find_ended(busy)
+        ended &= {position.rank for position in busy}
         if not self.ended:
             self.ended, self.ended_at = ended, now
         survivors = [position.pid for position in busy if position.rank not in ended]
@@ -205,17 +211,16 @@ class _LaunchWatch:
         start_s = max(self.timeout_s, LEAST_START_S)
         waiting_s = start_s + (self._meeting_s() if self.first_position_at is None else 0.0)
         if overdue or now > (self.first_position_at or self.started) + waiting_s:
-            return [*self._without_position(positions, waiting_s), *overdue]
+            return [*self._without_position(waiting_s), *overdue]
         return []
 
-    def _without_position(self, positions: list[Position], waiting_s: float) -> list[Position]:
-        """Return a position for each local rank that has none. The other ranks wait for it."""
+    def _without_position(self, waiting_s: float) -> list[Position]:
+        """Return a position for each local rank that has never had one. The other ranks wait for it."""
         first_rank, host = self.launch.node_rank * self.launch.nproc, socket.gethostname()
-        seen = {position.local_rank for position in positions}
         return [
             Position(rank=first_rank + local_rank, local_rank=local_rank, host=host, pid=0, timeout_s=waiting_s)
             for local_rank in range(self.launch.nproc)
-            if local_rank not in seen
+            if local_rank not in self.seen
         ]
 
     def _meeting_s(self) -> float:

@@ -21,7 +21,9 @@ def start_watchdog(
     def poll() -> None:
         while not progress.position.done:
             on_poll(progress.position)
-            for late in find_overdue([progress.position], time.monotonic()):
+            # The time comes first: a rank that goes on in the meantime is not late.
+            now = time.monotonic()
+            for late in find_overdue([progress.position], now):
                 on_overdue(late)
                 return
             time.sleep(_POLL_S)

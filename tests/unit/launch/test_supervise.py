@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.launch.supervise import make_hang, supervise
-from nccl_bench.ranks.progress import Position
+from nccl_bench.ranks.progress import RECORD_BYTES, Position, Progress
 from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang, RankState
 from tests.support.command import wait_until
@@ -126,6 +127,45 @@ def test_a_stopped_rank_is_to_blame_for_a_hang_although_another_rank_is_behind()
         stopped.wait()
     assert isinstance(hang, Hang)
     assert (hang.case_index, hang.rank, hang.state) == (2, 1, RankState.STOPPED)
+
+
+def test_ranks_that_go_on_while_the_command_is_slow_neither_hang_nor_end_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("LEAST_START_S", "SURVIVAL_S"):
+        monkeypatch.setattr(supervise_module, limit, 0.0)
+    ending = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    working: list[Progress] = []
+
+    def set_up(scratch: Path) -> None:
+        working.extend(ranks(scratch))
+        working[0].position = replace(working[0].position, pid=ending.pid)
+        for progress in working:
+            progress.update(case_index=-1, arm="", phase="plan", deadline_s=0.05)
+
+    def go_on(positions: list[Position]) -> None:
+        # The command has just read these positions, and judges them after this function.
+        step = positions[-1].step
+        if step == 1:
+            time.sleep(0.1)
+            for progress in working:
+                progress.update(case_index=4, arm="a", phase="timed", deadline_s=60)
+        elif step == 2 and len(positions) == 2 and not positions[0].done:
+            working[0].finish()
+            ending.kill()
+            ending.wait()
+            # The command reads this position while rank 1 writes the next one.
+            file = launches.scratches[0] / "position-1"
+            file.write_bytes(file.read_bytes()[:40].ljust(RECORD_BYTES))
+        elif not launches.exit_code:
+            working[1].finish()
+            launches.exit_code = 0
+
+    launches = Launches((set_up,))
+    try:
+        assert supervise_launches(launches, timeout_s=0.0, on_progress=go_on) == []
+    finally:
+        ending.kill()
+        ending.wait()
+    assert [progress.position.done for progress in working] == [True, True]
 
 
 def test_a_hang_has_the_answer_of_nccls_ras_from_the_address_of_its_process_set() -> None:
