@@ -1,4 +1,4 @@
-"""The libnccl of each compared arm, and the notes if it is not the same one."""
+"""The libnccl, or librccl, of each compared arm, and the notes if it is not the same one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.machine import NamedRuns, binding_of
+from nccl_bench.analysis.machine import NamedRuns, library_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 
 # The keys of a user arm in a configuration that say what it calls, besides its libnccl.
@@ -16,34 +16,36 @@ _WAYS = ("target", "tree", "order", "adapter", "transport", "python", "variables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """A libnccl that an arm called."""
+    """A libnccl or a librccl that an arm called."""
 
-    version: str  # NCCL's version, such as 2.28.9
+    name: str = "NCCL"  # NCCL or RCCL
+    version: str  # its version, such as 2.28.9
     path: str | None = None  # the path of the file; None if it was not recorded
     sha256: str | None = None  # the SHA-256 hash of the file; None if it was not recorded
 
     @property
     def text(self) -> str:
-        """The version and, if it is known, the file."""
-        return f"NCCL {self.version}" + (f" at {self.path}" if self.path else "")
+        """The name, the version and, if it is known, the file."""
+        return f"{self.name} {self.version}" + (f" at {self.path}" if self.path else "")
 
     def equals(self, other: Library) -> bool:
         """Return True if both are the same code, as far as the records can say."""
         if self.sha256 is not None and other.sha256 is not None:
             return self.sha256 == other.sha256
-        return self.version == other.version
+        return (self.name, self.version) == (other.name, other.version)
 
 
 def libraries_of(meta: Mapping[str, Any]) -> dict[str, Library]:
     """Return the libnccl of each arm whose libnccl is known; ``meta`` is the content of ``run.json``."""
     worker = meta.get("worker") or {}
     recorded = worker.get("libraries")
-    if recorded is None and binding_of(worker) is not None:
+    name = library_of(worker) or "NCCL"
+    if recorded is None and library_of(worker) is not None:
         # Before these records, and in imports, the transport's library is the only one that is known.
         recorded = [{"arm": arm, **worker["transport"]} for arm in meta["config"].get("arms") or ()]
     return {
         str(each.get("arm")): Library(
-            version=str(each.get("version")), path=each.get("path"), sha256=each.get("sha256")
+            name=name, version=str(each.get("version")), path=each.get("path"), sha256=each.get("sha256")
         )
         for each in recorded or ()
     }
@@ -62,7 +64,7 @@ def notes_on_arms(meta: Mapping[str, Any], arms: Iterable[str], baseline: str) -
         assert of_baseline is not None
         if library.equals(of_baseline):
             yield (
-                f"{', '.join(names)} and {baseline} call copies of the same file, NCCL {library.version}: "
+                f"{', '.join(names)} and {baseline} call copies of the same file, {library.name} {library.version}: "
                 f"{library.path} and {of_baseline.path}."
             )
             continue
@@ -80,17 +82,17 @@ def notes_on_sides(
     """
     pairs = dict.fromkeys((each.baseline, each.candidate) for each in comparisons)
     of_before, of_after = ([libraries_of(meta) for _, meta in side] for side in (before, after))
-    arms: dict[tuple[str, str], list[str]] = {}
+    arms: dict[tuple[str, str, str], list[str]] = {}
     for baseline, candidate in pairs:
         first = [libraries[baseline] for libraries in of_before if baseline in libraries]
         second = [libraries[candidate] for libraries in of_after if candidate in libraries]
         if not all(old.equals(new) for old in first for new in second):
-            key = _joined(first), _joined(second)
+            key = _kind([*first, *second]), _joined(first), _joined(second)
             arms.setdefault(key, []).append(baseline if baseline == candidate else f"{candidate} against {baseline}")
-    for (text_before, text_after), names in arms.items():
+    for (kind, text_before, text_after), names in arms.items():
         where = "" if len(arms) == 1 and len(names) == len(pairs) else f" in {', '.join(names)}"
         nothing_else = " Nothing else that was recorded of the machine and the settings differs." if alone else ""
-        yield f"The libnccl differs{where}: {text_after} after, against {text_before} before.{nothing_else}"
+        yield f"The {kind} differs{where}: {text_after} after, against {text_before} before.{nothing_else}"
 
 
 def mixed_libraries(side: NamedRuns) -> Iterator[str]:
@@ -102,7 +104,8 @@ def mixed_libraries(side: NamedRuns) -> Iterator[str]:
     for arm, by_run in by_arm.items():
         first = next(iter(by_run.values()))
         if not all(library.equals(first) for library in by_run.values()):
-            yield f"libnccl of {arm}: " + "; ".join(f"{library.text} ({name})" for name, library in by_run.items())
+            texts = "; ".join(f"{library.text} ({name})" for name, library in by_run.items())
+            yield f"{_kind(by_run.values())} of {arm}: {texts}"
 
 
 def callers_of(meta: Mapping[str, Any], arms: Iterable[str]) -> str:
@@ -116,6 +119,12 @@ def callers_of(meta: Mapping[str, Any], arms: Iterable[str]) -> str:
     if len(callers) > 1:
         return f"{text}. So these arms differ in more than their streams."
     return f"{text}." if text else "It is not known which arm calls which copy."
+
+
+def _kind(libraries: Iterable[Library]) -> str:
+    """Return the word for all ``libraries``: libnccl, librccl, or library if there are both."""
+    names = {library.name for library in libraries}
+    return f"lib{names.pop().lower()}" if len(names) == 1 else "library"
 
 
 def _joined(libraries: Iterable[Library]) -> str:

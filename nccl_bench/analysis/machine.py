@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from nccl_bench.catalog.memory import Memory
-from nccl_bench.records.importers import READERS, OverRanks
+from nccl_bench.records.importers import NCCL, RCCL, READERS, OverRanks
 from nccl_bench.records.run import is_import
 
 # The name of a GPU in the output of `nvidia-smi topo -m`.
@@ -15,6 +15,8 @@ _GPU = re.compile(r"GPU(\d+)")
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 # The name of a transport that calls NCCL -> its binding in words.
 _BINDINGS = {"nccl": "ctypes", "nccl4py": "nccl4py"}
+# The name of a transport that has a library -> the library.
+_LIBRARIES = {**dict.fromkeys(_BINDINGS, "NCCL"), RCCL: "RCCL"}
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
 # These variables change nothing in NCCL: nccl-tests and nccl-bench read their own; container images set NCCL_VERSION,
@@ -129,21 +131,32 @@ def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
 def binding_of(worker: Mapping[str, Any]) -> str | None:
     """Return the binding through which a run called NCCL: ctypes or nccl4py; ``None`` for a run without NCCL."""
     transport = worker.get("transport") or {}
-    # A transport that records a version and no name is NCCL by ctypes.
-    name = transport.get("name") or "nccl"
-    return _BINDINGS.get(name) if "version" in transport else None
+    return _BINDINGS.get(_name(transport)) if "version" in transport else None
+
+
+def library_of(worker: Mapping[str, Any]) -> str | None:
+    """Return the library of a run, NCCL or RCCL; ``None`` for a run without such a library."""
+    transport = worker.get("transport") or {}
+    return _LIBRARIES.get(_name(transport)) if "version" in transport else None
 
 
 def library_text(worker: Mapping[str, Any], *, by_binding: bool = True) -> str:
-    """Return NCCL's version and the binding that calls it; empty for a run without NCCL."""
-    binding = binding_of(worker)
-    return "" if binding is None else f"NCCL {worker['transport']['version']}{f' by {binding}' if by_binding else ''}"
+    """Return the library, its version and the binding that calls it; empty for a run without NCCL or RCCL."""
+    library, binding = library_of(worker), binding_of(worker)
+    if library is None:
+        return ""
+    return f"{library} {worker['transport']['version']}{f' by {binding}' if by_binding and binding else ''}"
 
 
 def _transport(transport: Mapping[str, Any]) -> str | None:
-    name, version = transport.get("name") or "nccl", transport.get("version")
-    # `analysis.libraries` compares the versions and files of NCCL.
-    return None if version is None else "nccl" if name in _BINDINGS else f"{name} {version}"
+    name, version = _name(transport), transport.get("version")
+    # `analysis.libraries` compares the versions and files of libraries.
+    return None if version is None else _LIBRARIES.get(name, f"{name} {version}")
+
+
+def _name(transport: Mapping[str, Any]) -> str:
+    # A transport that records a version and no name is NCCL by ctypes.
+    return str(transport.get("name") or NCCL)
 
 
 def _is_setting(name: str) -> bool:

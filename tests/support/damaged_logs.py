@@ -138,4 +138,4 @@ def outcome_of(path: Path, text: str, good: Imported, collective: str | None) ->
 def _numbers(imported: Imported) -> Sequence[object]:
     """Return all that an import is used for, without the order of its lines."""
     samples = {(line.case, line.timing): line for line in samples_of(imported)}
-    return samples, imported.world_size, imported.processes, imported.nccl_version
+    return samples, imported.world_size, imported.processes, imported.library

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers import nccl_tests
-from nccl_bench.records.importers.imported import Imported, OverRanks, merge
+from nccl_bench.records.importers.imported import NCCL, RCCL, Imported, OverRanks, merge
 from nccl_bench.records.importers.source import read_source
 from nccl_bench.records.run import FILES
 
-__all__ = ["READERS", "Imported", "OverRanks", "merge", "read"]
+__all__ = ["NCCL", "RCCL", "READERS", "Imported", "OverRanks", "merge", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The content of one or several files of another tool, and the ``run.json`` made from this content."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import combinations
 from typing import Any
@@ -19,10 +19,13 @@ _SINGLE = {
     "world_size": "number of ranks",
     "processes": "number of processes",
     "over_ranks": "time over ranks",
-    "nccl_version": "NCCL version",
+    "library": "library",
     "gpus": "GPUs",
     "variables": "NCCL variables",
 }
+
+# The names of libraries in records.
+NCCL, RCCL = "nccl", "rccl"
 
 
 class OverRanks(StrEnum):
@@ -32,6 +35,17 @@ class OverRanks(StrEnum):
     AVERAGE = "average"
     MINIMUM = "minimum"
     MAXIMUM = "maximum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryVersion:
+    """The name and the version of the library that moved the bytes."""
+
+    name: str  # ``NCCL`` or ``RCCL``
+    version: str  # its version, such as 2.28.9
+
+    def __str__(self) -> str:
+        return f"{self.name.upper()} {self.version}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +59,7 @@ class Imported:
     over_ranks: OverRanks | None  # the rule for the time of all ranks; None if the files name no rule
     started: str | None  # start time in ISO 8601; None if the files have none
     finished: str | None  # end time in ISO 8601; None if the files have none
-    nccl_version: str | None  # NCCL's version, such as 2.28.9; None if the files have none
+    library: LibraryVersion | None  # the library that the tool called; None if the files do not name it
     hostnames: tuple[str, ...]  # names of hosts, each once
     gpus: tuple[str, ...]  # names of GPU models, each once
     variables: Mapping[str, str] | None  # NCCL's environment variables; None if the files do not list them
@@ -80,7 +94,7 @@ class Imported:
                 "gpus": [{"name": gpu} for gpu in self.gpus],
                 **variables,
             },
-            worker=None if self.nccl_version is None else {"transport": {"name": "nccl", "version": self.nccl_version}},
+            worker=None if self.library is None else {"transport": asdict(self.library)},
         )
 
 
@@ -113,7 +127,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),
         finished=max((file.finished for file in files if file.finished), default=None),
-        nccl_version=next((file.nccl_version for file in files if file.nccl_version), None),
+        library=next((file.library for file in files if file.library), None),
         hostnames=unique(name for file in files for name in file.hostnames),
         gpus=files[0].gpus,
         variables=next((file.variables for file in files if file.variables is not None), None),

@@ -83,6 +83,11 @@ def test_older_runs_and_imports_have_the_library_of_the_transport() -> None:
     assert libraries_of(older)["stream-free"].text == "NCCL 2.28.9 at /l.so"
     imported = meta(arms=[ARM], baseline=ARM) | {"worker": {"transport": {"name": "nccl", "version": "2.28.9"}}}
     assert libraries_of(imported)[ARM].text == "NCCL 2.28.9"
+    rccl = imported | {"worker": {"transport": {"name": "rccl", "version": "2.28.9"}}}
+    assert libraries_of(rccl)[ARM].text == "RCCL 2.28.9"
+    assert list(mixed_libraries([("a", imported), ("b", rccl)])) == [
+        f"library of {ARM}: NCCL 2.28.9 (a); RCCL 2.28.9 (b)"
+    ]
     assert libraries_of(meta() | {"worker": {"transport": {"name": "gloo", "version": "2.13"}}}) == {}
     assert libraries_of(meta() | {"worker": None}) == {}
 

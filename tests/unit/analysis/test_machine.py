@@ -87,7 +87,7 @@ def test_equal_runs_do_not_differ() -> None:
         ({"worker": {"torch": "2.14"}}, "torch: 2.13.0 (run1); 2.14 (run2)"),
         (
             {"worker": {"transport": {"name": "gloo", "version": "2.28.9"}}},
-            "transport: nccl (run1); gloo 2.28.9 (run2)",
+            "transport: NCCL (run1); gloo 2.28.9 (run2)",
         ),
         ({"config": {"caller_stream": "default"}}, "caller's stream: new (run1); default (run2)"),
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),

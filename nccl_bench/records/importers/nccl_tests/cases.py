@@ -59,7 +59,7 @@ def imported(output: Output, name: str) -> Imported:
         over_ranks=output.over_ranks,
         started=output.started,
         finished=output.finished,
-        nccl_version=output.nccl_version,
+        library=output.library,
         hostnames=unique(output.hostnames),
         gpus=unique(output.gpus),
         variables=output.variables,

@@ -12,7 +12,7 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
-from nccl_bench.records.importers.imported import OverRanks
+from nccl_bench.records.importers.imported import NCCL, RCCL, LibraryVersion, OverRanks
 from nccl_bench.records.importers.nccl_tests.output import (
     Figure,
     Output,
@@ -33,6 +33,8 @@ NEWEST_VERSION = 3
 _LAST_DIGIT = 1e-6
 # GB/s that no link has.
 _LARGEST_BANDWIDTH = 1e9
+# The beginning of the names of AMD's GPUs.
+_AMD = "AMD "
 _PLACEMENT_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
 _TYPE_NAMES = {str: "text", list: "a list", dict: "an object"}
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
@@ -67,6 +69,9 @@ def read_document(value: object, collective: str | None) -> Output | None:
     _check_ranks(devices, ranks_of_process)
     has_cpu_time = any("cpu_time" in placement.fields for placement in measured)
     variables = (entry.partition("=") for entry in document.get("env", list) if isinstance(entry, str))
+    gpus = tuple(device.get("device_info", str) for device in devices)
+    # rccl-tests writes its version below the same key, and RCCL alone runs on these GPUs.
+    library = RCCL if any(gpu.startswith(_AMD) for gpu in gpus) else NCCL
     batch = config.count("aggregated_iterations") * max(1, config.count("graph"))
     return Output(
         collective=collective_of(_Object({"args[0]": args[0]}, "").get("args[0]", str), collective),
@@ -82,9 +87,9 @@ def read_document(value: object, collective: str | None) -> Output | None:
         over_ranks=_over_ranks(args[1:]),
         started=document.moment("start_time"),
         finished=document.moment("end_time") if "end_time" in document.fields else None,
-        nccl_version=version_text(document.count("nccl_version")),
+        library=LibraryVersion(name=library, version=version_text(document.count("nccl_version"))),
         hostnames=tuple(device.get("hostname", str) for device in devices),
-        gpus=tuple(device.get("device_info", str) for device in devices),
+        gpus=gpus,
         variables=recordable_settings({name: value for name, _, value in variables}),
         rows=tuple(_row(result, batch) for result in whole),
         left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nccl_bench.catalog.collectives import Collective, Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
-from nccl_bench.records.importers.imported import OverRanks
+from nccl_bench.records.importers.imported import LibraryVersion, OverRanks
 from nccl_bench.records.schema import PerIteration
 
 # A float can hold every whole number up to this limit. No count of a real run is larger.
@@ -72,7 +72,7 @@ class Output:
     over_ranks: OverRanks | None = None  # rule for the time of all ranks; None also if the value of -a is unknown
     started: str | None = None  # start time in ISO 8601, without a time zone
     finished: str | None = None  # end time in ISO 8601; None also if nccl-tests did not finish
-    nccl_version: str | None  # version of NCCL or RCCL, such as 2.28.9
+    library: LibraryVersion | None  # the library that the program called
     hostnames: tuple[str, ...]  # host name of each listed device
     gpus: tuple[str, ...]  # GPU model of each listed device
     variables: Mapping[str, str] | None = None  # NCCL's environment variables

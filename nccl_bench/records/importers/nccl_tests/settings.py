@@ -1,4 +1,4 @@
-"""The lines of a table that say what was measured: the settings, the program and the version of NCCL."""
+"""The lines of a table that say what was measured: the settings, the program and the library."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
+from nccl_bench.records.importers.imported import NCCL, RCCL, LibraryVersion
 from nccl_bench.records.importers.nccl_tests.lines import Line, matches
 from nccl_bench.records.importers.nccl_tests.output import Sizes
 from nccl_bench.records.importers.nccl_tests.sections import SETTINGS
@@ -21,8 +22,9 @@ _WHOLE_SETTINGS = re.compile(
 _REST_OF_SETTINGS = re.compile(r"[0-9]*(?: [a-z_ ]+: [0-9]+)*")
 _REDUCED = re.compile(r"# Reducing maxBytes to ([0-9]{1,18}) due to memory limitation")
 _PROGRAM = re.compile(r"# Collective test starting: (\S+)")
-_TESTS_VERSION = re.compile(r"# [nr]ccl-tests version .* [nr]ccl-library=([0-9]{5,6})$")
-_LIBRARY_VERSION = re.compile(r"(?:.*NCCL INFO )?[RN]CCL version ?:? ?([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9])")
+_TESTS_VERSION = re.compile(r"# ([nr]ccl)-tests version .* [nr]ccl-library=([0-9]{5,6})$")
+_RCCL_TESTS = re.compile(r"rccl-tests: Version ")
+_LIBRARY_VERSION = re.compile(r"(?:.*NCCL INFO )?([RN]CCL) version ?:? ?([0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +74,16 @@ def read_program(lines: Sequence[Line]) -> str | None:
     return next(iter(programs), None)
 
 
-def read_version(lines: Sequence[Line]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the version of NCCL or RCCL and sentences about it; the version is ``None`` if the table has none."""
-    versions = {version_text(int(line[1])) for line in matches(_TESTS_VERSION, lines)}
-    versions |= {match[1] for match in matches(_LIBRARY_VERSION, lines)}
+def read_library(lines: Sequence[Line]) -> tuple[LibraryVersion | None, tuple[str, ...]]:
+    """Return the library and sentences about it; the library is ``None`` if the table does not name its version."""
+    found = [(match[1], version_text(int(match[2]))) for match in matches(_TESTS_VERSION, lines)]
+    found += [(match[1], match[2]) for match in matches(_LIBRARY_VERSION, lines)]
+    # RCCL also prints lines that call it NCCL.
+    is_rccl = any(name.lower() == RCCL for name, _ in found) or matches(_RCCL_TESTS, lines)
+    name = RCCL if is_rccl else NCCL
+    versions = sorted({version for _, version in found})
     if len(versions) == 1:
-        return versions.pop(), ()
+        return LibraryVersion(name=name, version=versions[0]), ()
     if versions:
-        return None, (
-            f"it names {len(versions)} versions of the library, {' and '.join(sorted(versions))}: none is used",
-        )
-    return None, ("it does not name the version of NCCL",)
+        return None, (f"it names {len(versions)} versions of {name.upper()}, {' and '.join(versions)}: none is used",)
+    return None, (f"it does not name the version of {name.upper()}",)

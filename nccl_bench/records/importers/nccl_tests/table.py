@@ -11,7 +11,7 @@ from nccl_bench.records.importers.nccl_tests.output import Output, ResultRow, ti
 from nccl_bench.records.importers.nccl_tests.programs import collective_of
 from nccl_bench.records.importers.nccl_tests.ranks import read_ranks
 from nccl_bench.records.importers.nccl_tests.rows import RowReader, is_row, pieces_of_rows
-from nccl_bench.records.importers.nccl_tests.settings import read_program, read_settings, read_version
+from nccl_bench.records.importers.nccl_tests.settings import read_library, read_program, read_settings
 
 _SKIPPED = re.compile(r"# Per-Iteration Report: .*summary skips first ([0-9]{1,9}) iterations")
 _BLOCKING = re.compile(r"# Blocking Enabled")
@@ -31,7 +31,7 @@ def read_table(lines: Sequence[Line], collective: str | None) -> Output:
     of_program = collective_of(program, collective)
     ranks = read_ranks(lines, settings.ranks_of_process)
     columns = read_columns(lines)
-    version, notes_on_version = read_version(lines)
+    library, notes_on_library = read_library(lines)
     reader = RowReader(
         columns=columns,
         iterations=settings.iterations,
@@ -67,10 +67,10 @@ def read_table(lines: Sequence[Line], collective: str | None) -> Output:
         ),
         sizes=settings.sizes,
         cycles=max((int(match[1]) for match in matches(_CYCLE, lines)), default=1),
-        nccl_version=version,
+        library=library,
         hostnames=ranks.hostnames,
         gpus=ranks.gpus,
         rows=tuple(rows),
         left_out=tuple(left_out),
-        notes=(*notes_on_version, *ranks.notes, *columns.notes),
+        notes=(*notes_on_library, *ranks.notes, *columns.notes),
     )

@@ -25,7 +25,7 @@ class Expected:
     """What a file says."""
 
     world_size: int
-    version: str | None
+    library: str | None
     gpus: tuple[str, ...]
     times_us: dict[tuple[str, int, Placement], float]
     said: tuple[str, ...] = ()  # the beginnings of the sentences about what is missing or unusual
@@ -60,50 +60,50 @@ OF_MI350X = {
     ("all_reduce", 2048, IN): 9.81,
 }
 TWO_5090 = Expected(
-    world_size=2, version="2.29.7", gpus=("NVIDIA GeForce RTX 5090",), times_us=OF_5090, said=(SIX_OF_EIGHT,)
+    world_size=2, library="NCCL 2.29.7", gpus=("NVIDIA GeForce RTX 5090",), times_us=OF_5090, said=(SIX_OF_EIGHT,)
 )
 H100, MI350X = ("NVIDIA H100 80GB HBM3",), ("AMD Instinct MI350X",)
 READ = {
     "rccl-two-nodes.txt": Expected(
         world_size=16,
-        version="2.27.7",
+        library="RCCL 2.27.7",
         gpus=("AMD Instinct MI308X",),
         times_us=OF_MI300X,
         said=(": float sum: 19 of 22 sizes in the settings have no complete row: 2048 B, ",),
     ),
     "rccl-inplace-hipevt.txt": Expected(
         world_size=1,
-        version="2.30.4",
+        library="RCCL 2.30.4",
         gpus=("AMD Radeon Graphics",),
         times_us={("all_reduce", 1024, IN): 5.71},
         said=(": bfloat16 sum: 1 of 2 sizes in the settings have no complete row: 2048 B",),
     ),
-    "rccl-hipevt-algo.txt": Expected(world_size=8, version="2.30.4", gpus=MI350X, times_us=OF_MI350X),
+    "rccl-hipevt-algo.txt": Expected(world_size=8, library="RCCL 2.30.4", gpus=MI350X, times_us=OF_MI350X),
     "rccl-other-version.txt": Expected(
-        world_size=8, version="2.27.7", gpus=MI350X, times_us=OF_MI350X | {("all_reduce", 1024, IN): 9.41}
+        world_size=8, library="RCCL 2.27.7", gpus=MI350X, times_us=OF_MI350X | {("all_reduce", 1024, IN): 9.41}
     ),
     "rccl-oop-only.txt": Expected(
         world_size=8,
-        version="2.30.4",
+        library="RCCL 2.30.4",
         gpus=MI350X,
         times_us={("all_to_all", 1024, OUT): 9.71, ("all_to_all", 2048, OUT): 9.91},
     ),
     "rccl-old.txt": Expected(
         world_size=8,
-        version=None,
+        library=None,
         gpus=("AMD Instinct MI300X",),
         times_us=OF_MI300X,
         said=(
             ": float sum: 28 of 31 sizes in the settings have no complete row: 8 B, ",
             ": the busbw of line 18, line 19 does not fit all_reduce on 8 ranks, for example 28 GB/s of 1048576 B; it "
             "fits 16 ranks, so the list of ranks may be incomplete",
-            ": it does not name the version of NCCL",
+            ": it does not name the version of RCCL",
         ),
         collective="all_reduce",
     ),
     "nccl-2020.txt": Expected(
         world_size=2,
-        version=None,
+        library=None,
         gpus=("Tesla V100-SXM2-16GB",),
         times_us={("all_reduce", MIB_1, OUT): 52.01, ("all_reduce", MIB_1, IN): 50.09},
         said=(": float sum: 24 of 25 sizes", ": it does not name the version of NCCL"),
@@ -111,7 +111,7 @@ READ = {
     ),
     "slurm-job-two-collectives.out": Expected(
         world_size=8,
-        version="2.29.7",
+        library="NCCL 2.29.7",
         gpus=H100,
         times_us=OF_H100 | {("all_gather", size, place): us for (_, size, place), us in OF_H100.items()},
         said=(
@@ -126,15 +126,15 @@ READ = {
     "kubectl-timestamps.txt": TWO_5090,
     "latin1.txt": Expected(
         world_size=2,
-        version="2.29.7",
+        library="NCCL 2.29.7",
         gpus=TWO_5090.gpus,
         times_us=OF_5090,
         said=(SIX_OF_EIGHT, ": line 19 has bytes that are not UTF-8; they were replaced"),
     ),
-    "eight-ranks.txt": Expected(world_size=8, version="2.29.7", gpus=H100, times_us=OF_H100, said=(SIX_OF_EIGHT,)),
+    "eight-ranks.txt": Expected(world_size=8, library="NCCL 2.29.7", gpus=H100, times_us=OF_H100, said=(SIX_OF_EIGHT,)),
     "row-cut-after-size.txt": Expected(
         world_size=8,
-        version="2.29.7",
+        library="NCCL 2.29.7",
         gpus=H100,
         times_us={key: us for key, us in OF_H100.items() if key[1] == MIB_1},
         said=(
@@ -161,9 +161,9 @@ def test_import_reads_what_the_file_says_of_itself(name: str) -> None:
     } == expected.times_us
     assert len(lines) == len(expected.times_us)
     assert all(line.status is Status.OK for line in lines)
-    assert (imported.world_size, imported.nccl_version, imported.gpus) == (
+    assert (imported.world_size, imported.library and str(imported.library), imported.gpus) == (
         expected.world_size,
-        expected.version,
+        expected.library,
         expected.gpus,
     )
     assert len(imported.left_out) == len(expected.said)

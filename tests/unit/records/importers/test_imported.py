@@ -23,9 +23,9 @@ def test_files_of_different_collectives_become_one_run(written: Any) -> None:
 
 def test_merge_takes_a_value_from_the_file_that_has_it(written: Any) -> None:
     silent = written(("graph: 0", "graph: 20"), ("=22809\n", "\n"))
-    assert silent.nccl_version is silent.variables is None
+    assert silent.library is silent.variables is None
     for files in ([silent, read(DATA / "all_reduce.json")], [read(DATA / "all_reduce.json"), silent]):
-        assert (merge(files).nccl_version, merge(files).variables) == ("2.28.9", {"NCCL_NVLS_ENABLE": "0"})
+        assert (str(merge(files).library), merge(files).variables) == ("NCCL 2.28.9", {"NCCL_NVLS_ENABLE": "0"})
 
 
 def test_merge_drops_over_ranks_unless_all_files_have_it(written: Any) -> None:
@@ -55,7 +55,7 @@ def test_eager_and_graph_times_of_a_case_become_one_run(written: Any) -> None:
     ("change", "says"),
     [
         ((), "all_reduce.txt and made-up.txt both have all_reduce bfloat16 sum 8 B (eager)"),
-        (("=22809\n", "=22707\n"), "the NCCL version differs: 2.28.9 in all_reduce.txt and 2.27.7 in made-up.txt"),
+        (("=22809\n", "=22707\n"), "the library differs: NCCL 2.28.9 in all_reduce.txt and NCCL 2.27.7 in made-up.txt"),
         (("NVIDIA H200", "NVIDIA B200"), "('NVIDIA B200',) in made-up.txt"),
     ],
 )

@@ -44,10 +44,17 @@ def test_json_and_table_give_the_same_cases_of_all_ranks(file: Path) -> None:
     assert {(line.arm, line.timing, line.status, line.wrong) for line in lines} == {(ARM, Timing.EAGER, Status.OK, 0)}
     assert {(line.ops_per_batch, line.rounds, line.world_size) for line in lines} == {(50, (0,), 4)}
     # The JSON lists only the first device of each process.
-    assert (imported.world_size, imported.nccl_version) == (4, "2.28.9")
+    assert (imported.world_size, str(imported.library)) == (4, "NCCL 2.28.9")
     assert (imported.source, imported.hostnames, imported.gpus) == ((file.name,), ("vm",), ("NVIDIA H200",))
     assert (imported.world_size, imported.processes) == (4, 1)
     assert not imported.left_out
+
+
+def test_json_of_gpus_of_amd_has_the_version_of_rccl(written: Any) -> None:
+    text = (DATA / "all_reduce.json").read_text(encoding="utf-8")
+    imported = written(("NVIDIA H200", "AMD Instinct MI300X"), text=text, name="made-up.json")
+    assert str(imported.library) == "RCCL 2.28.9"
+    assert imported.meta()["worker"] == {"transport": {"name": "rccl", "version": "2.28.9"}}
 
 
 def test_each_placement_has_its_own_time() -> None:
