@@ -15,8 +15,10 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.config.common import have_routes
 from nccl_bench.config.hidden_values import command_to_type
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
+from nccl_bench.config.verification import FEWEST_RANKS
 from nccl_bench.records.run import TOOL, Run, is_import
 from nccl_bench.records.schema import Samples, Status
 from nccl_bench.safety.secrets import as_typed
@@ -147,13 +149,14 @@ def verify_command(run: Run) -> str:
     asked = [arm for arm in (run.baseline, *run.asked_arms) if arm not in run.targets]
     if asked:
         parts += ["--arms", ",".join(asked)]
-    if config.get("routes"):
+    if config.get("routes") and have_routes([*asked, *user_arms]):
         parts += ["--routes", ",".join(config["routes"])]
     if config.get("nccl_library"):
         parts += ["--nccl-library", config["nccl_library"]]
     if DEVICES.get(run.device) and not DEVICES[run.device].has_gpus:
         parts += ["--device", run.device]
-    parts += ["--nproc", str(run.meta["launch"].get("nproc") or run.world_size)]
+    # The ranks of a verification wait for each other, on one node.
+    parts += ["--nproc", str(max(FEWEST_RANKS, run.meta["launch"].get("nproc") or run.world_size))]
     variables = [f"{name}={as_typed(value)}" for name, value in (config.get("variables") or {}).items()]
     return shlex.join([*(["env", *variables] if variables else []), *map(str, parts)])
 

@@ -11,13 +11,19 @@ from nccl_bench.analysis.shared_arm import moved_text
 from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
+from nccl_bench.records.run import is_attached
 
-# For each basis of a comparison: how to make the interval narrower.
+# For each basis of a comparison: how to make the interval narrower. Another launcher's ranks have one launch.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
     Basis.LAUNCHES: "More launches (--launches)",
     Basis.SHARED_ARM: "More rounds in each run, or several launches on each side (--launches),",
     Basis.RUNS: "More runs or launches (--launches) on each side",
+}
+_MORE_ATTACHED: Mapping[Basis, str] = {
+    **_MORE,
+    Basis.SHARED_ARM: "More rounds in each run, or several runs on each side,",
+    Basis.RUNS: "More runs on each side",
 }
 
 
@@ -79,11 +85,12 @@ def hints(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> Itera
         worst, interval = max(wide, key=lambda pair: pair[1].half_width)
         spreads = [each.communicator_variance for each in worst.comparisons if each.communicator_variance is not None]
         unit = "launch" if basis is Basis.LAUNCHES else "run"
+        more = (_MORE_ATTACHED if is_attached(meta) else _MORE)[basis]
         variance = f" Its ratio differs by {format_share(max(spreads))} from {unit} to {unit}." if spreads else ""
         yield (
             f"{_cells([band for band, _ in wide])} open because the interval crosses the threshold. The widest "
             f"interval is {_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold "
-            f"{format_share(worst.threshold)}.{variance} {_MORE[basis]} narrow the interval. A ratio right at the "
+            f"{format_share(worst.threshold)}.{variance} {more} narrow the interval. A ratio right at the "
             "threshold stays open."
         )
 

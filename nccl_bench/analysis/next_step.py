@@ -51,7 +51,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
         why = f", {moved} of them because the shared arm itself moved"
     elif needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
-        what, options, why = rounds, f"--rounds {2 * max(needed)}", ", with too few rounds"
+        what, options, why = rounds, _fewest_rounds(meta, 2 * max(needed)), ", with too few rounds"
     elif 2 * wide > cells:
         why = f", {wide} of them with a wide interval"
         if not basis.has_variance and (more := _rounds_options(meta)):
@@ -79,6 +79,12 @@ def _cells(bands: Sequence[Band]) -> int:
 def _is_wide(band: Band) -> bool:
     """Return True if the interval of an open band crosses the threshold, whatever the noise floor is."""
     return band.interval is not None and verdict_of(band.interval, band.threshold) is Verdict.INCONCLUSIVE
+
+
+def _fewest_rounds(meta: Mapping[str, Any], rounds: int) -> str:
+    """Return the options for at least ``rounds`` rounds. A lower limit of the run with ``meta`` is raised too."""
+    most = (meta.get("config") or {}).get("max_rounds")
+    return f"--rounds {rounds}" + (f" --max-rounds {rounds}" if isinstance(most, int) and most < rounds else "")
 
 
 def _rounds_options(meta: Mapping[str, Any]) -> str:

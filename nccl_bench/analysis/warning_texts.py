@@ -44,10 +44,7 @@ class WarningText(StrEnum):
         "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "
         "so the two times can differ only by host time and noise."
     )
-    TWO_LIBRARIES = (
-        "A second libnccl is loaded: {others}. {callers} Leave out --nccl-library, or choose the libnccl of an arm "
-        "with --arm NAME=ARM,library=PATH: then its processes load no other copy."
-    )
+    TWO_LIBRARIES = "A second libnccl is loaded: {others}. {callers} Leave out --nccl-library{or_processes}."
     UNREGISTERED = (
         "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so the times are "
         "for unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."

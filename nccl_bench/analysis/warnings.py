@@ -22,11 +22,15 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers import READERS
-from nccl_bench.records.run import Run
+from nccl_bench.records.run import Run, is_attached
 from nccl_bench.records.schema import BuffersRegistered, Registration, Samples, Status
 
 # A share of the time. Ranks wait for each other, so the times of the ranks normally differ by a few percent only.
 LARGE_SPREAD = 0.1
+# The second way out of two copies of libnccl in one process.
+_OR_PROCESSES = (
+    ", or choose the libnccl of an arm with --arm NAME=ARM,library=PATH: then its processes load no other copy"
+)
 
 
 def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
@@ -138,7 +142,9 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
         yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, option=option, cells=cells)
     if libraries := worker.get("other_nccl_libraries"):
         callers = callers_of(run.meta, [*arms, baseline])
-        yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), callers=callers)
+        # Ranks of another launcher cannot have processes for one arm alone.
+        or_processes = "" if is_attached(run.meta) else _OR_PROCESSES
+        yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), callers=callers, or_processes=or_processes)
     if variables := worker.get("unread_variables"):
         yield WarningText.UNREAD.format(
             variables=", ".join(variables), library=library.get("path"), version=library.get("version")

@@ -30,12 +30,9 @@ from nccl_bench.cli.options import (
     with_options,
 )
 from nccl_bench.cli.output import OutputConfig
-from nccl_bench.config.verification import VerifyConfig, resolve_verification
+from nccl_bench.config.verification import FEWEST_RANKS, VerifyConfig, resolve_verification
 from nccl_bench.errors import UsageError
 from nccl_bench.report import NARROWEST_VERIFICATION, VERIFICATION_FORMATS
-
-# With one rank, a collective is no more than a copy, and waits for no other rank.
-FEWEST_RANKS = 2
 
 
 @with_options(VerifyConfig)

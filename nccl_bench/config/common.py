@@ -147,9 +147,14 @@ def resolve_arms(
     return tuple(dict.fromkeys((*names, *user_names)))
 
 
+def have_routes(arms: Iterable[str]) -> bool:
+    """Return True if an arm of ``arms`` is one of the coordinators, which have routes."""
+    return any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms)
+
+
 def refuse_unused_routes(overrides: Sequence[str], arms: Iterable[str]) -> None:
     """Raise ``UsageError`` if there are overrides of routes and no arm has routes."""
-    if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
+    if overrides and not have_routes(arms):
         raise UsageError(
             f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and no such arm is "
             "chosen: add one with --arms, or leave the routes out"

@@ -10,6 +10,9 @@ from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_ro
 from nccl_bench.config.options import NO_SPELLINGS, Panel, parse_options
 from nccl_bench.config.parsers import choices_option
 
+# With one rank, a collective is no more than a copy, and waits for no other rank.
+FEWEST_RANKS = 2
+
 
 def _nameable_arms() -> list[ArmSpec]:
     # Every verification includes the detector, so users cannot name it.

@@ -199,6 +199,22 @@ def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> Non
     )
 
 
+def test_the_command_that_verifies_is_one_that_verify_accepts() -> None:
+    # `verify` needs two ranks, and refuses routes if no arm has any.
+    made_up = run([measured("torch", 10.0)], baseline="torch", arms=["torch"], routes=["eager=torch"])
+    made_up = replace(made_up, meta={**made_up.meta, "launch": {"world_size": 1, "nproc": 1}})
+    assert facts(Analysis.of(made_up).headline)["Order"].endswith("nccl-bench verify --arms torch --nproc 2")
+    routed = run(
+        [measured("coordinator", 10.0)],
+        baseline="coordinator",
+        arms=["coordinator"],
+        routes=["eager=torch"],
+    )
+    assert facts(Analysis.of(routed).headline)["Order"].endswith(
+        "nccl-bench verify --arms coordinator --routes eager=torch --nproc 4"
+    )
+
+
 def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None:
     environment = {
         "gpus": [{"name": "NVIDIA H200", "driver": "580.1"}] * 4,

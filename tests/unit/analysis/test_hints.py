@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
 from nccl_bench.analysis.bands import OpenReason, bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.hints import hints
+from nccl_bench.analysis.next_step import next_step
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.run import run
@@ -143,6 +145,29 @@ def test_the_flags_that_hints_recommend_exist() -> None:
     flags = {flag for text in hints_of([few, wide]) for flag in re.findall(r"--[a-z-]+", text)}
     assert flags
     assert flags <= set(re.findall(r"--[a-z-]+", described))
+
+
+@pytest.mark.parametrize("basis", [Basis.ROUNDS, Basis.SHARED_ARM, Basis.RUNS])
+def test_no_advice_to_ranks_of_another_launcher_needs_new_launches(basis: Basis) -> None:
+    wide = Interval(low=0.8, high=1.4, error=0.05)
+    cells = [comparison(8, INCONCLUSIVE, interval=wide), comparison(32, INCONCLUSIVE, interval=None, pairs_needed=11)]
+    cells += [comparison(16, INCONCLUSIVE, 1.3, noise_floor=0.5, reason=reason) for reason in OpenReason]
+    texts = [
+        [
+            *hints_of(cells, basis, {"launch": {"mode": mode}}),
+            *next_step(bands_of(cells), basis, {"launch": {"mode": mode}}),
+        ]
+        for mode in ("torchrun", "attached: srun")
+    ]
+    launched, attached = ("\n".join(each) for each in texts)
+    assert "--launches" in launched
+    assert "--launches" not in attached
+
+
+def test_more_rounds_than_the_limit_of_the_run_raise_the_limit() -> None:
+    few = bands_of([comparison(8, INCONCLUSIVE, interval=None, pairs_needed=11)])
+    assert next_step(few, Basis.ROUNDS, {"config": {"max_rounds": 10}})[1] == "--rounds 22 --max-rounds 22"
+    assert next_step(few, Basis.ROUNDS, {"config": {"max_rounds": 100}})[1] == "--rounds 22"
 
 
 def test_decided_comparisons_and_comparisons_without_verdicts_have_no_hint() -> None:
