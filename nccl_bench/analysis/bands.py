@@ -7,8 +7,9 @@ How bands are made:
    floor from the twin over as many sizes.
 3. A size leaves its segment if its own interval excludes the verdict of the segment, or if the size is faster or slower
    and the segment is inconclusive. It then is a segment of its own.
-4. A size also leaves its segment if its ratio contradicts the verdict of the segment, and if it differs from the mean
-   of the other sizes: its own interval excludes that mean. This interval is corrected (Bonferroni) for all sizes.
+4. A size also leaves its segment if its ratio contradicts the verdict of the segment, and if it is farther from the
+   mean of the other sizes than sizes usually are. Usual is what the twin, the rounds and the sizes themselves show,
+   whichever is most. The test is corrected (Bonferroni) for the number of sizes.
 5. Neighbouring segments with the same verdict, for the same reason, form a band.
 
 ``python -m tests.experiments.bands`` shows how often the verdicts of bands are right.

@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from statistics import NormalDist, fmean
+from statistics import median
 
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
 from nccl_bench.analysis.odd_values import odd_values
 from nccl_bench.analysis.segments import Series, segments
 from nccl_bench.analysis.shared_arm import unconfirmed
-from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, verdict_of
+from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
 
 # A series or a part of it: sizes of one pair of arms, kind of case and timing, the smallest size first.
 Sizes = tuple[Comparison, ...]
@@ -41,21 +41,25 @@ class Segment:
             lean = verdict_of(self.interval, threshold)
         return threshold, self.verdict, self.reason, lean
 
-    def outsiders(self, error: float) -> list[int]:
-        """Return the indices of the sizes that the verdict of the segment would hide.
-
-        ``error`` is the allowed probability that a size seems to differ from the other sizes, but does not.
-        """
+    def outsiders(self) -> list[int]:
+        """Return the indices of the sizes that the verdict of the segment would hide."""
         if len(self.sizes) == 1:
             return []
         decided = self.verdict not in (Verdict.INCONCLUSIVE, None)
-        against = [index for index, each in enumerate(self.sizes) if self._contradicts(each)] if decided else []
-        odd = set(against) & set(_odd(self.sizes, error)) if against else set()
-        return [index for index, each in enumerate(self.sizes) if index in odd or self._would_hide(each)]
+        against = {index for index, each in enumerate(self.sizes) if self._contradicts(each)} if decided else set()
+        odd = odd_values([*map(_logarithm, self.sizes)], _deviation(self.sizes)) if against else []
+        return [
+            index
+            for index, each in enumerate(self.sizes)
+            if (index in odd and index in against) or self._would_hide(each)
+        ]
 
     def _contradicts(self, size: Comparison) -> bool:
         """Return True if the verdict of the segment is wrong for the ratio of ``size``."""
-        return verdict_of(Interval(low=size.ratio, high=size.ratio, error=1.0), size.threshold) is not self.verdict
+        ratio = Interval(low=size.ratio, high=size.ratio, error=1.0)
+        if self.verdict is Verdict.EQUIVALENT:
+            return self._differs(ratio, size.threshold)
+        return verdict_of(ratio, size.threshold) is not self.verdict
 
     def _would_hide(self, size: Comparison) -> bool:
         if self.verdict is Verdict.INCONCLUSIVE:
@@ -66,9 +70,12 @@ class Segment:
         if own is None or self.verdict is None:
             return False
         if self.verdict is Verdict.EQUIVALENT:
-            # A difference below the noise floor of the segment hides nothing.
-            return verdict_of(nearer(own, self.noise_floor), size.threshold) in (Verdict.FASTER, Verdict.SLOWER)
+            return self._differs(own, size.threshold)
         return own.low >= 1 - size.threshold if self.verdict is Verdict.FASTER else own.high <= 1 + size.threshold
+
+    def _differs(self, interval: Interval, threshold: float) -> bool:
+        """Return True if ``interval`` is beyond the threshold; a difference below the noise floor hides nothing."""
+        return verdict_of(nearer(interval, self.noise_floor), threshold) in (Verdict.FASTER, Verdict.SLOWER)
 
 
 def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
@@ -77,11 +84,10 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
     A size leaves its segment if the verdict of the segment would hide it. Then all segments are judged again.
     """
     parts = _cut(series)
-    error = FAMILYWISE_ERROR / max(1, sum(len(part) for of_series in parts for part in of_series))
     while True:
         judged = _judged(parts)
         cut = [
-            [part for segment in of_series for part in _without(segment.sizes, segment.outsiders(error))]
+            [part for segment in of_series for part in _without(segment.sizes, segment.outsiders())]
             for of_series in judged
         ]
         if cut == parts:
@@ -115,23 +121,10 @@ def _single(sizes: Sizes) -> list[tuple[int, int]]:
     return [(index, index + 1) for index in range(len(sizes))]
 
 
-def _odd(sizes: Sizes, error: float) -> list[int]:
-    """Return the indices of the sizes that differ from the others; ``error`` is that of one size."""
-    # The scatter contains what the rounds of the twin cause; the ranges contain that of the candidate.
-    rounds = fmean(_sampling_error(each) ** 2 for each in sizes)
-    scatter = math.sqrt(max(0.0, _scatter(sizes) ** 2 - rounds))
-    return odd_values(
-        [*map(_logarithm, sizes)],
-        _deviations(sizes),
-        [_range(each, error) for each in sizes],
-        NormalDist().inv_cdf(1 - error / 2) * scatter,
-    )
-
-
-def _range(size: Comparison, error: float) -> tuple[float, float]:
-    assert size.evidence is not None
-    interval = size.evidence.pair.estimate.interval(error)
-    return (-math.inf, math.inf) if interval is None else (math.log(interval.low), math.log(interval.high))
+def _deviation(sizes: Sizes) -> float:
+    """Return how far the ratio of a size usually lies from those of the others, as a logarithm."""
+    # The rounds of a single size show badly how much they vary, so the usual size stands for all.
+    return max(_scatter(sizes), median(map(_sampling_error, sizes)), _LEAST_DEVIATION * sizes[0].threshold)
 
 
 def _has_evidence(size: Comparison) -> bool:

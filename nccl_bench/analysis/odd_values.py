@@ -2,32 +2,43 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist, fmean, median
+
+# The allowed probability that a segment of equal values has a value that seems to be odd.
+_ERROR = 0.05
+_NORMAL = NormalDist()
 
 
-def odd_values(
-    values: Sequence[float], deviations: Sequence[float], ranges: Sequence[tuple[float, float]], scatter: float
-) -> list[int]:
+def odd_values(values: Sequence[float], deviation: float) -> list[int]:
     """Return the indices of the values that differ from the mean of all other values, in order.
 
-    ``ranges`` are the intervals of the values. ``scatter`` is how far alike values can lie from their mean for reasons
-    that the intervals do not contain. A value is odd if its distance from the mean of the others is larger than three
-    distances together: to the end of its interval, ``scatter``, and the standard error of that mean. They have causes
-    of their own, so their squares add up. The value that differs most is taken away first. Then the others are tested
-    again without it.
+    ``deviation`` is the least standard deviation of a value. A value is odd if its distance is larger than
+    ``odd_distance``. The value that differs most is taken away first. Then the others are tested again without it.
     """
     left, odd = list(range(len(values))), list[int]()
+    limit = odd_distance(values, deviation) if len(values) > 1 else math.inf
     while len(left) > 1:
-        weights = [deviations[index] ** -2 for index in left]
-        total = math.fsum(weights)
-        weighted = math.fsum(weight * values[index] for weight, index in zip(weights, left, strict=True))
-        excesses = []
-        for index, weight in zip(left, weights, strict=True):
-            value, (low, high) = values[index], ranges[index]
-            mean = (weighted - weight * value) / (total - weight)
-            reach = high - value if value < mean else value - low
-            excesses.append(abs(value - mean) / math.hypot(reach, scatter, (total - weight) ** -0.5))
-        farthest = max(excesses)
-        if farthest <= 1:
+        mean = fmean(values[index] for index in left)
+        farthest = max(left, key=lambda index: abs(values[index] - mean))
+        # The distance from the mean of the others.
+        distance = abs(values[farthest] - mean) * len(left) / (len(left) - 1)
+        if distance <= limit:
             break
-        odd.append(left.pop(excesses.index(farthest)))
+        left.remove(farthest)
+        odd.append(farthest)
     return sorted(odd)
+
+
+def odd_distance(values: Sequence[float], deviation: float) -> float:
+    """Return the distance from the mean of the others up to which a value is not odd; there are two values or more.
+
+    The distance is corrected (Bonferroni) for the number of values.
+    """
+    return _NORMAL.inv_cdf(1 - _ERROR / 2 / len(values)) * _deviation_of_distance(values, deviation)
+
+
+def _deviation_of_distance(values: Sequence[float], deviation: float) -> float:
+    # The values can show a larger deviation. Few odd values hardly change the median of the distances.
+    middle = median(values)
+    shown = median(abs(value - middle) for value in values) / _NORMAL.inv_cdf(0.75)
+    return max(deviation, shown) * math.sqrt(1 + 1 / (len(values) - 1))

@@ -128,8 +128,17 @@ def test_one_size_that_differs_leaves_its_band_although_its_own_verdict_is_open(
 
 
 def test_sizes_that_differ_only_by_noise_stay_in_their_band() -> None:
-    of_runs = [shown(bands(planted([1.0] * 20, rounds=30, noise=0.03, seed=seed))) for seed in range(20)]
-    assert of_runs == [[(EQUIVALENT, None, 20)]] * 20
+    of_runs = [shown(bands(planted([1.0] * 20, rounds=30, noise=0.03, seed=seed))) for seed in range(40)]
+    assert of_runs.count([(EQUIVALENT, None, 20)]) >= 0.9 * len(of_runs)
+
+
+@pytest.mark.parametrize("ratio", [1.1, 0.91])
+def test_one_size_leaves_its_band_although_its_own_few_rounds_scatter_much(ratio: float) -> None:
+    ratios = [1.0] * 28
+    ratios[13] = ratio
+    of_runs = [bands(planted(ratios, rounds=10, noise=0.03, seed=seed)) for seed in range(10)]
+    of_size = [next(band for band in run if band.comparisons[-1].case.size_bytes >= 8 * 2**13) for run in of_runs]
+    assert sum(len(band.comparisons) == 1 and band.verdict is not EQUIVALENT for band in of_size) >= 8
 
 
 @pytest.mark.parametrize("usual", [0.9, 1.1])
