@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.streams.observer import StreamObserver, Ticket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,14 @@ class _Entry:
     fn: Callable[..., object]
     args: tuple[object, ...]
     orders: bool  # True if this entry records an event or waits for one; then it runs even after a failure
+    ticket: Ticket | None  # the observer's note about this entry; None if nobody observes it
+
+
+_THREAD_PREFIX = "cpu-stream-"
+
+
+class _Changed(threading.Condition):
+    """The condition of a queue. The class tells it apart from the conditions of the program."""
 
 
 class _Queue:
@@ -41,7 +50,7 @@ class _Queue:
     """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = _Changed()
         # The stream's finalizer calls `put`, even during another `put`, which only a SimpleQueue allows.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
@@ -57,12 +66,17 @@ class _Queue:
             try:
                 if entry.orders or not self._skips():
                     with stream(entry.stream):
-                        entry.fn(*entry.args)
+                        if entry.ticket is None:
+                            entry.fn(*entry.args)
+                        else:
+                            entry.ticket.run(entry.fn, entry.args)
             except BaseException as error:  # noqa: BLE001 - the next synchronisation raises it
                 with self.changed, _lock:
                     self.failure = error
                     self.failed_at = self.completed + 1
                     _failed.append(self)
+            if entry.ticket is not None:
+                entry.ticket.end()
             # Free the arguments before the entry counts as completed: a caller that has synchronised expects this. A
             # failure's traceback keeps this frame alive. Without `del`, this frame would keep the stream alive.
             del entry
@@ -110,22 +124,27 @@ class Stream:
         """
         self._enqueue(fn, *args)
 
+    def is_running_here(self) -> bool:
+        """Return whether the calling thread is the thread of this stream, so it runs a queued function."""
+        return threading.current_thread() is self._queue.thread
+
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
         """Queue or run an entry, and return its number: the entry is done when ``completed`` reaches this number."""
         queue = self._queue
-        if self.handle == 0 or threading.current_thread() is queue.thread:
+        if self.handle == 0 or self.is_running_here():
             with stream(self):
                 fn(*args)
             return queue.completed
         with queue.changed:
             if queue.thread is None:
-                thread = threading.Thread(target=queue.serve, name=f"cpu-stream-{self.handle}", daemon=True)
+                thread = threading.Thread(target=queue.serve, name=f"{_THREAD_PREFIX}{self.handle}", daemon=True)
                 thread.start()
                 queue.thread = thread
                 # Do not end the thread at exit: an exit handler can still use the stream. A daemon thread ends anyway.
                 weakref.finalize(self, queue.entries.put, None).atexit = False
+            ticket = None if observer is None or orders else observer.queued(self, fn, args)
             queue.submitted += 1
-            queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders))
+            queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders, ticket=ticket))
             return queue.submitted
 
     def wait_stream(self, stream: Stream) -> None:
@@ -146,12 +165,17 @@ class Stream:
         """Block the host until this stream is empty; raise the exception of work that failed."""
         submitted = self._queue.submitted
         self._queue.wait(submitted)
+        if observer is not None:
+            observer.host_waited(stream=self)
         self._queue.report(submitted)
 
     def query(self) -> bool:
         """Return True if this stream is empty."""
         with self._queue.changed:
-            return self._queue.completed == self._queue.submitted
+            is_empty = self._queue.completed == self._queue.submitted
+        if is_empty and observer is not None:
+            observer.host_waited(stream=self)
+        return is_empty
 
 
 class _Mark:
@@ -175,7 +199,10 @@ class Event:
 
     def record(self, stream: Stream | None = None) -> None:
         """Mark the current end of ``stream``, or of the current stream."""
-        self._mark = _Mark(stream or current_stream())
+        stream = stream or current_stream()
+        self._mark = _Mark(stream)
+        if observer is not None:
+            observer.recorded(self, stream)
 
     def wait(self, stream: Stream | None = None) -> None:
         """Make ``stream``, or the current stream, wait for the latest recording. Without a recording, do nothing.
@@ -183,17 +210,27 @@ class Event:
         The wait of the default stream blocks the host, because the default stream runs work inline.
         """
         if self._mark is not None:
-            (stream or current_stream())._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
+            stream = stream or current_stream()
+            stream._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
+            if observer is not None:
+                observer.waited(self, stream)
 
     def query(self) -> bool:
         """Return True if everything before the latest recording is done, or if there is no recording."""
-        return self._mark is None or self._mark.queue.completed >= self._mark.number
+        if self._mark is None:
+            return True
+        is_passed = self._mark.queue.completed >= self._mark.number
+        if is_passed and observer is not None:
+            observer.host_waited(event=self)
+        return is_passed
 
     def synchronize(self) -> None:
         """Block the host until everything before the latest recording is done; raise the failure of that work."""
         mark = self._mark
         if mark is not None:
             mark.queue.wait(mark.number)
+            if observer is not None:
+                observer.host_waited(event=self)
             mark.queue.report(mark.number)
 
     def elapsed_time(self, end_event: Event) -> float:
@@ -224,6 +261,12 @@ _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary
 _failed: list[_Queue] = []  # queues whose failure was not raised yet, the oldest failure first
 _current = _Current()
 _default = Stream()  # the first stream, so its handle is 0
+observer: StreamObserver | None = None  # who watches what the host asks of all streams; None if nobody does
+
+
+def is_stream_thread(thread: threading.Thread) -> bool:
+    """Return whether ``thread`` serves a stream."""
+    return thread.name.startswith(_THREAD_PREFIX)
 
 
 def current_stream() -> Stream:
@@ -255,16 +298,23 @@ def synchronize() -> None:
     Streams that nothing refers to any more are included. If several operations failed, each call raises one failure,
     the oldest first.
     """
+    drain()
+    if observer is not None:
+        observer.host_waited()
+    with _lock:
+        failed = list(_failed)
+    for queue in failed:
+        queue.report(queue.submitted)
+
+
+def drain() -> None:
+    """Block the host until every stream is empty. Raise no failure of their work, and tell the observer nothing."""
     waited: dict[_Queue, int] = {}
     # A queued function can queue more work on a stream that this loop has already finished, so look again.
     while (submitted := _submitted()) != waited:
         waited = submitted
         for queue, number in waited.items():
             queue.wait(number)
-    with _lock:
-        failed = list(_failed)
-    for queue in failed:
-        queue.report(queue.submitted)
 
 
 def _submitted() -> dict[_Queue, int]:

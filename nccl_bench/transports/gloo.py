@@ -21,7 +21,7 @@ from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import TransportError
 from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.streams.cpu_device import CpuStreams
-from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
+from nccl_bench.transports.base import UNIQUE_ID_BYTES, DirectAllReduce, Transport
 from nccl_bench.transports.gloo_operations import (
     TORCH_DTYPES,
     TORCH_REDOPS,
@@ -119,6 +119,10 @@ class GlooTransport(Transport):
             return gloo.group.allreduce([target], options)
 
         self._issue(start, comm, stream)
+
+    def direct_all_reduce(self, comm: int) -> tuple[DirectAllReduce, Any]:
+        """Return a function that looks `all_reduce` up at each call, so that an audit can watch it from then on."""
+        return lambda *args: self.all_reduce(*args), comm
 
     def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:
         def start(gloo: GlooComm) -> Any:

@@ -22,7 +22,7 @@
 #define MAX_COMMS 4096
 
 typedef struct { unsigned char internal[128]; } ncclUniqueId;
-typedef struct comm { int nranks; } *ncclComm_t; /* a slot with 0 ranks is free */
+typedef struct comm { int nranks, rank; } *ncclComm_t; /* a slot with 0 ranks is free */
 
 static char calls[MAX_CALLS][LINE_BYTES];
 static int call_count;
@@ -140,7 +140,19 @@ int ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
   char hex[257];
   for (int i = 0; i < 128; i++) snprintf(hex + 2 * i, 3, "%02x", id.internal[i]);
   int failure = record("ncclCommInitRank", "nranks=%d rank=%d id=%s", nranks, rank, hex);
-  return failure ? failure : new_comm(comm, nranks);
+  if (!failure) failure = new_comm(comm, nranks);
+  if (!failure) (*comm)->rank = rank;
+  return failure;
+}
+
+int ncclCommCount(ncclComm_t comm, int *count) {
+  *count = comm->nranks;
+  return 0;
+}
+
+int ncclCommUserRank(ncclComm_t comm, int *rank) {
+  *rank = comm->rank;
+  return 0;
 }
 
 /* nccl4py's Communicator.init calls this function, which is new in NCCL 2.23. */

@@ -1,0 +1,63 @@
+"""What all sources have in common, and the attributes that they replace while they watch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+
+class Source(Protocol):
+    """One road to a device that is watched. A source is switched on where its library is loaded or can be loaded."""
+
+    name: ClassVar[str]  # as the report shows it
+    sees: ClassVar[str]  # what it watches
+    blind_to: ClassVar[tuple[str, ...]]  # what it cannot see, one sentence each
+
+    def refusal(self) -> str | None:
+        """Return why this source cannot watch here; None if it can."""
+
+    def start(self) -> None:
+        """Begin to watch."""
+
+    def stop(self) -> None:
+        """End the watch, and put back what was replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """A source, for the report."""
+
+    name: str  # the source
+    sees: str  # what it watches
+    blind_to: tuple[str, ...]  # what it cannot see
+    reason_off: str | None = None  # why it does not watch; None if it watches
+
+
+class Replacements:
+    """Attributes that are replaced until ``restore``."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
+        """Replace the attribute ``name`` of ``owner`` by ``make(attribute)``. Return False if it does not exist."""
+        if not hasattr(owner, name):
+            return False
+        original = getattr(owner, name)
+        had_own = name in vars(owner)
+        setattr(owner, name, make(original))
+
+        def undo() -> None:
+            if had_own:
+                setattr(owner, name, original)
+            else:
+                delattr(owner, name)
+
+        self._undo.append(undo)
+        return True
+
+    def restore(self) -> None:
+        """Put back all attributes, the latest first."""
+        while self._undo:
+            self._undo.pop()()

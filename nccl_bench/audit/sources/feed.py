@@ -1,0 +1,163 @@
+"""The way of actions from the sources to the order.
+
+Actions reach the order one after another, in the order in which the host asked for them. Work of the CPU's streams is
+known only when it has run, so its place in the queue is kept until then, and what follows it waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from nccl_bench.audit.order.actions import Action
+from nccl_bench.audit.order.races import Race
+from nccl_bench.audit.sources.stacks import Stack, capture, capture_thread, current_thread_is_pythons
+
+
+@dataclass(slots=True)
+class Place:
+    """A place in the queue, for actions that are known later."""
+
+    thread: int  # the number of the thread that asked for them
+    outer: Stack  # the stack of the call that asked for them
+    actions: list[Action] = field(default_factory=list)  # the actions so far
+    is_complete: bool = False  # True when no more actions come
+
+
+class _PerThread(threading.local):
+    def __init__(self) -> None:
+        self.collected: list[Action] | None = None  # the list that gets this thread's actions instead of the queue
+        self.place: Place | None = None  # the place whose work this thread does
+        self.hidden = 0  # above 0, the thread's actions are dropped
+
+
+class Feed:
+    """The queue of actions of all threads. ``take`` gets them one by one."""
+
+    def __init__(self, take: Callable[[Action], Sequence[Race]]) -> None:
+        self._take = take
+        self._queue: deque[Action | Place] = deque()
+        self._lock = threading.Lock()
+        self._per_thread = _PerThread()
+        self._owner = threading.get_ident()
+        self._numbers = itertools.count(1)
+        self.is_open = True  # False after the watch: later actions are dropped
+        self.actions = 0  # the number of actions that the order has taken
+
+    def new_number(self) -> int:
+        """Return a number that no handle and no other number of this feed equals."""
+        return -next(self._numbers)
+
+    def thread(self) -> int:
+        """Return the number of the calling thread.
+
+        A thread of C++, such as autograd's, works for the thread that started the watch. The thread of a CPU stream
+        works for the thread that queued the work.
+        """
+        if self._per_thread.place is not None:
+            return self._per_thread.place.thread
+        return threading.get_ident() if current_thread_is_pythons() else self._owner
+
+    def stack(self) -> Stack:
+        """Return the stack of the calling thread, and around it that of the call for which the thread works."""
+        stack = capture()
+        if self._per_thread.place is not None:
+            return stack + self._per_thread.place.outer
+        return stack if current_thread_is_pythons() else stack + capture_thread(self._owner)
+
+    def put(self, action: Action) -> None:
+        """Append an action of the calling thread."""
+        here = self._per_thread
+        if here.hidden or not self.is_open:
+            return
+        if here.collected is not None:
+            here.collected.append(action)
+            return
+        self._queue.append(action)
+        self._pass_on()
+
+    def extend(self, actions: Sequence[Action]) -> None:
+        """Append several actions of the calling thread."""
+        for action in actions:
+            self.put(action)
+
+    @contextmanager
+    def collecting(self) -> Iterator[list[Action]]:
+        """Yield a list that gets the calling thread's actions within the ``with`` block, instead of the queue."""
+        here = self._per_thread
+        before, here.collected = here.collected, []
+        try:
+            yield here.collected
+        finally:
+            here.collected = before
+
+    @contextmanager
+    def hiding(self) -> Iterator[None]:
+        """Drop the calling thread's actions within the ``with`` block."""
+        self._per_thread.hidden += 1
+        try:
+            yield
+        finally:
+            self._per_thread.hidden -= 1
+
+    @property
+    def is_hiding(self) -> bool:
+        """Return whether the calling thread's actions are dropped."""
+        return self._per_thread.hidden > 0
+
+    def keep_place(self, outer: Stack) -> Place:
+        """Append a place for actions that are known later, and return it."""
+        place = Place(self.thread(), outer)
+        if self._per_thread.hidden or not self.is_open:
+            return place
+        if self._per_thread.collected is None:
+            self._queue.append(place)
+        return place
+
+    @contextmanager
+    def filling(self, place: Place) -> Iterator[None]:
+        """Put the calling thread's actions into ``place`` within the ``with`` block."""
+        here = self._per_thread
+        collected, outer = here.collected, here.place
+        here.collected, here.place = place.actions, place
+        try:
+            yield
+        finally:
+            here.collected, here.place = collected, outer
+
+    def complete(self, place: Place) -> None:
+        """Say that ``place`` gets no more actions."""
+        place.is_complete = True
+        self._pass_on()
+
+    def flush(self) -> None:
+        """Pass on everything that is complete, after another thread that does the same."""
+        with self._lock:
+            self._empty()
+
+    def _pass_on(self) -> None:
+        # A finalizer can run in the middle of `take`, in the same thread. Its actions are taken by the loop outside.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._empty()
+            finally:
+                self._lock.release()
+
+    def _empty(self) -> None:
+        queue = self._queue
+        while queue:
+            head = queue[0]
+            if isinstance(head, Place):
+                if not head.is_complete:
+                    return
+                for action in head.actions:
+                    self._take(action)
+                self.actions += len(head.actions)
+            else:
+                self._take(head)
+                self.actions += 1
+            queue.popleft()

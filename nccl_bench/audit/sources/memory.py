@@ -1,0 +1,59 @@
+"""The blocks of memory that the program's tensors live in: handed out, used by another stream, freed."""
+
+from __future__ import annotations
+
+import weakref
+
+import torch
+from torch import Tensor
+
+from nccl_bench.audit.order.actions import MemoryAllocated, MemoryFreed, Work
+from nccl_bench.audit.order.places import ByteRange, Stream
+from nccl_bench.audit.sources.feed import Feed
+from nccl_bench.audit.sources.model import DeviceModel
+
+
+class Memory:
+    """The blocks that the order knows.
+
+    torch's callback about an allocation says its address only. So a block is reported when the first tensor in it is
+    seen. On the CPU there is no callback, and the end of a storage says that its block is free.
+    """
+
+    def __init__(self, feed: Feed, model: DeviceModel) -> None:
+        self._feed = feed
+        self._model = model
+        self._blocks: set[int] = set()  # the addresses of the blocks in use
+
+    def note_existing(self, tensor: Tensor) -> None:
+        """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
+        if tensor.layout is torch.strided and not tensor.is_meta and self._model.holds(tensor):
+            self.note(tensor)
+
+    def note(self, tensor: Tensor, stream: Stream | None = None) -> int:
+        """Report the block of ``tensor`` if the order does not know it; return its address, 0 if it has none.
+
+        ``stream`` is the stream that was current at its allocation; without it, the current one.
+        """
+        storage = tensor.untyped_storage()
+        address: int = storage.data_ptr()
+        if not address or address in self._blocks:
+            return address
+        self._blocks.add(address)
+        if not self._model.has_callbacks:
+            weakref.finalize(storage, self.freed, address).atexit = False
+        self._feed.put(
+            MemoryAllocated(
+                thread=self._feed.thread(),
+                memory=ByteRange(address=address, length=storage.nbytes()),
+                stream=self._model.current_stream(tensor) if stream is None else stream,
+                work=Work(name="allocation", where=self._feed.stack()),
+            )
+        )
+        return address
+
+    def freed(self, address: int) -> None:
+        """Report that a block is free, if the order knows it."""
+        if address in self._blocks:
+            self._blocks.discard(address)
+            self._feed.put(MemoryFreed(thread=self._feed.thread(), address=address, where=self._feed.stack()))

@@ -1,0 +1,200 @@
+"""torch's operators, seen by a dispatch mode in every thread of Python."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nccl_bench.audit.order.actions import (
+    Action,
+    EventRecorded,
+    HostAccessed,
+    HostWaited,
+    StreamOfMemoryRecorded,
+    Work,
+    WorkLaunched,
+)
+from nccl_bench.audit.order.places import ByteRange, Stream
+from nccl_bench.audit.sources.base import Source
+from nccl_bench.audit.sources.effects import Operator, operator_of, tensors_in
+from nccl_bench.audit.sources.feed import Feed
+from nccl_bench.audit.sources.memory import Memory
+from nccl_bench.audit.sources.model import DeviceModel
+from nccl_bench.audit.sources.ranges import byte_ranges
+
+_Arguments = tuple[Any, ...]
+_Keywords = Mapping[str, Any]
+# Called for one operator instead of the usual handling: (operator, arguments, keywords) -> the operator's result.
+Handler = Callable[[Any, _Arguments, dict[str, Any]], Any]
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hands every operator of one thread to ``Operators``."""
+
+    def __init__(self, operators: Operators) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._operators = operators
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would wrap each call to keep torch.compile out, which imports torch._dynamo and takes microseconds.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: _Arguments = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        # A subclass such as DTensor calls operators on the tensors inside it, which this mode then sees.
+        if any(kind is not Tensor and kind is not torch.nn.Parameter for kind in types):
+            return NotImplemented
+        return self._operators.call(func, args, kwargs or {})
+
+
+class _PerThread(threading.local):
+    is_watched = False
+
+
+class Operators(Source):
+    """Watches operators: reads and writes from their schemas, the stream from torch."""
+
+    name: ClassVar[str] = "torch operators"
+    sees: ClassVar[str] = "every operator of torch and every custom operator, with the byte ranges of its tensors"
+    blind_to: ClassVar[tuple[str, ...]] = (
+        "Writes that the schema of a custom operator does not declare; nccl_bench.audit.declare_effects declares them.",
+        "Kernels that a C++ extension launches without an operator.",
+        "Code that torch.compile has compiled: it runs eagerly while it is watched.",
+        "A tensor with more than 256 separate blocks counts as one range from its first to its last byte.",
+    )
+
+    def __init__(self, feed: Feed, model: DeviceModel, memory: Memory) -> None:
+        self._feed = feed
+        self._model = model
+        self._memory = memory
+        self._per_thread = _PerThread()
+        self._mode: _Mode | None = None
+        self.handlers: dict[str, Handler] = {"aten::record_stream": self._record_stream}  # by the operator's name
+        # Blocks of the host that work of a GPU writes while the host goes on.
+        self._host_blocks: set[int] = set()
+
+    def refusal(self) -> str | None:
+        return None
+
+    def start(self) -> None:
+        self._mode = _Mode(self)
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._per_thread.is_watched = True
+
+    def stop(self) -> None:
+        assert self._mode is not None
+        self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        self._per_thread.is_watched = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the operators of the calling thread within the ``with`` block."""
+        here = self._per_thread
+        if here.is_watched or not self._feed.is_open:
+            yield
+            return
+        here.is_watched = True
+        try:
+            with _Mode(self):
+                yield
+        finally:
+            here.is_watched = False
+
+    def call(self, func: Any, args: _Arguments, kwargs: dict[str, Any]) -> Any:
+        """Call an operator, and report what it did."""
+        if not self._feed.is_open or self._feed.is_hiding:
+            return func(*args, **kwargs)
+        operator = operator_of(func)
+        handler = self.handlers.get(operator.name)
+        if handler is not None:
+            return handler(func, args, kwargs)
+        if not (operator.reads or operator.writes or operator.returns_new):
+            return func(*args, **kwargs)
+        # An operator such as `resize_` can free what an argument had, so the ranges are those before the call.
+        reads = list(operator.read(args, kwargs))
+        writes = list(operator.written(args, kwargs))
+        if not self._model.has_callbacks:
+            result = func(*args, **kwargs)
+            self._report(operator, reads, writes, result, [])
+            return result
+        with self._feed.collecting() as meanwhile:
+            result = func(*args, **kwargs)
+        self._report(operator, reads, writes, result, meanwhile)
+        return result
+
+    def _report(
+        self, operator: Operator, reads: list[Tensor], writes: list[Tensor], result: Any, meanwhile: list[Action]
+    ) -> None:
+        """Put the operator's work between the actions that torch's callbacks reported while it ran."""
+        new = list(tensors_in(result)) if operator.returns_new else []
+        used = [*writes, *reads, *new]
+        holds = self._model.holds
+        here = next((tensor for tensor in used if holds(tensor)), None)
+        if here is None:
+            self._feed.extend(meanwhile)
+            if self._host_blocks:
+                self._report_host(operator, reads, writes)
+            return
+        stream = self._model.current_stream(here)
+        for tensor in used:
+            if holds(tensor) and tensor.layout is torch.strided:
+                self._memory.note(tensor, stream)
+        if operator.writes_new:
+            writes += new
+        read_ranges, written_ranges = _ranges(reads), _ranges(writes)
+        position = _place_of_work(meanwhile, stream)
+        self._feed.extend(meanwhile[:position])
+        if read_ranges or written_ranges:
+            self.launch(operator.name, stream, read_ranges, written_ranges)
+        self._feed.extend(meanwhile[position:])
+        for tensor in writes:
+            if not holds(tensor):
+                self._host_blocks.add(tensor.untyped_storage().data_ptr())
+
+    def launch(self, name: str, stream: Stream, reads: tuple[ByteRange, ...], writes: tuple[ByteRange, ...]) -> None:
+        """Report a work of the calling thread that is no collective."""
+        work = Work(name=name, where=self._feed.stack())
+        self._feed.put(WorkLaunched(thread=self._feed.thread(), stream=stream, work=work, reads=reads, writes=writes))
+
+    def _report_host(self, operator: Operator, reads: list[Tensor], writes: list[Tensor]) -> None:
+        """Report an operator of the CPU that uses memory into which a GPU copies."""
+        touched = [each for each in (*reads, *writes) if each.layout is torch.strided]
+        if any(each.untyped_storage().data_ptr() in self._host_blocks for each in touched):
+            work = Work(name=operator.name, where=self._feed.stack())
+            self._feed.put(
+                HostAccessed(thread=self._feed.thread(), work=work, reads=_ranges(reads), writes=_ranges(writes))
+            )
+
+    def _record_stream(self, func: Any, args: _Arguments, kwargs: dict[str, Any]) -> Any:
+        tensor, stream = args[0], args[1] if len(args) > 1 else kwargs["s"]
+        result = func(*args, **kwargs)
+        handle = torch.cuda.Stream(  # type: ignore[no-untyped-call]
+            stream_id=stream.stream_id, device_index=stream.device_index, device_type=stream.device_type
+        ).cuda_stream
+        self._feed.put(StreamOfMemoryRecorded(address=self._memory.note(tensor), stream=self._model.stream(handle)))
+        return result
+
+
+def _ranges(tensors: list[Tensor]) -> tuple[ByteRange, ...]:
+    if len(tensors) == 1:
+        return byte_ranges(tensors[0])
+    return tuple(each for tensor in tensors for each in byte_ranges(tensor))
+
+
+def _place_of_work(meanwhile: list[Action], stream: Stream) -> int:
+    """Return where the work of an operator belongs between the actions that its call caused.
+
+    It follows the waits of its stream. Events that its stream records, and waits of the host, follow it.
+    """
+    for index, action in enumerate(meanwhile):
+        if isinstance(action, HostWaited) or (isinstance(action, EventRecorded) and action.stream == stream):
+            return index
+    return len(meanwhile)

@@ -1,0 +1,84 @@
+"""Kernels of Triton, at their launch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from nccl_bench.audit.order.actions import Work, WorkLaunched
+from nccl_bench.audit.sources.base import Replacements, Source
+from nccl_bench.audit.sources.effects import declared_effects
+from nccl_bench.audit.sources.feed import Feed
+from nccl_bench.audit.sources.memory import Memory
+from nccl_bench.audit.sources.model import DeviceModel
+from nccl_bench.audit.sources.ranges import byte_ranges
+
+
+class TritonSource(Source):
+    """Watches ``triton.jit`` functions. Their tensors count as read and written, unless the user declares them."""
+
+    name: ClassVar[str] = "Triton kernels"
+    sees: ClassVar[str] = "launches of triton.jit functions, with the tensors among their arguments"
+    blind_to: ClassVar[tuple[str, ...]] = (
+        "Which tensors a kernel only reads; nccl_bench.audit.declare_effects declares them.",
+        "Tensors that a kernel reaches by a raw pointer or beyond the view that it was given.",
+    )
+
+    def __init__(self, feed: Feed, model: DeviceModel, memory: Memory) -> None:
+        self._feed = feed
+        self._model = model
+        self._memory = memory
+        self._replacements = Replacements()
+
+    def refusal(self) -> str | None:
+        if "triton.runtime.jit" not in sys.modules:
+            return "Triton was not imported before the watch"
+        kind = getattr(sys.modules["triton.runtime.jit"], "JITFunction", None)
+        return None if hasattr(kind, "run") else "this Triton has no triton.runtime.jit.JITFunction.run"
+
+    def start(self) -> None:
+        self._replacements.replace(sys.modules["triton.runtime.jit"].JITFunction, "run", self._watched)
+
+    def stop(self) -> None:
+        self._replacements.restore()
+
+    def _watched(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(kernel: Any, *args: Any, **kwargs: Any) -> Any:
+            result = run(kernel, *args, **kwargs)
+            if not kwargs.get("warmup"):
+                self._launched(kernel, args, kwargs)
+            return result
+
+        return watched
+
+    def _launched(self, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        name = kernel.fn.__name__
+        declared = declared_effects(name)
+        reads: list[Tensor] = []
+        writes: list[Tensor] = []
+        for argument, value in _named(kernel, args, kwargs):
+            if not isinstance(value, Tensor) or not self._model.holds(value):
+                continue
+            self._memory.note(value)
+            if declared is None or argument in declared.writes:
+                writes.append(value)
+            elif declared.reads is None or argument in declared.reads:
+                reads.append(value)
+        if reads or writes:
+            self._feed.put(
+                WorkLaunched(
+                    thread=self._feed.thread(),
+                    stream=self._model.current_stream((reads + writes)[0]),
+                    work=Work(name=f"triton::{name}", where=self._feed.stack()),
+                    reads=tuple(each for tensor in reads for each in byte_ranges(tensor)),
+                    writes=tuple(each for tensor in writes for each in byte_ranges(tensor)),
+                )
+            )
+
+
+def _named(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from zip(kernel.arg_names, args, strict=False)
+    yield from kwargs.items()
