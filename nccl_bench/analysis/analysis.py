@@ -125,8 +125,9 @@ class Analysis:
     @cached_property
     def headline(self) -> Headline:
         """The answer in a few lines."""
+        steady = self.steadiness.in_short if self.steadiness is not None else ""
         if self.run is not None:
-            facts = run_facts(self.run, self.metas, self.rows, self.answer_bands, self.basis)
+            facts = run_facts(self.run, self.metas, self.rows, self.answer_bands, self.basis, steady)
         else:
             facts = comparison_facts(
                 basis=self.basis,
@@ -137,6 +138,7 @@ class Analysis:
                 runs=self.runs,
                 rows=self.rows_of_runs,
                 command=self.command,
+                steady=steady,
             )
         return make_headline(
             name="" if self.basis.of_one_run else self.title,
@@ -146,13 +148,12 @@ class Analysis:
             metas=self.metas,
             failures=self.failures,
             facts=tuple(facts),
-            shared_arm=self.shared_arm,
         )
 
     @property
     def hints(self) -> tuple[str, ...]:
         """Advice on how to decide the inconclusive bands."""
-        return tuple(hints(self.bands, self.basis, self.metas[0][1] if self.metas else {}))
+        return tuple(hints(self.answer_bands, self.basis, self.metas[0][1] if self.metas else {}))
 
     @property
     def sides(self) -> tuple[str, str]:

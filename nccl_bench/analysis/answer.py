@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from nccl_bench.analysis.answer_lines import answer_lines, count_of_open
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
 from nccl_bench.analysis.headline_facts import device_text
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.pair_lines import pair_lines
-from nccl_bench.analysis.ranking import ranking_lines
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case
 from nccl_bench.records.run import Run
@@ -17,6 +16,8 @@ from nccl_bench.records.schema import Crash, Hang, Samples, Status
 
 # With more kinds of case and pairs of arms than this, all timings of a verdict share a line.
 _MOST_GROUPS = 2
+# The title counts more arms than this, and does not list them.
+_MOST_NAMES = 4
 
 
 def make_headline(
@@ -28,24 +29,21 @@ def make_headline(
     metas: NamedRuns,
     failures: Sequence[str],
     facts: Sequence[Fact],
-    shared_arm: str | None,
 ) -> Headline:
     """Return the headline of ``bands``, which answer the question, with ``facts``.
 
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
-    ``None`` for the command ``compare``. ``shared_arm`` is the arm to which all times are relative.
+    ``None`` for the command ``compare``.
     """
     return Headline(
-        title=_title(name, bands, sides, run, metas, shared_arm),
+        title=_title(name, bands, sides, run, metas),
         problems=(*failures, *(_gaps(run, bands) if run else ())),
         lines=tuple(_lines(bands, sides, run)),
         facts=tuple(facts),
     )
 
 
-def _title(
-    name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns, shared_arm: str | None
-) -> str:
+def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns) -> str:
     pairs = list(dict.fromkeys(_pair(band, sides) for band in bands))
     kinds = list(dict.fromkeys(_kind(band) for band in bands))
     parts = []
@@ -54,13 +52,14 @@ def _title(
         parts.append(f"{joined(candidates)} against {bands[0].baseline}")
     elif len(pairs) == 1 or (run is not None and pairs):
         parts.append(pairs[0])
+    elif pairs and all(band.baseline == band.candidate for band in bands):
+        arms = list(dict.fromkeys(band.candidate for band in bands))
+        names = joined(arms) if len(arms) <= _MOST_NAMES else counted(len(arms), "arm")
+        parts.append(f"{names}, each with itself")
     elif pairs:
-        same_arms = all(band.baseline == band.candidate for band in bands)
-        parts.append(counted(len(pairs), "arm" if same_arms else "comparison"))
+        parts.append(counted(len(pairs), "comparison"))
     elif run is not None:
         parts.append(f"{joined(run.asked_arms) if run.asked_arms else run.baseline}")
-    if shared_arm is not None and pairs:
-        parts.append(f"relative to {shared_arm}")
     if len(kinds) == 1:
         parts.append(kinds[0])
     elif kinds:
@@ -71,23 +70,36 @@ def _title(
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
-    """Yield the lines of each kind of case and pair of arms. Those with the same lines share them."""
-    groups: dict[tuple[str, str], list[Band]] = {}
+    """Yield the lines of each kind of case. Kinds with the same lines share them."""
+    kinds: dict[str, dict[str, list[Band]]] = {}
     # Several candidates of one run are ranked.
     ranked = run is not None and len({band.candidate for band in bands}) > 1
     for band in bands:
-        groups.setdefault(("" if ranked else _pair(band, sides), _kind(band)), []).append(band)
-    pairs, kinds = ({key[part] for key in groups} for part in (0, 1))
+        kinds.setdefault(_kind(band), {}).setdefault(_pair_name(band, sides, run), []).append(band)
+    if len(kinds) > 1:
+        yield from count_of_open(bands)
     abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
     swept_sizes = _swept(run) if run is not None else {}
-    for (pair, kind), of_group in groups.items():
-        joined_timings = len(groups) > _MOST_GROUPS
-        swept = swept_sizes.get(of_group[0].comparisons[0].case.kind, set())
-        lines = tuple(ranking_lines(of_group, swept) if ranked else pair_lines(of_group, swept, joined=joined_timings))
-        about = ", ".join(filter(None, (pair if len(pairs) > 1 else "", kind if len(kinds) > 1 else "")))
-        abouts.setdefault(lines, []).append(about)
-    for lines, names in abouts.items():
-        yield from (replace(line, about="; ".join(filter(None, names))) for line in lines)
+    for kind, pairs in kinds.items():
+        first = next(iter(pairs.values()))[0]
+        lines = answer_lines(
+            pairs,
+            swept_sizes.get(first.comparisons[0].case.kind, set()),
+            ranked=ranked,
+            brief=sum(map(len, kinds.values())) > _MOST_GROUPS and len(kinds) > 1,
+            counts=len(kinds) == 1,
+        )
+        abouts.setdefault(tuple(lines), []).append(kind if len(kinds) > 1 else "")
+    for of_kinds, names in abouts.items():
+        yield from (replace(line, about="; ".join(filter(None, names))) for line in of_kinds)
+
+
+def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:
+    """Return the name of a pair of arms beside other pairs: of a run and of equal arms, the arm alone."""
+    first = band.comparisons[0]
+    if len({*first.placements}) == 1 and (run is not None or band.baseline == band.candidate):
+        return band.candidate
+    return _pair(band, sides)
 
 
 def _swept(run: Run) -> Mapping[Case, set[int]]:

@@ -11,13 +11,14 @@ from nccl_bench.analysis.headline_facts import (
     command_fact,
     command_facts,
     command_with,
+    compared_text,
     machine_text,
     minute,
     order_fact,
     results_text,
 )
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.next_step import confidence_text, next_step
+from nccl_bench.analysis.next_step import confidence_text, moved_step, next_step
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import joined
@@ -40,20 +41,23 @@ def comparison_facts(
     runs: _Runs,
     rows: _NamedRows,
     command: str,
+    steady: str,
 ) -> Iterator[Fact]:
     """Yield the facts of a comparison.
 
     ``reason`` is the basis in words. ``cautions`` say what can make the comparison unfair. ``rows`` are those of all
-    compared cells. ``command`` is the command that made the comparison, or empty.
+    compared cells. ``command`` is the command that made the comparison, or empty. ``steady`` says in a few words if
+    the machine was steady.
     """
     if reason:
         yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis), *cautions])))
     if rows:
-        yield Fact(name="Results", text=_results(runs, rows))
+        yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), compared_text(bands)])))
     yield from _order(runs)
     if metas:
         started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
-        yield Fact(name="Machine", text=", ".join(filter(None, [machine_text(metas), started])))
+        machine = ", ".join(filter(None, [machine_text(metas), started]))
+        yield Fact(name="Machine", text="; ".join(filter(None, [machine, steady])))
     yield from command_facts(metas)
     if command:
         yield command_fact("Command", command, "compare")
@@ -107,11 +111,12 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
     text, options = next_step(bands, basis, runs[0][1].meta if runs else {})
     yield Fact(name="Next", text=f"{text}: {options}" if options else f"{text}.")
     repeated = [(name, *command_with(run, options)) for name, run in runs]
-    if not all(command for _, command, _ in repeated):
-        return
-    for name, command, _ in repeated:
-        yield command_fact("Next", command, name)
-    folders = [folder for _, _, folder in repeated]
-    if len(folders) == 2 and all(folders):
-        command = shlex.join([TOOL, "compare", *folders])
-        yield command_fact("Next", command, "then")
+    if all(command for _, command, _ in repeated):
+        for name, command, _ in repeated:
+            yield command_fact("Next", command, name)
+        folders = [folder for _, _, folder in repeated]
+        if len(folders) == 2 and all(folders):
+            command = shlex.join([TOOL, "compare", *folders])
+            yield command_fact("Next", command, "then")
+    if more := moved_step(bands):
+        yield Fact(name="Next", text=more)

@@ -12,6 +12,7 @@ class Label(StrEnum):
     FASTEST = "FASTEST"  # among several arms, without a question about one of them
     FASTER = "FASTER"
     SLOWER = "SLOWER"
+    NOWHERE = "NOWHERE"  # no decided comparison is slower
     SAME = "SAME"
     OPEN = "OPEN"  # not decided
     # The words of a verification, which asks whether arms keep stream order.

@@ -11,6 +11,7 @@ from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
 from nccl_bench.analysis.next_step import confidence_text, next_step
+from nccl_bench.analysis.pair_lines import comparisons_of
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
@@ -27,17 +28,23 @@ from nccl_bench.safety.secrets import as_typed
 _SOURCES: Mapping[Basis, str] = {Basis.ROUNDS: "rounds of one launch", Basis.LAUNCHES: "{launches}"}
 
 
-def run_facts(run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
-    """Yield the facts of a run with these rows, whose ``bands`` answer the question."""
+def run_facts(
+    run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis, steady: str
+) -> Iterator[Fact]:
+    """Yield the facts of a run with these rows, whose ``bands`` answer the question.
+
+    ``steady`` says in a few words whether the machine was steady; empty if that is unknown.
+    """
     if confidence := confidence_text(bands, basis):
         yield Fact(
             name="Basis", text=f"{_SOURCES[basis].format(launches=counted(run.launches, 'launch'))}; {confidence}"
         )
-    yield Fact(name="Results", text="; ".join(filter(None, [results_text(rows), progress_text(run)])))
+    results = [results_text(rows), compared_text(bands), progress_text(run)]
+    yield Fact(name="Results", text="; ".join(filter(None, results)))
     order = order_fact(run)
     if order:
         yield order
-    yield Fact(name="Machine", text=machine_text(metas))
+    yield Fact(name="Machine", text="; ".join(filter(None, [machine_text(metas), steady])))
     yield from command_facts(metas)
     following = next_fact(bands, basis, run)
     if following:
@@ -62,6 +69,12 @@ def results_text(rows: Sequence[Row | Samples]) -> str:
     if declined:
         parts.append(f"declined in {counted(declined, 'cell')}")
     return ", ".join(parts) or "none"
+
+
+def compared_text(bands: Sequence[Band]) -> str:
+    """Return how many cells ``bands`` compare with those of a baseline; empty if there are none."""
+    number = comparisons_of(bands)
+    return f"the answer compares {number} of them" if number else ""
 
 
 def machine_text(metas: NamedRuns) -> str:

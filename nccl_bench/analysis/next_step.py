@@ -5,8 +5,9 @@ from typing import Any
 
 from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.pair_lines import comparisons_of, is_open, share_of
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
-from nccl_bench.analysis.wording import counted
+from nccl_bench.analysis.wording import percent
 from nccl_bench.records.run import is_attached
 
 # What to measure and with how many launches at least, by the basis of the verdicts; with 0, a side needs more runs.
@@ -18,46 +19,65 @@ _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
     Basis.RUNS: ("more runs on each side", 0),
 }
 _LIMIT_OF_TWO_RUNS = " as far as these two runs show; a CPU speed that differs between runs can move a ratio"
+# What settles a comparison of two runs between which the machine changed.
+_ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
 # Four times as many rounds make an interval half as wide.
 _MORE_ROUNDS = 4
 
 
 def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
-    """Return how sure the decided verdicts of ``bands`` are; empty if none is decided."""
-    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in bands)
+    """Return how many comparisons are decided, and how sure the verdicts of ``bands`` are; empty if none is decided."""
+    decided = [band for band in bands if not is_open(band)]
     if not decided:
         return ""
-    right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
+    verdicts = "1 verdict" if len(decided) == 1 else f"{len(decided)} verdicts"
+    right = "it is right" if len(decided) == 1 else "all of them are right"
     # One run on each side has one draw of what differs between runs, which no interval contains.
     limit = _LIMIT_OF_TWO_RUNS if basis is Basis.SHARED_ARM else ""
-    return f"with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}{limit}"
+    confidence = f"with {percent(1 - FAMILYWISE_ERROR)} % confidence"
+    return f"{share_of(decided, bands)} decided in {verdicts}; {confidence}, {right}{limit}"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how many cells are open and what to measure, and the options of `run` for that; these can be empty.
+    """Return how many comparisons are open and what to measure, and the options of `run` for that; these can be empty.
 
     Some of ``bands`` are open. ``meta`` is the content of run.json of a run behind them.
     """
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
-    cells, of_all = _cells(still_open), _cells(bands)
+    number = comparisons_of(still_open)
     rounds = "more rounds" if basis.of_one_run else "more rounds on each side"
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
-    wide = _cells([band for band in still_open if _is_wide(band)])
-    moved = _cells([band for band in still_open if band.reason is OpenReason.SHARED_ARM_MOVED])
+    wide = comparisons_of(filter(_is_wide, still_open))
+    moved = comparisons_of(filter(_is_moved, still_open))
     (what, options), why = new_communicators(basis, meta), ""
-    if 2 * moved > cells:
+    if 2 * moved > number:
         # New runs can have different CPU speeds again.
-        what, options = "both versions in one run (--before-tree, --after-tree)", ""
-        why = f", {moved} of them because the shared arm itself moved"
+        what, options = _ONE_RUN, ""
+        why = f", {moved} of them because the machine changed between the runs"
     elif needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
         what, options, why = rounds, _fewest_rounds(meta, 2 * max(needed)), ", with too few rounds"
-    elif 2 * wide > cells:
+    elif 2 * wide > number:
         why = f", {wide} of them with a wide interval"
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
-    are = "is" if cells == 1 else "are"
-    return f"{cells} of {counted(of_all, 'cell')} {are} open{why}. Measure {what}", options
+    are = "is" if number == 1 else "are"
+    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}", options
+
+
+def moved_step(bands: Sequence[Band]) -> str:
+    """Return what settles the comparisons that are open because the machine changed between two runs; or nothing.
+
+    It is empty too if `next_step` says it, because most open comparisons are like this.
+    """
+    still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
+    moved = comparisons_of(filter(_is_moved, still_open))
+    if not moved or 2 * moved > comparisons_of(still_open):
+        return ""
+    return (
+        f"{moved} of them stay open however many rounds there are, because the machine changed between the runs. For "
+        f"them, measure {_ONE_RUN}, or both runs at one CPU speed: see nccl-bench doctor."
+    )
 
 
 def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -72,8 +92,8 @@ def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
     return what, f"--launches {max(least, 2 * launches if isinstance(launches, int) else 0)}"
 
 
-def _cells(bands: Sequence[Band]) -> int:
-    return sum(len(band.comparisons) for band in bands)
+def _is_moved(band: Band) -> bool:
+    return band.reason is OpenReason.SHARED_ARM_MOVED
 
 
 def _is_wide(band: Band) -> bool:

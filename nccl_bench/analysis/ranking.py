@@ -1,4 +1,4 @@
-"""Lines of the headline about several arms: which arm is the fastest at which sizes, and which arms are open.
+"""Lines of the headline about several arms of one run: which arm is the fastest at which sizes.
 
 All intervals of an analysis hold together with its confidence. So two arms differ if their intervals against the
 baseline lie apart by more than the threshold and the noise floor. No further statistics are needed. An arm is called
@@ -6,17 +6,16 @@ one of the fastest only if its own verdict against the baseline is decided.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
-from nccl_bench.analysis.pair_lines import open_lines
+from nccl_bench.analysis.pair_lines import KnownSizes
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
-    every_timing,
     joined,
     percent_range,
     saved_text,
@@ -51,43 +50,30 @@ class _Place:
     fastest: frozenset[str]  # the fastest of all arms with a verdict, and those that are not told apart from it
     still_open: Mapping[str, tuple[int, ...]]  # the arms without a verdict that can be as fast, with their sizes
 
-    @property
-    def label(self) -> Label:
-        """``SAME`` if all arms have the time of the baseline, ``OPEN`` if no candidate has a verdict."""
-        arms = len(self.entries[0])
-        ranks = {entry.rank for of_size in self.entries for entry in of_size}
-        if len(self.fastest) == arms and ranks == {0}:
-            return Label.SAME
-        return Label.OPEN if len(self.fastest) == 1 and len(self.still_open) == arms - 1 else Label.FASTEST
+    def has_a_winner(self, baseline: str) -> bool:
+        """Return True if candidates are faster than ``baseline``, or if it is faster than those with a verdict."""
+        if baseline not in self.fastest:
+            return True
+        return len(self.fastest) == 1 and len(self.still_open) < len(self.entries[0]) - 1
 
 
-def ranking_lines(bands: Sequence[Band], swept: Collection[int] = ()) -> Iterator[HeadlineLine]:
-    """Yield the fastest arms of each timing, then all open bands of each arm.
+def fastest_lines(bands: Sequence[Band], known_sizes: KnownSizes) -> Iterator[HeadlineLine]:
+    """Yield the fastest arms of each timing, where they differ from the others or from the baseline.
 
     ``bands`` are of several candidates and one kind of case.
-    ``swept`` are all sizes that were tried, which can be more than those of the bands.
     """
     baseline = bands[0].baseline
     arms = (*dict.fromkeys(band.candidate for band in bands), baseline)
-    same: list[str] = []
-    known_sizes: dict[Timing, Sequence[int]] = {}
     for timing in Timing:
-        places = list(_places([band for band in bands if band.timing is timing], baseline))
-        known = sorted({*swept, *(size for place in places for size in place.sizes)})
-        known_sizes[timing] = known
+        of_timing = [band for band in bands if band.timing is timing]
+        places = [place for place in _places(of_timing, baseline) if place.has_a_winner(baseline)]
         for place in _with_the_same_fastest(places):
+            known = known_sizes[timing]
             first, last = known.index(place.sizes[0]), known.index(place.sizes[-1])
             neighbours = last - first < len(place.sizes)
             sizes = (size_range if neighbours else sizes_in_short)(place.sizes, known)
             text = f"{sizes}, {_in_words(place, arms, timing)}{_open_arms(place, arms, known)}"
             yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
-        if of_label := [size for place in places if place.label is Label.SAME for size in place.sizes]:
-            same.append(f"{timing} {sizes_in_short(of_label, known)}")
-    if same:
-        yield HeadlineLine(label=Label.SAME, timing=None, text=f"all arms: {every_timing(same)}")
-    for arm in arms:
-        for line in open_lines([band for band in bands if band.candidate == arm], known_sizes):
-            yield replace(line, text=f"{arm}: {line.text}")
 
 
 def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
@@ -116,7 +102,10 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
             for size in sizes
         )
         place = _place(sizes, entries, baseline)
-        if places and (places[-1].fastest, places[-1].label) == (place.fastest, place.label):
+        if places and (places[-1].fastest, places[-1].has_a_winner(baseline)) == (
+            place.fastest,
+            place.has_a_winner(baseline),
+        ):
             place = _joined(places.pop(), place)
         places.append(place)
     yield from places
@@ -166,12 +155,11 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
 
 
 def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
-    """Return the places that have a fastest arm. Those with the same fastest arms are one, neighbours or not."""
+    """Return ``places``; those with the same fastest arms are one, neighbours or not."""
     by_fastest: dict[frozenset[str], _Place] = {}
     for place in places:
-        if place.label is Label.FASTEST:
-            before = by_fastest.get(place.fastest)
-            by_fastest[place.fastest] = _joined(before, place) if before else place
+        before = by_fastest.get(place.fastest)
+        by_fastest[place.fastest] = _joined(before, place) if before else place
     return list(by_fastest.values())
 
 

@@ -119,3 +119,9 @@ def moved_text(sizes: Sequence[OwnTimes]) -> str:
         return f"{arm} itself took {times}{cpu}; {own_text}"
     ratios = [*elsewhere, *(each.ratio for each in shared if each.cpu_factors is None)]
     return f"{arm} itself changed to {format_ratios(ratios or [each.ratio for each in shared])}; {own_text}"
+
+
+def own_times_text(sizes: Sequence[OwnTimes]) -> str:
+    """Return how the arm's own times changed, at the first and at the last of ``sizes``: own time 6.07 -> 6.38 us."""
+    texts = [f"{significant(each.baseline_us)} -> {significant(each.candidate_us)} us" for each in sizes]
+    return f"own time {texts[0]}" if len(texts) == 1 else f"own times {texts[0]} to {texts[-1]}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.two_speeds import TwoSpeeds, find_two_speeds
-from nccl_bench.analysis.wording import counted, format_share, joined
+from nccl_bench.analysis.wording import counted, format_share, joined, percent
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
@@ -19,6 +19,8 @@ LARGE_NOISE = 0.1
 _TWO_SPEEDS_SHARE = 0.25
 # If fewer cells than this share are noisy, and nothing else is wrong, the machine was mostly steady.
 _MOSTLY = 0.25
+# The answers to "Was the machine steady?" in other words.
+_SHORT_ANSWERS = {"Yes": "steady", "Mostly": "mostly steady", "No": "not steady"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class Steadiness:
     lowered: int = 0  # the number of cells in which a GPU lowered its clocks
     shared: int = 0  # the number of cells in which another process used a GPU
     watched: bool = False  # True if the clocks of GPUs were read
+    runs: int = 1  # the number of runs
     has_gpus: bool = True  # False if a run was measured without GPUs
 
     @property
@@ -67,6 +70,22 @@ class Steadiness:
             return f"Yes: in all {cells} the rounds differ by at most {limit}{clocks}."
         mostly = len(self.noisy) < _MOSTLY * self.timed and not self.lowered and not self.shared
         return f"{'Mostly' if mostly else 'No'}: {'; '.join(self._faults(limit, cells))}."
+
+    @property
+    def in_short(self) -> str:
+        """The answer in a few words, such as "not steady: rounds differ by more than 10 % in 69 of 560 cells"."""
+        if not self.timed:
+            return ""
+        answer = _SHORT_ANSWERS[self.answer.partition(":")[0]]
+        faults = []
+        if self.noisy:
+            speeds = ", the CPU has two speeds" if self.has_two_speeds else ""
+            of_runs = "" if self.runs == 1 else " of both runs" if self.runs == 2 else f" of all {self.runs} runs"
+            share = f"{len(self.noisy)} of {counted(self.timed, 'cell')}{of_runs}"
+            faults.append(f"rounds differ by more than {percent(LARGE_NOISE)} % in {share}{speeds}")
+        faults += ["a GPU lowered its clocks"] if self.lowered else []
+        faults += ["another process used a GPU"] if self.shared else []
+        return ": ".join(filter(None, (answer, " and ".join(faults))))
 
     def _faults(self, limit: str, cells: str) -> Iterator[str]:
         if self.noisy:
@@ -94,6 +113,7 @@ def steadiness_of(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Seque
         ),
         lowered=sum(bool(row.throttled) for row, _ in timed),
         shared=sum(row.other_process is not None for row, _ in timed),
+        runs=len(rows_of_runs),
         watched=any(row.sm_clock_mhz is not None for row, _ in timed),
         has_gpus=all(run.device not in DEVICES or DEVICES[run.device].has_gpus for _, run in runs),
     )

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import format_share
 
 VERDICT_WORDS: Mapping[Verdict | None, str] = {
@@ -15,9 +16,18 @@ VERDICT_WORDS: Mapping[Verdict | None, str] = {
 }
 
 
-def verdict_text(verdict: Verdict | None, reason: OpenReason | None, threshold: float) -> str:
-    """Return a verdict in words, an open one with its reason: faster, same, open: within noise."""
-    word = VERDICT_WORDS[verdict]
-    if reason is None:
+def verdict_text(band: Band) -> str:
+    """Return the verdict of ``band`` in words, an open one with its reason: faster, same, open: within noise."""
+    word = VERDICT_WORDS[band.verdict]
+    if band.reason is None:
         return word
-    return f"{word}: {f'may be under {format_share(threshold)}' if reason is OpenReason.BELOW_THRESHOLD else reason}"
+    if band.reason is not OpenReason.BELOW_THRESHOLD:
+        return f"{word}: {band.reason}"
+    noise = f" after noise of {format_share(band.noise_floor or 0)}" if noise_hides_the_rest(band) else ""
+    return f"{word}: may be under {format_share(band.threshold)}{noise}"
+
+
+def noise_hides_the_rest(band: Band) -> bool:
+    """Return True if ``band`` is open only because its difference may be below the threshold without the noise."""
+    beyond = verdict_of(band.interval, band.threshold) in (Verdict.FASTER, Verdict.SLOWER)
+    return band.reason is OpenReason.BELOW_THRESHOLD and bool(band.noise_floor) and beyond

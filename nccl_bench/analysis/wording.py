@@ -65,6 +65,11 @@ def size_with_unit(size_bytes: int) -> str:
     return f"{text[:-1]} {text[-1]}iB" if text[-1].isalpha() else f"{text} B"
 
 
+def from_to(first: str, last: str) -> str:
+    """Return a range of two texts, or the text if both are equal: 8 B to 2 MiB, 3.2."""
+    return first if first == last else f"{first} to {last}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return the number with its noun: ``1 rank``, ``2 ranks``, ``2 launches``."""
     plural = "es" if noun.endswith("ch") else "s"
@@ -98,16 +103,24 @@ def format_ratios(values: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def percent(share: float, *, sign: bool = False) -> str:
+    """Return a share in percent, with one decimal below 10: 0.4, 9.8, 12. All formats round percentages like this.
+
+    With ``sign``, a number that is not zero has its sign: -14, +1.2, 0.0.
+    """
+    number = f"{share * 100:{'+' if sign else ''}.{1 if abs(share) < 0.0995 else 0}f}"
+    return number if number.strip("+-0.") else number.lstrip("+-")
+
+
 def format_share(share: float) -> str:
     """Return a share in percent: 0.4 %, 12 %, and ``>999 %`` for larger shares."""
-    if share > 9.995:
-        return ">999 %"
-    return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"
+    return ">999 %" if share > 9.995 else f"{percent(share)} %"
 
 
 def percent_range(ratios: Sequence[float]) -> str:
-    """Return how far the ratios are from 1, the smallest and the largest distance in percent: 14 to 27 %, 3.2 %."""
-    return f"{_range([abs(ratio - 1) * 100 for ratio in ratios])} %"
+    """Return how far the ratios are from 1, the smallest and the largest distance in percent: 9.8 to 27 %, 3.2 %."""
+    shares = [abs(ratio - 1) for ratio in ratios]
+    return f"{from_to(percent(min(shares)), percent(max(shares)))} %"
 
 
 def change_range(ratios: Sequence[float]) -> str:
@@ -120,10 +133,8 @@ def change_range(ratios: Sequence[float]) -> str:
 
 def signed_percent_range(ratios: Sequence[float]) -> str:
     """Return the changes from the smallest to the largest, with signs: -8 %, -1.2 to +3.4 %."""
-    changes = [(ratio - 1) * 100 for ratio in (min(ratios), max(ratios))]
-    decimals = 0 if max(map(abs, changes)) >= 9.95 else 1
-    low, high = (f"{change:+.{decimals}f}" for change in changes)
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    low, high = (percent(ratio - 1, sign=True) for ratio in (min(ratios), max(ratios)))
+    return f"{from_to(low, high)} %"
 
 
 def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
@@ -176,13 +187,9 @@ def _in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
 
 
 def _from_to(sizes: Sequence[int]) -> str:
-    first, last = size_with_unit(sizes[0]), size_with_unit(sizes[-1])
-    return first if first == last else f"{first} to {last}"
+    return from_to(size_with_unit(sizes[0]), size_with_unit(sizes[-1]))
 
 
 def _range(values: Sequence[float]) -> str:
-    """Return the smallest and the largest value, with two or three digits: 14 to 27, 1.3 to 2.2, 0.31."""
-    most = max(values)
-    decimals = 0 if most >= 9.95 else 1 if most >= 0.95 else 2
-    low, high = f"{min(values):.{decimals}f}", f"{most:.{decimals}f}"
-    return low if low == high else f"{low} to {high}"
+    """Return the smallest and the largest time, with two digits: 14 to 27, 6.9 to 12, 0.31."""
+    return from_to(*(f"{us:.{0 if us >= 9.95 else 1 if us >= 0.95 else 2}f}" for us in (min(values), max(values))))

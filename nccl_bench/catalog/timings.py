@@ -20,6 +20,7 @@ class TimingSpec:
 
     title: str  # the name in the title of a table
     question: str  # the time that is measured, in words
+    in_short: str  # how a call is timed, in a few words behind "a call"
     gated: bool = True  # whether a gate holds the stream until the host has enqueued the whole batch
     captured: bool = False  # whether the operations are captured into a CUDA graph, which the batch replays
     moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
@@ -31,6 +32,7 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
     Timing.EAGER: TimingSpec(
         title="eager latency",
         question="The time of one of many back-to-back calls. The queue is empty at first. Launch cost is included.",
+        in_short="as its caller sees it",
         gated=False,
         includes_launch_cost=True,
         per_iteration=True,
@@ -38,16 +40,19 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
     Timing.GATED: TimingSpec(
         title="gated latency",
         question="The time of one operation on the device, launch cost excluded.",
+        in_short="on the device alone",
         per_iteration=True,
     ),
     Timing.GRAPH: TimingSpec(
         title="graph latency",
         question="The time of one operation inside a captured CUDA graph.",
+        in_short="in a CUDA graph",
         captured=True,
     ),
     Timing.ENQUEUE: TimingSpec(
         title="enqueue cost",
         question="The time that one call costs the CPU thread.",
+        in_short="on the CPU",
         includes_launch_cost=True,
         moves_bytes=False,
     ),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.shared_arm import own_times_text
 from nccl_bench.analysis.verdict_words import verdict_text
 from nccl_bench.analysis.wording import (
     case_name,
@@ -34,9 +35,9 @@ def band_table(analysis: Analysis) -> Table | None:
         *([("case", cases)] if len({*cases}) > 1 else []),
         ("timing", [str(band.timing) for band in bands]),
         ("size", list(map(_sizes, bands))),
-        ("verdict", list(map(_verdict, bands))),
+        ("verdict", list(map(verdict_text, bands))),
         ("change", [change_range(band.ratios) for band in bands]),
-        ("a call", ["" if band.has_shared_arm else saved_text(band.saved_us, band.timing) for band in bands]),
+        ("a call", list(map(_times, bands))),
         ("interval", list(map(_interval, bands))),
         ("noise floor", ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]),
     ]
@@ -54,9 +55,11 @@ def _sizes(band: Band) -> str:
     return first if first == last else f"{first} to {last}"
 
 
+def _times(band: Band) -> str:
+    if band.has_shared_arm:
+        return own_times_text(band.comparisons)
+    return saved_text(band.saved_us, band.timing)
+
+
 def _interval(band: Band) -> str:
     return format_ratios([band.interval.low, band.interval.high]) if band.interval else ""
-
-
-def _verdict(band: Band) -> str:
-    return verdict_text(band.verdict, band.reason, band.threshold)

@@ -3,6 +3,7 @@
 from string import ascii_uppercase
 
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.wording import percent
 
 
 def letters(number: int) -> str:
@@ -14,22 +15,15 @@ def letters(number: int) -> str:
 def saved_text(comparison: Comparison) -> str:
     """Return the time saved, or the change of the shared arm."""
     if comparison.shared is not None:
-        return percent(comparison.shared.ratio)
+        return change_text(comparison.shared.ratio)
     saved = comparison.saved_us
     text = f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}"
-    return _unsigned_zero(text)
+    return text if text.strip("-0.") else text.lstrip("-")
 
 
-def _unsigned_zero(number: str) -> str:
-    """Return ``number`` without its sign if all its digits are 0."""
-    return number if number.strip("+-0.") else number.lstrip("+-")
-
-
-def percent(ratio: float) -> str:
+def change_text(ratio: float) -> str:
     """Return a change in percent, with a sign if it is not zero: -14, +1.2, 0.0."""
-    change = (ratio - 1) * 100
-    text = f"{change:+.{1 if abs(change) < 9.95 else 0}f}"
-    return _unsigned_zero(text)
+    return percent(ratio - 1, sign=True)
 
 
 def bar(ratio: float | None, most: float, length: int) -> str:

@@ -34,12 +34,13 @@ def headline_entries(headline: Headline) -> Iterator[Entry]:
         for line in lines:
             yield _line(line, width)
     for fact in headline.facts:
-        yield Entry(
-            mark=f"  {fact.name:<{_FACT}}",
-            text=fact.text.removesuffix(fact.command).strip(),
-            command=tuple(map(shlex.quote, shlex.split(fact.command))),
-            mark_style="bold",
-        )
+        yield fact_entry(fact.name, fact.text.removesuffix(fact.command).strip(), fact.command)
+
+
+def fact_entry(name: str, text: str, command: str = "") -> Entry:
+    """Return an entry for a fact: its name, its text, and the command with which it ends."""
+    words = tuple(map(shlex.quote, shlex.split(command)))
+    return Entry(mark=f"  {name:<{_FACT}}", text=text, command=words, mark_style="bold")
 
 
 def _line(line: HeadlineLine, width: int) -> Entry:

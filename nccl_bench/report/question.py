@@ -17,7 +17,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import compared_case, compared_text, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.change_texts import bar, letters, percent, saved_text
+from nccl_bench.report.change_texts import bar, change_text, letters, saved_text
 from nccl_bench.report.layout import Column, Table, column, fold
 from nccl_bench.report.tables import cell_marks, kind_of
 
@@ -179,7 +179,7 @@ def _texts(
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
             saved=[saved_text(cell[0]) if cell else "" for cell in cells_of_arm],
-            changes=[percent(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
+            changes=[change_text(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
             ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
         )
@@ -253,7 +253,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     elif layout.short and not kind.alone:
         arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
-    notes = [f"{arms}{times}% is the change {change}: + is slower, = same, ? open."]
+    notes = [f"{arms}{times}% {change}: + slower, = same, ? open."]
     if any(text.endswith(_ODD) for texts in kind.texts.values() for text in texts.changes):
         notes.append(f"{_ODD} is the same together with its neighbours; its own change is larger.")
     if kind.shared_arm is not None:

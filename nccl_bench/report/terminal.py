@@ -9,8 +9,9 @@ from rich.text import Text
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import times_note
+from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.report import Detail
-from nccl_bench.report.headline import headline_entries
+from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.layout import Remarks, Table
 from nccl_bench.report.question import question_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
@@ -40,6 +41,8 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._entry(entry)
         if self.detail is Detail.QUIET:
             return
+        if words := _words(content):
+            yield from self._entry(fact_entry("Words", words))
         full = self.detail is Detail.FULL
         for table in _untitled(list(question_tables(content, self.width, every_size=full))):
             yield from self._fitting(table, "give --format json")
@@ -47,7 +50,7 @@ class TerminalReport(TextReport[Analysis]):
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
         if content.comparisons:
             yield Text()
-            yield from self._wrapped(heading(content, only_answers=not full), "bold")
+            yield from self._wrapped(heading(content), "bold")
             if not shown:
                 yield from self._wrapped("--full prints the verdict of each band, with its interval.")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():
@@ -78,5 +81,13 @@ class TerminalReport(TextReport[Analysis]):
 
 
 def _untitled(tables: Sequence[Table]) -> Sequence[Table]:
-    """Return ``tables``; a single table has no title, because the headline has it."""
-    return [replace(table, title="") for table in tables] if len(tables) == 1 else tables
+    """Return ``tables``; if only one has a title, it loses it, because the headline has it."""
+    return [replace(table, title="") for table in tables] if sum(bool(table.title) for table in tables) == 1 else tables
+
+
+def _words(analysis: Analysis) -> str:
+    """Return what the names of the timings mean; empty if nothing was timed."""
+    timed = {row.timing for _, rows in analysis.rows_of_runs for row in rows if row.time_us}
+    timed |= {each.timing for each in analysis.comparisons}
+    words = [f"{timing} {spec.in_short}" for timing, spec in TIMINGS.items() if timing in timed]
+    return f"{', '.join(words)}; see nccl-bench guide verdicts" if words else ""

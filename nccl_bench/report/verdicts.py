@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis, Comparison
-from nccl_bench.analysis.next_step import confidence_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.verdict_words import VERDICT_WORDS
 from nccl_bench.analysis.wording import (
     case_name,
     compared_case,
     compared_text,
-    counted,
     format_ratio,
     format_ratios,
     format_share,
@@ -35,33 +33,19 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.SHARED_ARM_MOVED: "open: moved",
     None: "open",
 }
-# The data that the confidence is about.
-_SOURCES: Mapping[Basis, str] = {
-    Basis.ROUNDS: ", judged by the rounds of one launch",
-    Basis.LAUNCHES: ", judged by {launches}",
-    Basis.SHARED_ARM: "",
-    Basis.RUNS: ", judged by several runs on each side",
-    Basis.NOTHING: "",
-}
 
 
-def heading(analysis: Analysis, *, only_answers: bool = False) -> str:
-    """Return a text that explains the verdicts and how certain they are.
-
-    With ``only_answers``, it counts only the verdicts about the arms in question.
-    """
+def heading(analysis: Analysis) -> str:
+    """Return a text that explains the verdicts. How certain they are is a fact of the headline."""
     comparisons = analysis.comparisons
     if not _judged(comparisons):
         return "Ratios below 1 are faster."
     thresholds = sorted({each.threshold for each in comparisons})
-    matters = f"{format_share(thresholds[0])} matters"
+    limit = format_share(thresholds[0])
     if len(thresholds) > 1:
-        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
-    bands = analysis.answer_bands if only_answers else analysis.bands
-    confidence = confidence_text(bands, analysis.basis)
-    source = _SOURCES[analysis.basis].format(launches=counted(max(each.launches for each in comparisons), "launch"))
-    confidence = f" {confidence[0].upper()}{confidence[1:]}{source}." if confidence else ""
-    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence}"
+        limit = f"{limit} to {format_share(thresholds[-1])} (see the column limit)"
+    floor = ", after the noise floor is taken off" if any(each.noise_floor for each in comparisons) else ""
+    return f"Verdicts. Ratios below 1 are faster; a difference of {limit} matters{floor}."
 
 
 def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Remarks]:

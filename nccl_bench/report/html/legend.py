@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind
 from nccl_bench.report.html.page import Block, Facts, NamedText
 
-_TIMINGS: Mapping[Timing, str] = {
-    Timing.EAGER: "a call as its caller sees it, launch cost included",
-    Timing.GATED: "a call on the device alone, launch cost excluded",
-    Timing.GRAPH: "a call inside a replayed CUDA graph",
-    Timing.ENQUEUE: "the CPU's time for a call",
+# What `TimingSpec.in_short` leaves out.
+_MORE: Mapping[Timing, str] = {
+    Timing.EAGER: ", launch cost included",
+    Timing.GATED: ", launch cost excluded",
+    Timing.GRAPH: ", which is replayed",
+    Timing.ENQUEUE: ": the time until it returns",
 }
 _ARM = "a communicator, with one way of ordering its calls"
 _CELL = "an arm, a timing and a case such as all_reduce of 8 B"
@@ -24,7 +25,11 @@ def legend(of_kinds: Sequence[CasesOfKind], *, has_twin: bool) -> Iterator[Block
     """Yield the words of a page whose cases are ``of_kinds``; nothing if nothing was timed."""
     present = {timing for cases in of_kinds for timing in (*cases.rows, *cases.comparisons)}
     if present:
-        words = {str(timing): _TIMINGS[timing] for timing in Timing if timing in present}
+        words = {
+            str(timing): f"a call {spec.in_short}{_MORE.get(timing, '')}"
+            for timing, spec in TIMINGS.items()
+            if timing in present
+        }
         words |= {"arm": _ARM, "cell": _CELL} | ({"twin": _TWIN} if has_twin else {})
         yield Facts(items=[NamedText(name=name, text=text) for name, text in words.items()], style="legend")
 

@@ -31,7 +31,7 @@ def _band(band: Band, sides: tuple[str, str]) -> tuple[str, ...]:
         compared_text(band.comparisons[0], sides),
         band.timing,
         first if first == last else f"{first} to {last}",
-        verdict_text(band.verdict, band.reason, band.threshold),
+        verdict_text(band),
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
         "" if band.noise_floor is None else format_share(band.noise_floor),

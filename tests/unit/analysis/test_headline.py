@@ -59,7 +59,11 @@ def test_after_against_before_is_the_headline_and_the_first_table() -> None:
     analysis = Analysis.of(run(before_and_after(), **RUN))
     headline = analysis.headline
     assert headline.title == "after against before, all_reduce bfloat16 sum in-place, 4 ranks on cuda"
-    assert texts(headline) == ["FASTER gated 8 B, 20 %, saves 2.0 us", "SAME gated 16 B"]
+    assert texts(headline) == [
+        "FASTER gated 8 B, 20 %, saves 2.0 us",
+        "NOWHERE slower by over 2.0 %, in all 2 comparisons",
+        "SAME gated 16 B",
+    ]
     (table,) = verdict_tables(analysis, only_answers=True)
     assert table.title.partition(":")[0] == "after against before"
     (table,) = verdict_tables(analysis)
@@ -79,7 +83,7 @@ def test_an_old_run_with_before_and_after_answers_the_question_about_the_two() -
 
     analysis = analysed()
     assert analysis.headline.title.startswith("after against before, all_reduce")
-    assert texts(analysis.headline) == ["FASTER gated 8 B, 20 %, saves 2.0 us"]
+    assert texts(analysis.headline)[0] == "FASTER gated 8 B, 20 %, saves 2.0 us"
     assert {(row.arm, row.baseline, row.ratio) for row in analysis.rows} >= {("after", "before", 0.8)}
     assert "The noise floor is that of dedicated-stream, which alone has a twin." in " ".join(analysis.notes)
     # A baseline that somebody chose stays.
@@ -114,6 +118,7 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
     ]
     assert lines_of(*cells) == [
         "SLOWER gated 8 B, 20 %, costs 2.0 us",
+        "OPEN 4 of 9 comparisons, 2 of them within noise (the times vary more than the arms differ)",
         "SAME eager to 16 B; gated 16 B to 32 B",
         "OPEN eager 32 B, 3.0 % faster (1.5 to 4.0): may be under 2.0 %",
         "OPEN gated from 64 B: within noise",
@@ -123,14 +128,16 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
 
 def test_what_enqueue_saves_is_time_of_the_cpu() -> None:
     cells = [comparison(size, Verdict.FASTER, 0.8, timing=Timing.ENQUEUE) for size in (8, 16)]
-    assert lines_of(*cells) == ["FASTER enqueue every size, 20 %, saves 2.0 us of CPU time a call"]
+    assert lines_of(*cells)[0] == "FASTER enqueue every size, 20 %, saves 2.0 us of CPU time a call"
 
 
 def test_a_line_of_several_pairs_names_its_pair() -> None:
     headline = compared_runs([comparison(), comparison(candidate="torch", verdict=Verdict.SLOWER, ratio=2.0)]).headline
-    assert [line.about for line in headline.lines] == [
-        "stream-free (after) against dedicated-stream (before)",
-        "torch (after) against dedicated-stream (before)",
+    pairs = [f"{arm} (after) against dedicated-stream (before)" for arm in ("stream-free", "torch")]
+    assert texts(headline) == [
+        f"SLOWER {pairs[1]}: gated 8 B, 100 %, costs 10 us",
+        f"NOWHERE slower by over 2.0 %: {pairs[0]} (the only comparison)",
+        f"SAME {pairs[0]}: gated 8 B",
     ]
     assert headline.title == "b against a: 2 comparisons, all_reduce bfloat16 sum in-place"
 
@@ -144,18 +151,28 @@ def several_arms(*times: tuple[str, float]) -> Headline:
 
 def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
     assert texts(several_arms(("stream-free", 8.0), ("torch", 9.0))) == [
-        "FASTEST gated 8 B, stream-free, 20 %, saves 2.0 us"
+        "FASTEST gated 8 B, stream-free, 20 %, saves 2.0 us",
+        "NOWHERE slower by over 2.0 %: stream-free and torch (all 2 comparisons)",
     ]
     assert texts(several_arms(("stream-free", 11.0), ("torch", 12.0))) == [
-        "FASTEST gated 8 B, dedicated-stream; next is stream-free, 10 % slower"
+        "FASTEST gated 8 B, dedicated-stream; next is stream-free, 10 % slower",
+        "SLOWER stream-free: gated 8 B, 10 %",
+        "SLOWER torch: gated 8 B, 20 %",
     ]
 
 
 def test_arms_that_are_not_told_apart_share_the_first_place() -> None:
     assert texts(several_arms(("stream-free", 8.0), ("torch", 8.05), ("torch-async", 10.0))) == [
-        "FASTEST gated 8 B, stream-free and torch, 20 %, saves 2.0 us"
+        "FASTEST gated 8 B, stream-free and torch, 20 %, saves 2.0 us",
+        "NOWHERE slower by over 2.0 %: stream-free, torch and torch-async (all 3 comparisons)",
+        "SAME torch-async: gated 8 B",
     ]
-    assert texts(several_arms(("stream-free", 10.0), ("torch", 10.05))) == ["SAME all arms: gated 8 B"]
+    # No arm is faster than the baseline, so no line names a fastest arm.
+    assert [line.split()[0] for line in texts(several_arms(("stream-free", 10.0), ("torch", 10.05)))] == [
+        "NOWHERE",
+        "SAME",
+        "SAME",
+    ]
 
 
 def test_an_open_line_never_mixes_faster_and_slower() -> None:
@@ -166,7 +183,8 @@ def test_an_open_line_never_mixes_faster_and_slower() -> None:
         comparison(32, ratio=1.13, interval=Interval(low=1.02, high=1.3, error=0.05), **below),
     ]
     assert lines_of(*cells)[-1] == (
-        "OPEN gated 8 B, 3.0 % faster (1.5 to 6.0); gated 32 B, 13 % slower (2 to 30): may be under 2.0 %"
+        "OPEN 2 of 3 comparisons, perhaps under 2.0 %: gated 8 B, 3.0 % faster (1.5 to 6.0); "
+        "gated 32 B, 13 % slower (2.0 to 30)"
     )
 
 
@@ -178,12 +196,13 @@ def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
 
     same, still_open = (Verdict.EQUIVALENT, 1.0), (Verdict.INCONCLUSIVE, 0.97)
     assert arms(same, still_open) == [
-        "FASTEST gated 8 B, stream-free and dedicated-stream; open: torch",
-        "OPEN torch: gated 8 B, 3.0 % faster (2.0 to 4.0): may be under 2.0 %",
+        "NOWHERE slower by over 2.0 %: stream-free (the only comparison)",
+        "SAME stream-free: gated 8 B",
+        "OPEN 1 of 2 comparisons, perhaps under 2.0 %: torch: gated 8 B, 3.0 % faster (2.0 to 4.0)",
     ]
     assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith("stream-free, 3.0 %, saves 0.30 us; open: torch")
     # No candidate has a verdict, so no arm is the fastest.
-    assert [line.split()[:2] for line in arms(still_open, still_open)] == [["OPEN", "stream-free:"], ["OPEN", "torch:"]]
+    assert {line.split()[0] for line in arms(still_open, still_open)} == {"OPEN"}
 
 
 def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
@@ -225,7 +244,7 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
     made_up = replace(made_up, meta={**made_up.meta, "environment": environment, "worker": worker})
     headline = Analysis.of(made_up).headline
     assert facts(headline)["Machine"] == (
-        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00"
+        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00; steady"
     )
     assert headline.title.endswith(", 4x H200")
 
@@ -233,7 +252,7 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
 def test_an_import_without_a_start_says_so_in_whole_words() -> None:
     made_up = run(before_and_after(), **RUN)
     made_up = replace(made_up, meta={**made_up.meta, "started": "start not recorded"})
-    assert facts(Analysis.of(made_up).headline)["Machine"].endswith(", start not recorded")
+    assert facts(Analysis.of(made_up).headline)["Machine"].endswith(", start not recorded; steady")
 
 
 def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
@@ -243,7 +262,7 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
-    assert fact.text == f"1 of 1 cell is open. Measure with new communicators: {fact.command}"
+    assert fact.text == f"the only comparison is open. Measure with new communicators: {fact.command}"
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 
@@ -254,7 +273,7 @@ def test_next_measures_more_rounds_if_most_open_cells_have_wide_intervals() -> N
     made_up = run(lines, **RUN, max_rounds=60, max_seconds=30.0)
     made_up = replace(made_up, meta={**made_up.meta, "command": ["nccl-bench", "run", "--max-rounds", "60"]})
     assert facts(Analysis.of(made_up).headline)["Next"] == (
-        "1 of 1 cell is open, 1 of them with a wide interval. Measure more rounds: "
+        "the only comparison is open, 1 of them with a wide interval. Measure more rounds: "
         "nccl-bench run --max-rounds 240 --max-seconds 120"
     )
 
@@ -265,7 +284,7 @@ def test_after_a_wrong_result_next_is_its_cause_and_no_size_is_called_every_size
         [*lines, measured("before", 10.0, 16), measured("before:twin", 10.0, 16), wrong(arm="after")]
     )
     assert facts(headline)["Next"] == ("look for the cause of the wrong results of after, with the command at Order")
-    assert [line.sizes for line in headline.lines] == ["8 B"]
+    assert headline.lines[0].sizes == "8 B"
 
 
 def test_an_arm_that_was_never_compared_is_named() -> None:

@@ -33,7 +33,7 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
         comparison(16, INCONCLUSIVE, interval=None, pairs_needed=12),
     ]
     (hint,) = hints_of([*few, comparison(32)])
-    assert hint.startswith("2 cells are open because of too few rounds")
+    assert hint.startswith("2 comparisons are open because of too few rounds")
     assert "an interval needs 12 rounds. With exactly so many, it spans from the smallest ratio to the largest" in hint
     assert "more rounds than that (--rounds)" in hint
 
@@ -45,9 +45,9 @@ def test_a_difference_below_the_noise_floor_is_reported_with_the_highest_floor()
         comparison(16, INCONCLUSIVE, noise_floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
     ]
     below, wide = hints_of(cells)
-    assert below.startswith("2 cells are open because the baseline's own twin")
+    assert below.startswith("2 comparisons are open because the baseline's own twin")
     assert "most for stream-free gated all_reduce 1K: 20 %" in below
-    assert wide.startswith("1 cell is open because the interval")
+    assert wide.startswith("1 comparison is open because the interval")
 
 
 def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
@@ -58,14 +58,14 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     ]
     twinless, below = hints_of(cells)
     assert twinless.startswith(
-        "2 cells are open because no twin was measured, so the communicator variance is unknown. "
+        "2 comparisons are open because no twin was measured, so the communicator variance is unknown. "
         "Measure with new communicators: --launches 5."
     )
     # The option --launches is refused if another launcher starts the ranks, and 5 is too few after 12.
     attached, launches = {"launch": {"mode": "attached: srun"}}, {"config": {"launches": 12}}
     assert "Measure several runs and give them all to nccl-bench compare." in hints_of(cells, meta=attached)[0]
     assert hints_of(cells, meta=launches)[0].endswith(": --launches 24.")
-    assert below.startswith("1 cell is open because the baseline's own twin")
+    assert below.startswith("1 comparison is open because the baseline's own twin")
 
 
 def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
@@ -74,12 +74,12 @@ def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
         comparison(64, INCONCLUSIVE, 1.0, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE),
     ]
     (hint,) = hints_of(cells)
-    assert hint.startswith("2 cells are open although the interval is within the threshold")
+    assert hint.startswith("2 comparisons are open although the interval is within the threshold")
     assert "It is highest for stream-free gated all_reduce 8 to 64: 4.0 %." in hint
     assert "differs too" not in hint
     apart = comparison(64, INCONCLUSIVE, 1.1, noise_floor=0.2, reason=OpenReason.WITHIN_NOISE, timing=Timing.EAGER)
     different, same = hints_of([*cells, apart])
-    assert different.startswith("1 cell is open because the baseline's own twin")
+    assert different.startswith("1 comparison is open because the baseline's own twin")
     assert same == hint
 
 
@@ -89,7 +89,7 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
         comparison(1024, INCONCLUSIVE, interval=Interval(low=0.8, high=1.4, error=0.05), timing=Timing.EAGER),
     ]
     (hint,) = hints_of(cells)
-    assert hint.startswith("2 cells are open because the interval crosses the threshold")
+    assert hint.startswith("2 comparisons are open because the interval crosses the threshold")
     assert "The widest interval is stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
     assert "More runs or launches (--launches) on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]
@@ -107,7 +107,7 @@ def test_the_launches_of_a_wide_interval_are_named_with_their_variance() -> None
     ]
     alone, wide = hints_of(cells, Basis.LAUNCHES)
     assert "Its ratio differs by 1.2 % from launch to launch. More launches (--launches) narrow the interval." in wide
-    assert alone.startswith("1 cell is open because only one launch measured the ratio.")
+    assert alone.startswith("1 comparison is open because only one launch measured the ratio.")
     assert "for example stream-free gated all_reduce 16: see the failures" in alone
 
 
@@ -128,7 +128,7 @@ def test_a_cell_of_different_processes_has_a_hint_of_its_own() -> None:
     ]
     (hint,) = hints_of(cells)
     assert hint == (
-        "3 cells are open (enqueue, eager) because the arms ran in different processes, whose CPU speed "
+        "3 comparisons are open (enqueue, eager) because the arms ran in different processes, whose CPU speed "
         "differs. Measure with new communicators: --launches 5."
     )
     assert hints_of(cells, Basis.SHARED_ARM)[0].endswith(

@@ -70,7 +70,7 @@ def test_one_launch_decides_only_timings_without_launch_cost(ratio: float, verdi
     assert not any(each.below_floor for each in analysis.comparisons)
     (hint,) = analysis.hints
     assert hint == (
-        "6 cells are open (eager, enqueue) because the arms ran in different processes, whose CPU speed "
+        "6 comparisons are open (eager, enqueue) because the arms ran in different processes, whose CPU speed "
         "differs. Measure with new communicators: --launches 5."
     )
 

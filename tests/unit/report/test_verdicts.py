@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from nccl_bench.analysis.bands import bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
-from nccl_bench.analysis.pair_lines import pair_lines
+from nccl_bench.analysis.pair_lines import decided_lines, known_sizes
 from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.verdict_words import VERDICT_WORDS
@@ -52,7 +52,7 @@ def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
         comparison(32, INCONCLUSIVE, 1.01, launches=1),
     ]
     text = shown(cells, basis=Basis.LAUNCHES)
-    assert "the one decided verdict is right, judged by 5 launches" in flat(text)
+    assert "2 of 3 comparisons decided in 1 verdict; with 95 % confidence, it is right" in flat(text)
     assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
     assert "launch to" in text
     assert "launch to" not in shown(cells, basis=Basis.RUNS)
@@ -74,14 +74,17 @@ bfloat16 sum in-place
   FASTER  gated   8 B to 16 B  37 to 39 %, saves 3.7 to 3.9 us
   SLOWER  eager   1 KiB        25 %, costs 2.5 us
   SAME    gated 32 B
-  OPEN    gated 64 B: within noise
-  Basis    a reason; with 95 % confidence, all 3 decided verdicts are right as
-           far as these two runs show; a CPU speed that differs between runs can
-           move a ratio
-  Next     1 of 5 cells is open. Measure each side with new communicators:
+  OPEN    1 of 5 comparisons, within noise (the times vary more than the arms
+          differ): gated 64 B
+  Basis    a reason; 4 of 5 comparisons decided in 3 verdicts; with 95 %
+           confidence, all of them are right as far as these two runs show; a
+           CPU speed that differs between runs can move a ratio
+  Next     1 of 5 comparisons is open. Measure each side with new communicators:
            --launches 5
+  Words    eager as its caller sees it, gated on the device alone; see
+           nccl-bench guide verdicts
 
-Times in us; % is the change against before: + is slower, = same, ? open.
+Times in us; % against before: + slower, = same, ? open.
 The column saved is the time that a call saves, - if it takes longer.
 
        eager                              gated
@@ -94,9 +97,8 @@ size  before after                       before after
   64                                       10.0  10.5 -0.50 +5.0?     |+
   1K    10.0  12.5  -2.5 +25      |+++
 
-Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
-confidence, all 3 decided verdicts are right as far as these two runs show; a
-CPU speed that differs between runs can move a ratio.
+Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters, after the
+noise floor is taken off.
 
                                                    noise
 timing     size  verdict      ratio      interval  floor
@@ -126,11 +128,12 @@ def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_
     assert re.search(r"^ +8 +10.0 +12.0 +\+33 +-10 ", text, re.MULTILINE)
     assert "% is relative to torch, so it is not the change of these times" in flat(text)
     # Its own time rose, so nothing says that it saves time.
-    (line,) = pair_lines(bands_of(cells))
-    assert line.text == "8 B, 10 %"
+    bands = bands_of(cells)
+    (line,) = decided_lines(bands, FASTER, known_sizes(bands))
+    assert line.text == "8 B, 10 %, own time 10.0 -> 12.0 us"
     table = band_table(compared_runs(cells, shared_arm="torch"))
     assert table is not None
-    assert "a call" not in [column.name for column in table.columns]
+    assert [column.cells for column in table.columns if column.name == "a call"] == [("own time 10.0 -> 12.0 us",)]
 
 
 def test_only_neighbouring_sizes_with_the_same_verdict_share_a_line() -> None:
@@ -207,11 +210,14 @@ def test_a_title_names_the_side_of_each_arm() -> None:
     assert compared_text(alike, ("before", "after")) == "the arm after, after against before"
 
 
-def test_the_short_report_counts_the_verdicts_that_it_is_about() -> None:
-    cells = [comparison(8, SLOWER, 1.2), comparison(8, FASTER, 0.8, candidate="torch")]
-    analysis = compared_runs(cells, asked_arms=("torch",))
-    assert "the one decided verdict is right" in heading(analysis, only_answers=True)
-    assert "all 2 decided verdicts are right" in heading(analysis)
+def test_the_headline_counts_the_verdicts_that_it_is_about() -> None:
+    def basis(*asked_arms: str) -> str:
+        cells = [comparison(8, SLOWER, 1.2), comparison(8, FASTER, 0.8, candidate="torch")]
+        facts = compared_runs(cells, asked_arms=asked_arms or None).headline.facts
+        return next(fact.text for fact in facts if fact.name == "Basis")
+
+    assert "the only comparison decided in 1 verdict; with 95 % confidence, it is right as far as" in basis("torch")
+    assert "all 2 comparisons decided in 2 verdicts; with 95 % confidence, all of them are right" in basis()
 
 
 def test_without_verdicts_there_is_only_the_table_of_times() -> None:
@@ -221,21 +227,15 @@ def test_without_verdicts_there_is_only_the_table_of_times() -> None:
     assert heading(compared_runs(cells)) == "Ratios below 1 are faster."
 
 
-def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
-    def text(*cells: Comparison, basis: Basis = Basis.ROUNDS) -> str:
-        return heading(compared_runs(cells, basis=basis))
+def test_the_heading_says_what_matters() -> None:
+    def text(*cells: Comparison) -> str:
+        return heading(compared_runs(cells))
 
-    assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
-        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 % confidence, "
-        "all 2 decided verdicts are right, judged by the rounds of one launch."
+    assert text(comparison(), comparison(16, SLOWER)) == (
+        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
     )
-    assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
-        " With 95 % confidence, the one decided verdict is right, judged by the rounds of one launch."
-    )
-    assert text(comparison(), basis=Basis.RUNS).endswith("is right, judged by several runs on each side.")
-    # Without a decided verdict there is nothing to be sure of.
-    assert text(comparison(8, INCONCLUSIVE)) == "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
-    assert "a difference of 2.0 % to 10 % matters (see the column limit)." in text(
+    assert text(comparison(noise_floor=0.01)).endswith("matters, after the noise floor is taken off.")
+    assert "a difference of 2.0 % to 10 % (see the column limit) matters." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
     )
 

@@ -1,0 +1,104 @@
+"""Lines of the headline about one kind of case: first what changed, then what is open, then what stayed the same."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.judging import OpenReason
+from nccl_bench.analysis.pair_lines import (
+    comparisons_of,
+    decided_lines,
+    is_open,
+    known_sizes,
+    open_places,
+    same_lines,
+    share_of,
+)
+from nccl_bench.analysis.ranking import fastest_lines
+from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.verdict_words import noise_hides_the_rest
+from nccl_bench.analysis.wording import format_share, joined
+
+# The reason why comparisons are open, behind their number.
+_WHY: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "perhaps under {threshold}{noise}",
+    OpenReason.WITHIN_NOISE: "within noise (the times vary more than the arms differ)",
+    OpenReason.TOO_FEW_ROUNDS: "with too few rounds",
+    OpenReason.NO_TWIN: "without a twin, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: "of different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: "with times of both arms in one launch only",
+    OpenReason.SHARED_ARM_MOVED: "perhaps changed by the machine alone",
+    None: "without a verdict, because nobody knows how much the times vary",
+}
+
+
+def answer_lines(
+    pairs: Mapping[str, Sequence[Band]], swept: Iterable[int], *, ranked: bool, brief: bool, counts: bool
+) -> Iterator[HeadlineLine]:
+    """Yield the lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
+
+    ``swept`` are all sizes that were tried. If the pairs are ``ranked``, the first lines name the fastest arms. With
+    ``brief``, all timings share a line. With ``counts``, a line counts the comparisons that are open.
+    """
+    bands = list(chain.from_iterable(pairs.values()))
+    known = known_sizes(bands, [*swept])
+    several = len(pairs) > 1
+
+    def named(name: str, lines: Iterable[HeadlineLine]) -> Iterator[HeadlineLine]:
+        return (replace(line, text=f"{name}: {line.text}") if several else line for line in lines)
+
+    if ranked:
+        yield from fastest_lines(bands, known)
+    for verdict in (Verdict.SLOWER,) if ranked else (Verdict.FASTER, Verdict.SLOWER):
+        for name, of_pair in pairs.items():
+            lines = decided_lines(of_pair, verdict, known, joined=brief or several, with_time=not ranked)
+            yield from named(name, lines)
+    yield from _nowhere_slower(pairs)
+    still_open = [
+        (f"{name}: {places}" if several else places, why)
+        for name, of_pair in pairs.items()
+        for places, why in open_places(of_pair, known, with_change=not brief)
+    ]
+    count = list(count_of_open(bands)) if counts else []
+    if len(still_open) > 1:
+        yield from count
+    for name, of_pair in pairs.items():
+        yield from named(name, same_lines(of_pair, known))
+    if len(still_open) == len(count) == 1:
+        yield replace(count[0], text=f"{count[0].text}: {still_open[0][0]}")
+    else:
+        yield from (HeadlineLine(label=Label.OPEN, timing=None, text=f"{places}: {why}") for places, why in still_open)
+
+
+def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
+    """Yield a line with the number of open comparisons and the reason of most of them, if any is open."""
+    still_open = [band for band in bands if is_open(band)]
+    if not still_open:
+        return
+    by_reason = {reason: [band for band in still_open if band.reason is reason] for reason in _WHY}
+    reason, of_reason = max(by_reason.items(), key=lambda item: comparisons_of(item[1]))
+    noise = " without noise" if any(map(noise_hides_the_rest, of_reason)) else ""
+    why = _WHY[reason].format(threshold=format_share(max(band.threshold for band in of_reason)), noise=noise)
+    number, of_all = comparisons_of(of_reason), comparisons_of(still_open)
+    of_them = "" if number == of_all else f"{number} of them "
+    yield HeadlineLine(label=Label.OPEN, timing=None, text=f"{share_of(still_open, bands)}, {of_them}{why}")
+
+
+def _nowhere_slower(pairs: Mapping[str, Sequence[Band]]) -> Iterator[HeadlineLine]:
+    """Yield a line about the pairs in which no decided comparison is slower; it says how many are decided."""
+    never = {
+        name: bands
+        for name, bands in pairs.items()
+        if any(not is_open(band) for band in bands) and all(band.verdict is not Verdict.SLOWER for band in bands)
+    }
+    if not never:
+        return
+    bands = list(chain.from_iterable(never.values()))
+    left = comparisons_of(filter(is_open, bands))
+    share = share_of((band for band in bands if not is_open(band)), bands)
+    count = f"{share}, {left} open" if left else share
+    text = f"slower by over {format_share(max(band.threshold for band in bands))}"
+    text += f": {joined(list(never))} ({count})" if len(pairs) > 1 else f", in {count}"
+    yield HeadlineLine(label=Label.NOWHERE, timing=None, text=text)
