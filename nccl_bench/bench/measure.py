@@ -88,6 +88,7 @@ def measure_rounds(
         threshold=config.thresholds.threshold(case.collective, timing, case.size_bytes),
         error=context.error,
     )
+    context.budget.begin_rounds()
     attempts = 0
     while True:
         times_us = {name: batches.times_us() for name, batches in kept.items()}

@@ -14,26 +14,39 @@ import pytest
 import torch
 
 from nccl_bench.records.nvml import open_nvml
-from nccl_bench.streams.cuda import CudaStreams
 
+# The process of the tests itself never opens a GPU: it would be somebody else's process for the runs below.
 HOLD = """
 import sys, torch
 held = torch.zeros(1, device=sys.argv[1])
-print("ready", flush=True)
+print(torch.cuda.get_device_properties(held.device).uuid, flush=True)
 sys.stdin.read()
+"""
+READ = """
+import torch
+from nccl_bench.records.nvml import open_nvml
+from nccl_bench.streams.cuda import CudaStreams
+for index in range(torch.cuda.device_count()):
+    streams = CudaStreams(index)
+    reading = streams.sensors().read()
+    assert 0 < (reading.sm_clock_mhz or 0) <= 5000
+    assert 0 < (reading.temperature_c or 0) < 110
+    assert open_nvml().gpu(f"GPU-{streams.describe()['uuid']}") is not None
+    print("read")
 """
 
 
 @contextmanager
-def another_process(device: str) -> Iterator[int]:
-    """Start a process that has ``device`` open. Yield its id."""
+def another_process(device: str) -> Iterator[tuple[int, str]]:
+    """Start a process that has ``device`` open. Yield its id and the UUID of the GPU."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process.pid
+        uuid = process.stdout.readline().strip()
+        assert uuid
+        yield process.pid, uuid
     finally:
         process.communicate(timeout=60)
 
@@ -48,16 +61,11 @@ def run(out: Path, *options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]
     return content["summary"], content["runs"][0]["meta"]
 
 
+@pytest.mark.timeout(100)
 def test_the_driver_and_cuda_mean_the_same_gpu() -> None:
-    nvml = open_nvml()
-    for index in range(torch.cuda.device_count()):
-        streams = CudaStreams(index)
-        sensors = streams.sensors()
-        assert sensors is not None
-        reading = sensors.read()
-        assert 0 < (reading.sm_clock_mhz or 0) <= 5000
-        assert 0 < (reading.temperature_c or 0) < 110
-        assert nvml.gpu(f"GPU-{streams.describe()['uuid']}") is not None
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["read"] * torch.cuda.device_count()
 
 
 @pytest.mark.gpus(2)
@@ -79,8 +87,7 @@ def test_every_time_has_the_state_of_the_gpus_and_process_sets_are_no_strangers(
 @pytest.mark.timeout(300)
 def test_a_process_of_somebody_else_is_recorded_with_its_gpu(tmp_path: Path) -> None:
     nvml = open_nvml()
-    with another_process("cuda:1") as process:
-        uuid = torch.cuda.get_device_properties(1).uuid
+    with another_process("cuda:1") as (process, uuid):
         listed = nvml.ask("nvmlDeviceGetComputeRunningProcesses", nvml.gpu(f"GPU-{uuid}")) or ()
         if process not in [each.pid for each in listed]:
             pytest.skip(f"the driver lists {[each.pid for each in listed]} and not process {process} of this machine")

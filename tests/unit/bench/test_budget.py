@@ -29,6 +29,7 @@ def clock() -> FakeClock:
 def share(budget: Budget, clock: FakeClock) -> float:
     """Return the seconds that the next timing may take, and move the clock to their end."""
     budget.begin_timing()
+    budget.begin_rounds()
     began = clock.now
     while not budget.used_up():
         clock.now += 1
@@ -56,6 +57,19 @@ def test_time_that_a_timing_does_not_use_is_shared_by_all_that_follow(clock: Fak
     assert share(budget, clock) == 50
 
 
+def test_a_capture_takes_no_time_from_the_rounds_of_its_own_timing(clock: FakeClock) -> None:
+    budget = Budget(80, clock.now, clock)
+    budget.begin_case(AGES, timings=2, timings_left=4)
+    budget.begin_timing()
+    clock.now += 40  # graphs are captured
+    budget.begin_rounds()
+    began = clock.now
+    while not budget.used_up():
+        clock.now += 1
+    assert clock.now - began == 10  # a quarter of the 40 seconds that are left for four timings
+    assert share(budget, clock) == 10
+
+
 def test_time_before_the_first_case_counts(clock: FakeClock) -> None:
     """Set-up takes time, and so does an earlier launch of the workers, which has the same start."""
     started = clock.now
@@ -71,6 +85,7 @@ def test_without_max_seconds_only_the_deadline_of_the_case_counts(clock: FakeClo
     budget = Budget(math.inf, clock.now, clock)
     budget.begin_case(AGES, timings=1, timings_left=100)
     budget.begin_timing()
+    budget.begin_rounds()
     clock.now += AGES / 3
     assert not budget.used_up()
 
