@@ -46,6 +46,9 @@ class Band:
     # largest of the segments. None if it is unknown or not needed.
     noise_floor: float | None
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
+    # The largest change of one size alone that can stay hidden, as a share of the ratio of its neighbours. None if the
+    # verdict is open, if the band has one size, or if a size that contradicts the verdict cannot stay hidden.
+    hidden_change: float | None
 
     @property
     def baseline(self) -> str:
@@ -156,6 +159,7 @@ def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
         else None,
         noise_floor=_noise_floor(of_band),
         pairs_needed=max(needed, default=None),
+        hidden_change=max((change for each in of_band if (change := each.hidden_change) is not None), default=None),
     )
 
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from statistics import median
+from statistics import NormalDist, fmean, median
 
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
-from nccl_bench.analysis.odd_values import odd_values
+from nccl_bench.analysis.odd_values import deviation_of_distance, odd_distance, odd_values
 from nccl_bench.analysis.segments import Series, segments
 from nccl_bench.analysis.shared_arm import unconfirmed
 from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
@@ -18,6 +18,10 @@ Sizes = tuple[Comparison, ...]
 
 # Ratios of neighbouring sizes may differ by this share of the threshold, even if rounds and twin hardly vary.
 _LEAST_DEVIATION = 0.05
+# So many standard deviations beyond a limit, 98 % of all values exceed the limit.
+_SURE = NormalDist().inv_cdf(0.98)
+# The largest change of one size, as a logarithm. Without this limit, it could overflow.
+_FARTHEST = math.log(1e6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,30 @@ class Segment:
         elif self.reason in (OpenReason.NO_TWIN, OpenReason.DIFFERENT_PROCESSES):
             lean = verdict_of(self.interval, threshold)
         return threshold, self.verdict, self.reason, lean
+
+    @property
+    def hidden_change(self) -> float | None:
+        """The largest change of one size that can stay hidden in the segment, as a share; ``None`` if none can.
+
+        A size is hidden if its true ratio contradicts the verdict of the segment. The change is relative to the mean of
+        the other sizes. In 98 % of all runs, a size with a larger change leaves the segment.
+        """
+        if len(self.sizes) == 1 or self.verdict in (Verdict.INCONCLUSIVE, None):
+            return None
+        values, deviation = [*map(_logarithm, self.sizes)], _deviation(self.sizes)
+        mean, threshold = fmean(values), self.sizes[0].threshold
+        # The distance from the mean at which a ratio contradicts the verdict.
+        contrary = {
+            Verdict.FASTER: math.log1p(-threshold) - mean,
+            Verdict.SLOWER: mean - math.log1p(threshold),
+            # A difference below the noise floor hides nothing.
+            Verdict.EQUIVALENT: max(math.log1p(threshold) - mean, mean - math.log1p(-threshold))
+            + math.log1p(self.noise_floor or 0.0),
+        }[self.verdict]
+        odd, sure = odd_distance(values, deviation), _SURE * deviation_of_distance(values, deviation)
+        if self.verdict is not Verdict.EQUIVALENT and odd + sure <= contrary:
+            return None
+        return math.expm1(min(_FARTHEST, max(odd, contrary) + sure))
 
     def outsiders(self) -> list[int]:
         """Return the indices of the sizes that the verdict of the segment would hide."""

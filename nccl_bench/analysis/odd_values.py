@@ -34,10 +34,11 @@ def odd_distance(values: Sequence[float], deviation: float) -> float:
 
     The distance is corrected (Bonferroni) for the number of values.
     """
-    return _NORMAL.inv_cdf(1 - _ERROR / 2 / len(values)) * _deviation_of_distance(values, deviation)
+    return _NORMAL.inv_cdf(1 - _ERROR / 2 / len(values)) * deviation_of_distance(values, deviation)
 
 
-def _deviation_of_distance(values: Sequence[float], deviation: float) -> float:
+def deviation_of_distance(values: Sequence[float], deviation: float) -> float:
+    """Return the standard deviation of the distance of a value from the mean of the others."""
     # The values can show a larger deviation. Few odd values hardly change the median of the distances.
     middle = median(values)
     shown = median(abs(value - middle) for value in values) / _NORMAL.inv_cdf(0.75)

@@ -59,6 +59,13 @@ class BandRecord(_Compared, omit_defaults=True, kw_only=True):
     most_ratio: Annotated[float, Meta(description="the largest ratio of a size")]
     least_saved_us: Annotated[float, Meta(description="the least time saved at a size, us a call; negative: it costs")]
     most_saved_us: Annotated[float, Meta(description="the most time saved at a size, microseconds a call")]
+    hidden_change: Annotated[
+        float | None,
+        Meta(
+            description="the largest change of one size alone that the verdict can hide, as a share of the ratio of "
+            "the other sizes; absent if the verdict is open, or if it hides no size that contradicts it"
+        ),
+    ] = None
 
 
 class CellRecord(_Compared, omit_defaults=True, kw_only=True):

@@ -92,6 +92,7 @@ def _band(band: Band, sides: tuple[str, str]) -> BandRecord:
         most_ratio=most_ratio,
         least_saved_us=least_saved_us,
         most_saved_us=most_saved_us,
+        hidden_change=band.hidden_change,
     )
 
 

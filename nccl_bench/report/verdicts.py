@@ -62,7 +62,7 @@ def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Rema
 def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterator[Table]:
     """Yield a table of bands for each kind of case that was judged. The candidates of one run share a table.
 
-    With ``only_answers``, the table has only the arms in question.
+    With ``only_answers``, the table has only the arms in question, and not what a single size can hide.
     """
     answered = {(each.baseline, each.candidate) for each in analysis.answers}
     groups: dict[tuple[str, str], list[Band]] = {}
@@ -99,6 +99,9 @@ def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterato
         if any(band.noise_floor is not None for band in bands):
             floors = ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]
             columns.append(column("noise floor", ("noise", "floor"), floors))
+        if not only_answers and any(band.hidden_change is not None for band in bands):
+            hidden = ["" if band.hidden_change is None else format_share(band.hidden_change) for band in bands]
+            columns.append(column("one size alone", ("one size", "alone"), hidden))
         yield Table(title=title, notes=(), columns=tuple(columns), keep=keep, gap=_GAP)
 
 

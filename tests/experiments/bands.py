@@ -9,7 +9,9 @@ run has a baseline, its twin and one candidate, four timings of 28 sizes, and th
 A verdict is wrong if it is ``faster`` or ``slower`` and the true ratio is not beyond the threshold, or if it is
 ``equivalent`` and the true ratio is beyond the threshold. The true ratio of a band is the mean of the true ratios of
 its sizes. A size is hidden if its true ratio is farther from the range of its band's verdict than another threshold.
-Where sizes differ from each other, a line also has the share of them that is hidden in each timing.
+Where sizes differ from each other, a line also has the share of them that is hidden in each timing, and the median of
+the changes of one size alone that bands say they can hide. If one size differs, a line also has the number of bands
+that hide a larger change than they say.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from statistics import median
 
 import numpy as np
 from numpy.random import Generator
@@ -191,22 +194,33 @@ def describe(runs: Sequence[Sequence[Comparison]], world: World) -> str:
     right_bands = sum(verdict is _right(_truth(each, world)) for verdict, each in by_band)
     right_sizes = sum(each.verdict is _right(_truth(each, world)) for run in runs for each in run)
     number = sum(map(len, bands)) / len(runs)
+    by_timing = _hidden_by_timing([band for of_run in bands for band in of_run], world)
     return (
         f"wrong bands in {wrong_bands / len(runs):.1%} of runs, wrong sizes in {wrong_sizes / len(runs):.1%}, "
         f"a hidden size in {hidden / len(runs):.1%}; right {right_bands / cells:.1%} of cells by band, "
-        f"{right_sizes / cells:.1%} by size; {number:.1f} bands{_hidden_by_timing(by_band, world)}"
+        f"{right_sizes / cells:.1%} by size; {number:.1f} bands{by_timing}"
     )
 
 
-def _hidden_by_timing(by_band: Sequence[tuple[Verdict | None, Comparison]], world: World) -> str:
+def _hidden_by_timing(bands: Sequence[Band], world: World) -> str:
     """Return the share of the sizes that differ from 1 by more than the threshold and are hidden, by timing."""
-    if len({_ratio(world, number) for number in range(world.sizes)}) == 1:
+    ratios = [_ratio(world, number) for number in range(world.sizes)]
+    if len({*ratios}) == 1:
         return ""
     texts = []
     for timing in world.timings:
-        truths = [(verdict, _truth(each, world)) for verdict, each in by_band if each.timing is timing]
+        of_timing = [band for band in bands if band.timing is timing]
+        truths = [(band.verdict, _truth(each, world)) for band in of_timing for each in band.comparisons]
         hidden = [_hidden(verdict, truth) for verdict, truth in truths if abs(truth - 1) > DEFAULT_THRESHOLD]
-        texts.append(f"{timing} {sum(hidden) / len(hidden):.1%}")
+        stated = [band.hidden_change for band in of_timing if band.hidden_change is not None]
+        texts.append(f"{timing} {sum(hidden) / len(hidden):.1%} (up to {median(stated or [0]):.1%})")
+    if len(ratios) - ratios.count(1.0) == 1:
+        more = sum(
+            _wrong(band.verdict, truth) and abs(truth - 1) > (band.hidden_change or 0)
+            for band in bands
+            for truth in (_truth(each, world) for each in band.comparisons)
+        )
+        texts.append(f"more than that in {more} bands")
     return f"; hidden: {', '.join(texts)}"
 
 

@@ -18,9 +18,9 @@ def bands_table(bands: Iterable[Band], sides: tuple[str, str]) -> PageTable:
     """Return the table of all bands, which the reader can unfold; ``sides`` are the names of the two sides."""
     return PageTable(
         caption="Verdicts of bands: neighbouring sizes that share a verdict",
-        header=("arms", "timing", "sizes", "verdict", "ratio", "interval", "noise floor"),
+        header=("arms", "timing", "sizes", "verdict", "ratio", "interval", "noise floor", "one size alone"),
         rows=[_band(band, sides) for band in bands],
-        numeric=(False, False, False, False, True, True, True),
+        numeric=(False, False, False, False, True, True, True, True),
         folded=True,
     )
 
@@ -35,6 +35,7 @@ def _band(band: Band, sides: tuple[str, str]) -> tuple[str, ...]:
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
         "" if band.noise_floor is None else format_share(band.noise_floor),
+        "" if band.hidden_change is None else f"up to {format_share(band.hidden_change)} off",
     )
 
 

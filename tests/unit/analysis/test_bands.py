@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -139,6 +140,32 @@ def test_one_size_leaves_its_band_although_its_own_few_rounds_scatter_much(ratio
     of_runs = [bands(planted(ratios, rounds=10, noise=0.03, seed=seed)) for seed in range(10)]
     of_size = [next(band for band in run if band.comparisons[-1].case.size_bytes >= 8 * 2**13) for run in of_runs]
     assert sum(len(band.comparisons) == 1 and band.verdict is not EQUIVALENT for band in of_size) >= 8
+
+
+@pytest.mark.parametrize(("noise", "rounds"), [(0.03, 30), (0.004, 15)])
+def test_a_band_says_how_far_one_size_alone_can_be_off(noise: float, rounds: int) -> None:
+    def same(ratio: float) -> list[Band]:
+        """Return the bands called the same, of 20 runs with one size that has ``ratio``."""
+        of_runs = [
+            bands(planted([1.0] * 13 + [ratio] + [1.0] * 14, rounds=rounds, noise=noise, seed=seed))
+            for seed in range(20)
+        ]
+        return [band for of_run in of_runs for band in of_run if band.verdict is EQUIVALENT]
+
+    def hides(band: Band) -> bool:
+        return any(each.case.size_bytes == 8 * 2**13 for each in band.comparisons)
+
+    stated = median(band.hidden_change or 0 for band in same(1.0))
+    assert 0.02 < stated < 0.2
+    assert sum(map(hides, same(1 + stated))) <= 1
+    # A third of that change is nearly always hidden, so the stated change is not too large.
+    assert sum(map(hides, same(1 + stated / 3))) >= 15
+
+
+def test_a_clear_verdict_hides_no_size_that_contradicts_it() -> None:
+    faster, same, alone = bands(planted([0.7] * 9 + [1.0] * 11 + [1.3]))
+    assert (faster.hidden_change, alone.hidden_change) == (None, None)
+    assert same.hidden_change is not None
 
 
 @pytest.mark.parametrize("usual", [0.9, 1.1])

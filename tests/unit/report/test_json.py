@@ -23,6 +23,7 @@ from nccl_bench.records.schema import Skipped
 from nccl_bench.report.bencher import bencher_report
 from nccl_bench.report.document import REPORT_VERSION
 from nccl_bench.report.json import json_report
+from nccl_bench.report.verdicts import verdict_tables
 from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import case, hang, run, samples, sweep, wrong
 
@@ -121,6 +122,17 @@ def test_a_band_has_its_sizes_its_verdict_and_what_it_saves() -> None:
     assert (band["size_bytes"], band["verdict"]) == ([8, 16, 32], "faster")
     assert (band["least_saved_us"], band["most_saved_us"]) == (2.0, 2.0)
     assert (band["least_ratio"], band["most_ratio"]) == (0.5, 0.5)
+
+
+def test_bands_of_several_sizes_say_how_far_one_size_alone_can_be_off_in_json_and_in_the_full_report() -> None:
+    analysis = Analysis.of(Run.load(RESULTS / "h200-x2-after"))
+    bands = json.loads(json_report(analysis))["bands"]
+    same = [band for band in bands if band["verdict"] == "equivalent"]
+    assert all(0.02 < band["hidden_change"] < 0.2 for band in same)
+    assert not any("hidden_change" in band for band in bands if band["verdict"] == "inconclusive")
+    for only_answers in (False, True):
+        (table,) = verdict_tables(analysis, only_answers=only_answers)
+        assert ("one size alone" in [column.name for column in table.columns]) is not only_answers
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
