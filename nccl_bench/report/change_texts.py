@@ -1,9 +1,41 @@
-"""The texts of the cells of the table that answers the question: letters of arms, changes, savings and bars."""
+"""What the tables that answer the question show: which sizes, and the texts of their cells."""
 
+from collections.abc import Collection, Mapping, Sequence
 from string import ascii_uppercase
 
+from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import percent
+
+# The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
+_MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
+# The mark of a size that is beyond the threshold, although its band is not.
+ODD = "~"
+# Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
+_MOST_SIZES, _STEP = 16, 4
+
+
+def some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int] = ()) -> list[int]:
+    """Return the sizes at the ends of bands, the ``failed`` ones and some others; all if they are not many."""
+    if len(sizes) <= _MOST_SIZES:
+        return list(sizes)
+    needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)} | {*failed}
+    chosen: list[int] = []
+    step = 0
+    for size in sizes:
+        step += 1
+        if size in needed or step == _STEP:
+            chosen.append(size)
+            step = 0
+    return chosen
+
+
+def mark_of(comparison: Comparison, band: Band) -> str:
+    """Return the mark of the verdict of ``band``, which has the size of ``comparison``."""
+    if band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold:
+        return ODD
+    return _MARKS.get(band.verdict) or " "
 
 
 def letters(number: int) -> str:

@@ -6,19 +6,19 @@ each other. In a narrow terminal, columns are left out: first the bar, then what
 an arm in question is never left out.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import compared_case, compared_text, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.change_texts import bar, change_text, letters, saved_text
+from nccl_bench.report.change_texts import ODD, bar, change_text, letters, mark_of, saved_text, some_sizes
 from nccl_bench.report.layout import Column, Table, column, fold
+from nccl_bench.report.sides_table import sides_tables
 from nccl_bench.report.tables import cell_marks, kind_of
 
 # If all blocks together have at most this many lines, blocks with every column are better than a narrow table.
@@ -26,13 +26,9 @@ _MOST_LINES = 40
 # The columns that are left out, the first one first.
 _LEFT_OUT = ("bar", "saved", "time", "baseline")
 _BAR_OF_BLOCK, _BAR_SIDE_BY_SIDE = 10, 4
-# The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
-_MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
-# The mark of a size that is beyond the threshold, although its band is not.
-_ODD = "~"
 _GAP = 1
-# Of more sizes than this, the table shows those at the ends of bands, and at least every fourth one between them.
-_MOST_SIZES, _STEP = 16, 4
+# A short name of the baseline.
+_BASE = "base"
 # A longer name of an arm is divided at a hyphen. An even longer name of a pair is not shown above the pair's columns.
 _NAME, _SHORT_NAME = 8, 6
 # By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
@@ -47,6 +43,7 @@ class _Layout:
     left_out: frozenset[str]  # the columns that are left out, of `_LEFT_OUT`
     bar: int  # the largest number of characters on each side of a bar
     short: bool  # True if short words or letters stand for the names of arms
+    base: bool = False  # True if the word base stands for the name of the baseline of several candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,8 @@ def question_tables(analysis: Analysis, width: int, *, every_size: bool = False)
     Of many sizes only some are shown, unless ``every_size``. A table that follows explains only what is new.
     """
     explained: tuple[str, ...] = ()
-    for table in _fitting_tables(list(_kinds(analysis, every_size)), width):
+    of_sides = sides_tables(analysis, width, every_size=every_size)
+    for table in of_sides or _fitting_tables(list(_kinds(analysis, every_size)), width):
         yield replace(table, notes=tuple(note for note in table.notes if note not in explained))
         explained = table.notes or explained
 
@@ -96,7 +94,8 @@ def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
     for kind in kinds:
         side_by_side, halves, blocks = _side_by_side(kind), _side_by_side(kind, tables=2), _blocks(kind)
         wide = [layout for layout in _layouts(side=True) if kind.alone or {"bar", "saved"} <= layout.left_out]
-        choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, _layouts(side=True)[0])]
+        choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, wide[0])]
+        choices += [(halves, wide[0])] if kind.alone else []
         if kind.alone and lines_of_blocks <= _MOST_LINES:
             choices += [(blocks, layout) for layout in _layouts(side=False)[:2]]
         # One table without bars is better than two tables, but two tables are better than one without numbers.
@@ -114,9 +113,9 @@ def _layouts(*, side: bool) -> list[_Layout]:
     """Return the layouts, the widest first."""
     bar = _BAR_SIDE_BY_SIDE if side else _BAR_OF_BLOCK
     return [
-        _Layout(left_out=frozenset(_LEFT_OUT[:count]), bar=bar, short=short)
+        _Layout(left_out=frozenset(_LEFT_OUT[:count]), bar=bar, short=short, base=base)
         for count in range(len(_LEFT_OUT) + 1)
-        for short in (False, True)
+        for short, base in ((False, False), (False, True), (True, True))
     ]
 
 
@@ -141,7 +140,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
         # Without the number of wrong elements, which would make each column wider.
         marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
         sizes = sorted({size for _, size, _ in (*cells, *marks)})
-        shown = sizes if every_size else _some_sizes(sizes, bands, {size for _, size, _ in marks})
+        shown = sizes if every_size else some_sizes(sizes, bands, {size for _, size, _ in marks})
         baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))
         measured = {timing for timing, _, _ in cells}
         timings = [timing for timing in Timing if timing in measured]
@@ -179,7 +178,7 @@ def _texts(
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
             saved=[saved_text(cell[0]) if cell else "" for cell in cells_of_arm],
-            changes=[change_text(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
+            changes=[change_text(cell[0].ratio) + mark_of(*cell) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
             ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
         )
@@ -190,21 +189,6 @@ def _texts(
         ]
     )
     return texts
-
-
-def _some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int]) -> list[int]:
-    """Return the sizes at the ends of bands, the ``failed`` ones and some others; all if they are not many."""
-    if len(sizes) <= _MOST_SIZES:
-        return list(sizes)
-    needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)} | {*failed}
-    chosen: list[int] = []
-    step = 0
-    for size in sizes:
-        step += 1
-        if size in needed or step == _STEP:
-            chosen.append(size)
-            step = 0
-    return chosen
 
 
 def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
@@ -225,10 +209,11 @@ def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -
     columns = [_sizes(kind)]
     for timing in timings:
         first, *following = _columns(kind, timing, layout)
+        height = max(len(each.header) for each in (first, *following))
         # The name of the timing stands above its first column.
         columns += [
-            _below(first, timing, indent="" if layout.short else " "),
-            *(_below(each, "") for each in following),
+            _below(first, timing, height, indent="" if layout.short else " "),
+            *(_below(each, "", height) for each in following),
         ]
     return columns
 
@@ -248,14 +233,16 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     if number:
         return Table(title=title, notes=(), columns=tuple(columns), keep=2, gap=_GAP)
     arms, change = "", f"against {kind.baseline}"
+    if layout.base and not kind.alone and "baseline" not in layout.left_out:
+        change = f"against {_BASE}, which is {kind.baseline}"
     if kind.alone and not _names_in_header(kind, layout):
         change = f"from {kind.baseline} to {kind.candidates[0]}"
     elif layout.short and not kind.alone:
         arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
     notes = [f"{arms}{times}% {change}: + slower, = same, ? open."]
-    if any(text.endswith(_ODD) for texts in kind.texts.values() for text in texts.changes):
-        notes.append(f"{_ODD} is the same together with its neighbours; its own change is larger.")
+    if any(text.endswith(ODD) for texts in kind.texts.values() for text in texts.changes):
+        notes.append(f"{ODD} is the same together with its neighbours; its own change is larger.")
     if kind.shared_arm is not None:
         base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
         notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
@@ -270,9 +257,10 @@ def _sizes(kind: _Kind) -> Column:
     return column("size", ("size", "(B)"), [format_size(size) for size in kind.sizes])
 
 
-def _below(of: Column, text: str, indent: str = "") -> Column:
-    """Return the column with one more line at the top of its header, and ``indent`` at its left."""
-    return column(of.name, tuple(indent + line for line in (text, *of.header)), [indent + cell for cell in of.cells])
+def _below(of: Column, text: str, height: int, indent: str = "") -> Column:
+    """Return the column with ``text`` above the ``height`` lines of its header, and ``indent`` at its left."""
+    header = (text, *[""] * (height - len(of.header)), *of.header)
+    return column(of.name, tuple(indent + line for line in header), [indent + cell for cell in of.cells])
 
 
 def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
@@ -282,6 +270,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     columns = []
     if "baseline" in shown:
         name = kind.baseline if names or not kind.alone else "from"
+        name = _BASE if layout.base and not kind.alone else name
         columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.texts[timing, kind.baseline].times))
     for number, arm in enumerate(kind.candidates):
         texts = kind.texts[timing, arm]
@@ -305,10 +294,3 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
 def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
     """Return True if the names of a pair of arms stand above its columns, and not the words from and to."""
     return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
-
-
-def _mark(comparison: Comparison, band: Band) -> str:
-    """Return the mark of the verdict of ``band``, which has the size of ``comparison``."""
-    if band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold:
-        return _ODD
-    return _MARKS.get(band.verdict) or " "

@@ -19,7 +19,8 @@ from nccl_bench.report.text import TextReport
 from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
 # More verdicts are printed only with --full. The marks in the first table have them too.
-_MOST_VERDICTS = 24
+_MOST_VERDICTS = 16
+_VERDICTS_ELSEWHERE = "--full prints the verdict of each band of sizes, with its interval."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,7 @@ class TerminalReport(TextReport[Analysis]):
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
         if content.comparisons:
             yield Text()
-            yield from self._wrapped(heading(content), "bold")
-            if not shown:
-                yield from self._wrapped("--full prints the verdict of each band, with its interval.")
+            yield from self._wrapped(heading(content) if shown else _VERDICTS_ELSEWHERE, "bold" if shown else "")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():
             yield from self._fitting(table, "give --format json")
         if full or not content.comparisons:
