@@ -6,12 +6,14 @@ for each lane the time up to which everything has ended. A clock is never change
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nccl_bench.audit.order.places import Stream, StreamKind
 
 Clock = Mapping["Lane", int]
+Key = TypeVar("Key")
 START: Clock = {}
 
 
@@ -30,6 +32,11 @@ def joined(clock: Clock, other: Clock) -> Clock:
     return {**clock, **newer} if newer else clock
 
 
+def covers(clock: Clock, other: Clock) -> bool:
+    """Return whether ``clock`` knows everything that ``other`` knows."""
+    return other is clock or all(clock.get(lane, 0) >= time for lane, time in other.items())
+
+
 class Clocks:
     """The clocks of all lanes, changed by what orders them.
 
@@ -42,15 +49,30 @@ class Clocks:
         self._marks: dict[Hashable, Clock] = {}  # the clocks of events, signals, communicators and graphs
         self._legacy: dict[int, Clock] = {}  # device -> what the last action on its legacy default stream knew
 
-    def knows(self, thread: Lane) -> Clock:
-        """Return what a thread knows to have ended."""
-        return self._lanes.get(self._host(thread), START)
+    def with_one_host(self) -> Clocks:
+        """Return a copy in which all threads share what they know."""
+        copy = Clocks(one_host=True)
+        copy._marks, copy._legacy = dict(self._marks), dict(self._legacy)
+        for lane, clock in self._lanes.items():
+            copy.learn(lane, clock)
+        return copy
+
+    @property
+    def size(self) -> int:
+        """Return the number of clocks and of the times in them."""
+        clocks = [*self._lanes.values(), *self._marks.values(), *self._legacy.values()]
+        return len(clocks) + sum(map(len, clocks))
+
+    def knows(self, lane: Lane) -> Clock:
+        """Return what ``lane`` knows to have ended before its next step, apart from what orders this step anew."""
+        return self._lanes.get(self._shared(lane), START)
 
     def begin(self, thread: Lane, lane: Lane) -> Clock:
         """Return what a new action of ``thread`` on ``lane`` waits for."""
+        clock = joined(self.knows(lane), self.knows(thread))
         if lane.stream is None:
-            return self.knows(lane)
-        clock = joined(self._lanes.get(lane, START), self.knows(thread))
+            return clock
+        # CUDA's words: an action in the legacy stream waits for all blocking streams, and then these wait for it.
         if lane.stream.kind is StreamKind.BLOCKING:
             clock = joined(clock, self._legacy.get(lane.stream.device, START))
         elif lane.stream.kind is StreamKind.LEGACY_DEFAULT:
@@ -59,19 +81,13 @@ class Clocks:
                     clock = joined(clock, self._lanes[other])
         return clock
 
-    def end(self, lane: Lane, clock: Clock) -> None:
-        """Set what ``lane`` knows after an action."""
-        self._lanes[self._host(lane) if lane.stream is None else lane] = clock
-        if lane.stream is not None and lane.stream.kind is StreamKind.LEGACY_DEFAULT:
-            self._legacy[lane.stream.device] = clock
-
     def launch(self, thread: Lane, lane: Lane, time: int, after: Hashable = None) -> Clock:
         """Queue the work with a new ``time``, and return what it waits for; ``after`` is a mark that it also joins."""
         before = self.begin(thread, lane)
         if after is not None:
             before = joined(before, self._marks.get(after, START))
         clock = {**before, lane: time}
-        self.end(lane, clock)
+        self._end(lane, clock)
         if after is not None:
             self._marks[after] = clock
         return before
@@ -79,31 +95,69 @@ class Clocks:
     def mark(self, thread: Lane, lane: Lane, mark: Hashable) -> None:
         """Keep what ``lane`` knows now under ``mark``."""
         clock = self.begin(thread, lane)
-        self.end(lane, clock)
+        self._end(lane, clock)
         self._marks[mark] = clock
 
     def wait(self, thread: Lane, lane: Lane, mark: Hashable) -> None:
         """Make later steps of ``lane`` wait for ``mark``."""
-        self.end(lane, joined(self.begin(thread, lane), self._marks.get(mark, START)))
-
-    def wait_for_lane(self, thread: Lane, lane: Lane) -> None:
-        """Make ``thread`` wait for the work that is on ``lane`` now."""
-        self.end(thread, joined(self.knows(thread), self._lanes.get(lane, START)))
+        self._end(lane, joined(self.begin(thread, lane), self._marks.get(mark, START)))
 
     def wait_for_device(self, thread: Lane, device: int) -> None:
         """Make ``thread`` wait for the work that is on all streams of ``device`` now."""
         for lane in self._streams(device):
-            self.wait_for_lane(thread, lane)
+            self.learn(thread, self._lanes[lane])
 
-    def forget_mark(self, mark: Hashable) -> None:
-        """Forget an event, a signal or a graph."""
+    def learn(self, lane: Lane, clock: Clock) -> None:
+        """Make later steps of ``lane`` wait for what ``clock`` knows."""
+        self._end(lane, joined(self.knows(lane), clock))
+
+    def unmark(self, mark: Hashable) -> None:
+        """Forget a mark."""
         self._marks.pop(mark, None)
+
+    def common(self, threads: Iterable[Lane]) -> Clock:
+        """Return what all ``threads`` know, so that all later work follows it."""
+        clocks = sorted((self.knows(thread) for thread in threads), key=len)
+        if not clocks:
+            return START
+        times = {lane: min(clock.get(lane, 0) for clock in clocks) for lane in clocks[0]}
+        return {lane: time for lane, time in times.items() if time}
+
+    def forget(self, common: Clock, used: Set[Lane]) -> None:
+        """Forget what ``common`` covers: marks, streams, and lanes apart from ``used`` ones, which have accesses."""
+        self._marks = {mark: clock for mark, clock in self._marks.items() if not covers(common, clock)}
+        self._legacy = {device: clock for device, clock in self._legacy.items() if not covers(common, clock)}
+        # A stream without a clock begins with what the thread knows, which is at least `common`.
+        self._lanes = {
+            lane: clock for lane, clock in self._lanes.items() if lane.stream is None or not covers(common, clock)
+        }
+        kept = used | self._lanes.keys()
+        self._lanes = _restricted(self._lanes, kept)
+        self._marks = _restricted(self._marks, kept)
+        self._legacy = _restricted(self._legacy, kept)
+
+    def forget_thread(self, thread: Lane) -> None:
+        """Forget a thread that has ended."""
+        self._lanes.pop(thread, None)
+
+    def _end(self, lane: Lane, clock: Clock) -> None:
+        self._lanes[self._shared(lane)] = clock
+        if lane.stream is not None and lane.stream.kind is StreamKind.LEGACY_DEFAULT:
+            self._legacy[lane.stream.device] = clock
 
     def _streams(self, device: int) -> list[Lane]:
         return [lane for lane in self._lanes if lane.stream is not None and lane.stream.device == device]
 
-    def _host(self, thread: Lane) -> Lane:
-        return _HOST if self._one_host else thread
+    def _shared(self, lane: Lane) -> Lane:
+        return _HOST if self._one_host and lane.stream is None else lane
+
+
+def _restricted(clocks: dict[Key, Clock], lanes: Set[Lane]) -> dict[Key, Clock]:
+    """Return ``clocks`` without what they know of other lanes."""
+    return {
+        key: clock if clock.keys() <= lanes else {lane: time for lane, time in clock.items() if lane in lanes}
+        for key, clock in clocks.items()
+    }
 
 
 _HOST = Lane(None)  # the lane of all threads in clocks with `one_host`

@@ -2,91 +2,93 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 
 from nccl_bench.audit.order.clocks import Clock, Lane
+from nccl_bench.audit.order.graphs import Graph, Replay
 from nccl_bench.audit.order.places import ByteRange
 from nccl_bench.audit.order.races import Access
+from nccl_bench.audit.order.range_map import RangeMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """An access in the history."""
 
-    access: Access  # the access, for reports
+    source: Access | Replay  # the access, or the replay that stands for the accesses of its graph
     writes: bool  # whether the access writes
     lane: Lane  # where the access runs
     time: int  # its time on the lane, which all accesses of one work share
+    clock: Clock  # what its lane knows as soon as the access has ended
+
+    def access(self, address: int) -> Access:
+        """Return the access to the byte at ``address``."""
+        return self.source.access(address) if isinstance(self.source, Replay) else self.source
 
 
-Conflict = tuple[Entry, ByteRange]
+def follows(clock: Clock, entry: Entry) -> bool:
+    """Return whether work that knows ``clock`` begins after ``entry`` has ended."""
+    return clock.get(entry.lane, 0) >= entry.time
 
 
 class History:
-    """A sorted list of segments: neighbouring bytes whose entries are the same.
+    """The accesses that matter for each byte. A later access takes the place of those that it follows.
 
-    An entry leaves a segment as soon as a later access follows it and conflicts with everything that it conflicts with.
+    A read takes the place of reads only, because a later read conflicts with an earlier write.
     """
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        self._entries: list[tuple[Entry, ...]] = []
+        self._entries: RangeMap[tuple[Entry, ...]] = RangeMap()
 
-    def add(self, memory: ByteRange, new: Entry, clock: Clock) -> list[Conflict]:
-        """Add an access that knows ``clock``, and return the entries that it conflicts with and does not follow.
+    def __len__(self) -> int:
+        """Return the number of neighbouring bytes with the same accesses."""
+        return len(self._entries)
+
+    def add(self, memory: ByteRange, new: Entry, clock: Clock) -> list[tuple[Entry, ByteRange]]:
+        """Add an access that knows ``clock`` when it begins; return the accesses that it races with.
 
         Add what a work writes before what it reads.
         """
-        conflicts: list[Conflict] = []
-        if memory.length <= 0:
-            return conflicts
-        first, last = self._split(memory.address), self._split(memory.end)
-        starts: list[int] = []
-        ends: list[int] = []
-        entries: list[tuple[Entry, ...]] = []
+        conflicts: list[tuple[Entry, ByteRange]] = []
 
-        def append(start: int, end: int, segment: tuple[Entry, ...]) -> None:
-            if ends and ends[-1] == start and entries[-1] == segment:
-                ends[-1] = end
-            else:
-                starts.append(start)
-                ends.append(end)
-                entries.append(segment)
+        def meet(start: int, end: int, segment: tuple[Entry, ...] | None) -> tuple[Entry, ...]:
+            kept = []
+            for old in segment or ():
+                if old.time == new.time:
+                    return segment or ()  # the work writes these bytes too
+                ordered = follows(clock, old)
+                if not ordered and (old.writes or new.writes):
+                    conflicts.append((old, ByteRange(address=start, length=end - start)))
+                if not ordered or (old.writes and not new.writes):
+                    kept.append(old)
+            kept.append(new)
+            return tuple(kept)
 
-        position = memory.address
-        for index in range(first, last):
-            start, end = self._starts[index], self._ends[index]
-            if position < start:
-                append(position, start, (new,))
-            append(start, end, self._meet(index, new, clock, conflicts))
-            position = end
-        if position < memory.end:
-            append(position, memory.end, (new,))
-        self._starts[first:last], self._ends[first:last], self._entries[first:last] = starts, ends, entries
+        self._entries.update(memory, meet)
         return conflicts
 
-    def _meet(self, index: int, new: Entry, clock: Clock, conflicts: list[Conflict]) -> tuple[Entry, ...]:
-        """Return the entries of a segment after ``new``."""
-        kept = []
-        for old in self._entries[index]:
-            if old.lane is new.lane and old.time == new.time:
-                return self._entries[index]  # what the work writes also stands for what it reads
-            follows = clock.get(old.lane, 0) >= old.time
-            if not follows and (old.writes or new.writes):
-                start = self._starts[index]
-                conflicts.append((old, ByteRange(address=start, length=self._ends[index] - start)))
-            if not follows or (old.writes and not new.writes):
-                kept.append(old)
-        return (*kept, new)
+    def entries(self, memory: ByteRange) -> list[tuple[Entry, ByteRange]]:
+        """Return the accesses to ``memory``, each with bytes that it uses."""
+        return [(entry, part) for part, entries in self._entries.overlapping(memory) for entry in entries]
 
-    def _split(self, address: int) -> int:
-        """Return the index of the first segment that begins at or after ``address``; no segment contains both sides."""
-        index = bisect_left(self._starts, address)
-        if index and self._ends[index - 1] > address:
-            self._starts.insert(index, address)
-            self._ends.insert(index, self._ends[index - 1])
-            self._entries.insert(index, self._entries[index - 1])
-            self._ends[index - 1] = address
-        return index
+    def forget(self, clock: Clock, memory: ByteRange | None = None) -> None:
+        """Forget the accesses that ``clock`` follows, in all memory or in ``memory``."""
+
+        def rest(entries: tuple[Entry, ...]) -> tuple[Entry, ...] | None:
+            kept = tuple(entry for entry in entries if not follows(clock, entry))
+            return entries if len(kept) == len(entries) else kept or None
+
+        if memory is None:
+            self._entries.update_all(rest)
+        else:
+            self._entries.update(memory, lambda start, end, entries: rest(entries) if entries else None)
+
+    def lanes(self) -> set[Lane]:
+        """Return the lanes of all accesses."""
+        return {entry.lane for _, entries in self._entries for entry in entries}
+
+    def graph(self) -> Graph:
+        """Return the graph whose work has these accesses."""
+        return Graph.of(
+            (memory, [entry.access(memory.address) for entry in entries]) for memory, entries in self._entries
+        )

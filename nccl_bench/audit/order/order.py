@@ -9,46 +9,75 @@ from typing import Any
 
 from nccl_bench.audit.order.actions import (
     Action,
+    CaptureBegun,
+    CaptureEnded,
     EventDestroyed,
     EventRecorded,
+    GraphDestroyed,
+    GraphReplayed,
     HostAccessed,
     HostWaited,
+    MemoryAllocated,
+    MemoryFreed,
     SignalReceived,
     SignalSent,
     StreamDestroyed,
+    StreamOfMemoryRecorded,
     StreamWaited,
     ThreadEnded,
     WorkLaunched,
 )
-from nccl_bench.audit.order.clocks import Clocks, Lane
-from nccl_bench.audit.order.history import Entry, History
-from nccl_bench.audit.order.places import ByteRange, Stream, StreamKind
-from nccl_bench.audit.order.races import Access, AccessMode, Missing, Race, RaceKind
+from nccl_bench.audit.order.blocks import Block, Blocks, Pending
+from nccl_bench.audit.order.clocks import Lane
+from nccl_bench.audit.order.graphs import Graph, Replay
+from nccl_bench.audit.order.history import follows
+from nccl_bench.audit.order.places import Stream, StreamKind
+from nccl_bench.audit.order.races import Access, AccessMode, Race
+from nccl_bench.audit.order.reports import Reports
+from nccl_bench.audit.order.world import Conflict, World
 
-_RaceKey = tuple[RaceKind, AccessMode, Hashable, str, AccessMode, Hashable, str]
+# The fewest actions between two times at which the order forgets. Forgetting looks at every segment of the history.
+FORGET_EVERY = 4096
 
 
 class Order:
-    """The actions of one process and their races. Each thread gives its actions to ``take`` when it asks for them."""
+    """The actions of one process and their races. Each thread gives its actions to ``take`` when it asks for them.
 
-    def __init__(self) -> None:
+    After a race, the order goes on as if the missing wait were there. With ``every_pair`` it does not, and reports all
+    accesses that race, however many one wait would order.
+    """
+
+    def __init__(self, *, every_pair: bool = False) -> None:
+        self._every_pair = every_pair
         self._lock = threading.Lock()
-        self._clocks = Clocks()
-        self._history = History()
+        self._eager = World()
+        self._captures: dict[Lane, World] = {}  # each stream that is in a capture, with this capture
+        self._captured_events: dict[int, World] = {}  # each event that a capture recorded last, with this capture
+        self._graphs: dict[int, Graph] = {}
+        self._blocks = Blocks()
+        self._pending: list[Pending] = []
         self._streams: dict[Stream, Lane] = {}
         self._threads: dict[int, Lane] = {}
-        self._time = 0
-        self._races: dict[_RaceKey, Race] = {}
-        self._rules: dict[type, Callable[[Any], Sequence[Race]]] = {
+        self._time = 0  # the time of the newest work
+        self._until_forgetting = FORGET_EVERY
+        self._reports = Reports(self._blocks)
+        self._rules: dict[type, Callable[[Any], Sequence[Conflict]]] = {
             WorkLaunched: self._launch,
             HostAccessed: self._access,
             EventRecorded: self._record,
             StreamWaited: self._wait,
             HostWaited: self._wait_on_host,
+            MemoryAllocated: self._allocate,
+            StreamOfMemoryRecorded: self._record_stream,
+            MemoryFreed: self._free,
+            CaptureBegun: self._begin_capture,
+            CaptureEnded: self._end_capture,
+            GraphReplayed: self._replay,
             SignalSent: self._send,
             SignalReceived: self._receive,
             EventDestroyed: self._destroy_event,
             StreamDestroyed: self._destroy_stream,
+            GraphDestroyed: self._destroy_graph,
             ThreadEnded: self._end_thread,
         }
 
@@ -56,132 +85,215 @@ class Order:
     def races(self) -> tuple[Race, ...]:
         """Return each race once, with its count, in the order in which they were found."""
         with self._lock:
-            return tuple(self._races.values())
+            return self._reports.races
 
-    def take(self, action: Action) -> Sequence[Race]:
+    @property
+    def size(self) -> int:
+        """Return the number of things that the order remembers, for statements of its cost."""
+        with self._lock:
+            return self._eager.size + len(self._pending)
+
+    def take(self, action: Action) -> tuple[Race, ...]:
         """Take the next action, and return the races that it completes and that no earlier action completed."""
         with self._lock:
-            rule = self._rules.get(type(action))
-            return rule(action) if rule else ()
+            conflicts = self._rules[type(action)](action)
+            self._until_forgetting -= 1
+            if self._until_forgetting <= 0:
+                self._forget()
+            return self._reports.add(conflicts) if conflicts else ()
 
-    def _launch(self, action: WorkLaunched) -> Sequence[Race]:
-        thread = self._thread(action.thread)
-        lane = self._lane(thread, action.stream)
+    def forget(self) -> None:
+        """Forget everything that all later work follows. ``take`` does it from time to time."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        common = self._eager.clocks.common(self._threads.values())
+        self._pending = [rest for pending in self._pending if (rest := pending.without(common))]
+        self._eager.forget(common, {lane for pending in self._pending for lane in pending.lanes})
+        self._until_forgetting = max(FORGET_EVERY, len(self._eager.history))
+
+    # Work
+
+    def _launch(self, action: WorkLaunched) -> Sequence[Conflict]:
+        thread, lane, world = self._place(action.thread, action.stream)
         mark = None if action.communicator is None else ("communicator", action.communicator)
-        access = Access(work=action.work, mode=AccessMode.READ, thread=action.thread, stream=action.stream)
-        return self._add(thread, lane, access, action.reads, action.writes, mark)
+        access = Access(work=action.work, mode=AccessMode.WRITE, thread=action.thread, stream=action.stream)
+        return self._add(world, thread, lane, access, action, mark)
 
-    def _access(self, action: HostAccessed) -> Sequence[Race]:
+    def _access(self, action: HostAccessed) -> Sequence[Conflict]:
         thread = self._thread(action.thread)
-        access = Access(work=action.work, mode=AccessMode.READ, thread=action.thread, stream=None)
-        return self._add(thread, thread, access, action.reads, action.writes, None)
+        access = Access(work=action.work, mode=AccessMode.WRITE, thread=action.thread, stream=None)
+        return self._add(self._eager, thread, thread, access, action)
 
-    def _record(self, action: EventRecorded) -> Sequence[Race]:
-        thread = self._thread(action.thread)
-        self._clocks.mark(thread, self._lane(thread, action.stream), ("event", action.event))
-        return ()
-
-    def _wait(self, action: StreamWaited) -> Sequence[Race]:
-        thread = self._thread(action.thread)
-        self._clocks.wait(thread, self._lane(thread, action.stream), ("event", action.event))
-        return ()
-
-    def _wait_on_host(self, action: HostWaited) -> Sequence[Race]:
-        thread = self._thread(action.thread)
-        if action.is_accidental:
+    def _replay(self, action: GraphReplayed) -> Sequence[Conflict]:
+        thread, lane, world = self._place(action.thread, action.stream)
+        graph = self._graphs.get(action.graph)
+        if graph is None:
             return ()
-        if action.event is not None:
-            self._clocks.wait(thread, thread, ("event", action.event))
-        if action.stream is not None:
-            self._clocks.wait_for_lane(thread, self._lane(thread, action.stream))
-        if action.device is not None:
-            self._clocks.wait_for_device(thread, action.device)
+        replayed = Replay(graph=graph, thread=action.thread, stream=action.stream, where=action.where)
+        return self._add(world, thread, lane, replayed, graph, ("graph", action.graph))
+
+    def _add(
+        self,
+        world: World,
+        thread: Lane,
+        lane: Lane,
+        source: Access | Replay,
+        ranges: WorkLaunched | HostAccessed | Graph,
+        mark: Hashable = None,
+    ) -> Sequence[Conflict]:
+        self._time += 1
+        reading = replace(source, mode=AccessMode.READ) if isinstance(source, Access) else source
+        accesses = ((AccessMode.WRITE, source, ranges.writes), (AccessMode.READ, reading, ranges.reads))
+        return self._judge(world, lane, world.launch(thread, lane, self._time, accesses, mark))
+
+    def _judge(self, world: World, lane: Lane, conflicts: Sequence[Conflict]) -> Sequence[Conflict]:
+        # Python's own races between threads are not races of streams.
+        races = [each for each in conflicts if each.old.lane.stream or each.new.lane.stream]
+        return races if self._every_pair or not races else world.without_repeats(lane, races)
+
+    # Waiting
+
+    def _record(self, action: EventRecorded) -> Sequence[Conflict]:
+        thread, lane, world = self._place(action.thread, action.stream)
+        for clocks in world.all_clocks:
+            clocks.mark(thread, lane, ("event", action.event))
+        if world is self._eager:
+            self._captured_events.pop(action.event, None)
+        else:
+            self._captured_events[action.event] = world
         return ()
 
-    def _send(self, action: SignalSent) -> Sequence[Race]:
+    def _wait(self, action: StreamWaited) -> Sequence[Conflict]:
+        thread, lane, world = self._place(action.thread, action.stream)
+        recorded = self._captured_events.get(action.event, self._eager)
+        if world is self._eager and recorded in self._captures.values():
+            # A stream that waits for an event of a capture joins the capture.
+            world = self._captures[lane] = recorded
+        if world is recorded:
+            for clocks in world.all_clocks:
+                clocks.wait(thread, lane, ("event", action.event))
+        return ()
+
+    def _wait_on_host(self, action: HostWaited) -> Sequence[Conflict]:
         thread = self._thread(action.thread)
-        self._clocks.mark(thread, thread, ("signal", action.signal))
+        observed = self._eager.observe() if action.is_accidental else None
+        for clocks in (observed,) if observed else self._eager.all_clocks:
+            if action.event is not None and action.event not in self._captured_events:
+                clocks.wait(thread, thread, ("event", action.event))
+            if action.stream is not None:
+                clocks.learn(thread, clocks.knows(self._lane(thread, action.stream)))
+            if action.device is not None:
+                clocks.wait_for_device(thread, action.device)
         return ()
 
-    def _receive(self, action: SignalReceived) -> Sequence[Race]:
+    def _send(self, action: SignalSent) -> Sequence[Conflict]:
         thread = self._thread(action.thread)
-        self._clocks.wait(thread, thread, ("signal", action.signal))
+        for clocks in self._eager.all_clocks:
+            clocks.mark(thread, thread, ("signal", action.signal))
         return ()
 
-    def _destroy_event(self, action: EventDestroyed) -> Sequence[Race]:
-        self._clocks.forget_mark(("event", action.event))
+    def _receive(self, action: SignalReceived) -> Sequence[Conflict]:
+        thread = self._thread(action.thread)
+        for clocks in self._eager.all_clocks:
+            clocks.wait(thread, thread, ("signal", action.signal))
         return ()
 
-    def _destroy_stream(self, action: StreamDestroyed) -> Sequence[Race]:
+    # Memory
+
+    def _allocate(self, action: MemoryAllocated) -> Sequence[Conflict]:
+        thread, lane, world = self._place(action.thread, action.stream)
+        block = Block(action.memory, action.stream, world, self._time)
+        self._blocks.add(block)
+        access = Access(work=action.work, mode=AccessMode.HAND_OUT, thread=action.thread, stream=action.stream)
+        conflicts: list[Conflict] = []
+        for pending in [pending for pending in self._pending if pending.can_serve(block)]:
+            self._pending.remove(pending)
+            conflicts += world.hand_out(thread, lane, self._time, access, pending.uses, pending.block.freed)
+        return self._judge(world, lane, conflicts)
+
+    def _record_stream(self, action: StreamOfMemoryRecorded) -> Sequence[Conflict]:
+        block = self._blocks.at(action.address)
+        if block is not None and action.stream.kind is not StreamKind.INLINE:
+            block.streams.add(self._streams.setdefault(action.stream, Lane(action.stream)))
+        return ()
+
+    def _free(self, action: MemoryFreed) -> Sequence[Conflict]:
+        thread = self._thread(action.thread)
+        block = self._blocks.at(action.address)
+        if block is None or block.is_freed:
+            return ()
+        block.is_freed, block.freed = True, action.where
+        world = block.world
+        # The block cannot be handed out before the thread frees it, and before these streams have done what they have.
+        for lane in (thread, *block.streams):
+            world.history.forget(world.clocks.begin(thread, lane), block.memory)
+        known = world.clocks.knows(self._lane(thread, block.stream))
+        uses = tuple(use for use in world.history.entries(block.memory) if not follows(known, use[0]))
+        if uses:
+            self._pending.append(Pending(block, uses))
+        return ()
+
+    # Captures
+
+    def _begin_capture(self, action: CaptureBegun) -> Sequence[Conflict]:
+        self._captures[self._place(action.thread, action.stream)[1]] = World()
+        return ()
+
+    def _end_capture(self, action: CaptureEnded) -> Sequence[Conflict]:
+        world = self._place(action.thread, action.stream)[2]
+        if world is not self._eager:
+            self._graphs[action.graph] = world.history.graph()
+            self._captures = {lane: other for lane, other in self._captures.items() if other is not world}
+            self._pending = [pending for pending in self._pending if pending.block.world is not world]
+        return ()
+
+    # Ends
+
+    def _destroy_event(self, action: EventDestroyed) -> Sequence[Conflict]:
+        self._captured_events.pop(action.event, None)
+        for clocks in self._eager.all_clocks:
+            clocks.unmark(("event", action.event))
+        return ()
+
+    def _destroy_stream(self, action: StreamDestroyed) -> Sequence[Conflict]:
         self._streams.pop(action.stream, None)
         return ()
 
-    def _end_thread(self, action: ThreadEnded) -> Sequence[Race]:
-        self._threads.pop(action.thread, None)
+    def _destroy_graph(self, action: GraphDestroyed) -> Sequence[Conflict]:
+        self._graphs.pop(action.graph, None)
         return ()
 
+    def _end_thread(self, action: ThreadEnded) -> Sequence[Conflict]:
+        thread = self._threads.pop(action.thread, None)
+        if thread is not None:
+            for clocks in self._eager.all_clocks:
+                clocks.forget_thread(thread)
+        return ()
+
+    # Lanes
+
     def _thread(self, number: int) -> Lane:
-        return self._threads.setdefault(number, Lane(None))
+        thread = self._threads.get(number)
+        if thread is None:
+            # It is not known who started a thread without a signal, so it knows what all other threads know.
+            common = self._eager.clocks.common(self._threads.values())
+            thread = self._threads[number] = Lane(None)
+            self._eager.clocks.learn(thread, common)
+            if len(self._threads) > 1:
+                self._eager.observe()
+        return thread
 
     def _lane(self, thread: Lane, stream: Stream) -> Lane:
         if stream.kind is StreamKind.INLINE:
             return thread
-        return self._streams.setdefault(stream, Lane(stream))
+        lane = self._streams.get(stream)
+        if lane is None:
+            lane = self._streams[stream] = Lane(stream)
+        return lane
 
-    def _add(
-        self,
-        thread: Lane,
-        lane: Lane,
-        access: Access,
-        reads: Sequence[ByteRange],
-        writes: Sequence[ByteRange],
-        mark: Hashable,
-    ) -> Sequence[Race]:
-        """Add a work and its accesses; return its new races."""
-        self._time += 1
-        clock = self._clocks.launch(thread, lane, self._time, mark)
-        new_races: list[Race] = []
-        raced: set[int] = set()
-        for mode, ranges in ((AccessMode.WRITE, writes), (AccessMode.READ, reads)):
-            entry = Entry(replace(access, mode=mode), mode is AccessMode.WRITE, lane, self._time)
-            for memory in ranges:
-                for old, overlap in self._history.add(memory, entry, clock):
-                    # Python's own races between threads are not races of streams.
-                    if old.time in raced or (old.lane.stream is None and lane.stream is None):
-                        continue
-                    raced.add(old.time)
-                    new_races += self._report(old, entry, overlap)
-        return new_races
-
-    def _report(self, old: Entry, new: Entry, overlap: ByteRange) -> Sequence[Race]:
-        first, second = old.access, new.access
-        by_host = first.stream is None or second.stream is None
-        kind = RaceKind.HOST_SPEED if by_host else RaceKind.KERNELS
-        key = (kind, first.mode, first.work.where, first.work.name, second.mode, second.work.where, second.work.name)
-        known = self._races.get(key)
-        if known is not None:
-            self._races[key] = replace(known, count=known.count + 1)
-            return ()
-        race = Race(kind=kind, missing=_missing(old, new), first=first, second=second, overlap=overlap)
-        self._races[key] = race
-        return (race,)
-
-
-_MAIN_KINDS = (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)
-
-
-def _missing(old: Entry, new: Entry) -> Missing:
-    """Return the order that is missing before ``new``."""
-    first, second = old.access, new.access
-    if old.lane.stream is None:
-        return Missing.SIGNAL
-    if first.stream is None or second.stream is None:
-        return Missing.HOST_WAIT
-    sides = (
-        (second.work.is_collective, first.work.is_collective),
-        (first.stream.kind in _MAIN_KINDS, second.stream.kind in _MAIN_KINDS),
-    )
-    for to_side, to_main in sides:
-        if to_side != to_main:
-            return Missing.FORK if to_side else Missing.JOIN
-    return Missing.WAIT
+    def _place(self, number: int, stream: Stream) -> tuple[Lane, Lane, World]:
+        thread = self._thread(number)
+        lane = self._lane(thread, stream)
+        return thread, lane, self._captures.get(lane, self._eager)

@@ -1,0 +1,74 @@
+"""The blocks of the caching allocator: who may use their memory next, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from nccl_bench.audit.order.clocks import Clock, Lane
+from nccl_bench.audit.order.history import Entry, follows
+from nccl_bench.audit.order.places import ByteRange, Stream
+from nccl_bench.audit.order.range_map import RangeMap
+from nccl_bench.audit.order.world import World
+
+# torch's allocator serves requests up to this size from a pool of their own (kSmallSize in CUDACachingAllocator).
+SMALL_BYTES = 1 << 20
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Memory that the allocator handed out."""
+
+    memory: ByteRange  # the bytes
+    stream: Stream  # the stream on which the allocator orders the block
+    world: World  # where the block was allocated: eagerly, or in a capture
+    time: int  # the time of the newest work when the block was allocated
+    streams: set[Lane] = field(default_factory=set)  # the streams of record_stream
+    is_freed: bool = False  # whether the block is free again
+    freed: Hashable = None  # the stack that freed the block; None as long as it is in use
+    replaced: Hashable = None  # the stack that freed the memory before the block was allocated; None if nothing did
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """A freed block that a stream may still use, so that it must not be handed out yet."""
+
+    block: Block  # the block
+    uses: tuple[tuple[Entry, ByteRange], ...]  # the accesses that the block's stream did not follow when it was freed
+
+    @property
+    def lanes(self) -> set[Lane]:
+        """Return the lanes of the accesses."""
+        return {entry.lane for entry, _ in self.uses}
+
+    def without(self, clock: Clock) -> Pending | None:
+        """Return the block without the accesses that ``clock`` follows; ``None`` if none is left."""
+        uses = tuple(use for use in self.uses if not follows(clock, use[0]))
+        return Pending(self.block, uses) if uses else None
+
+    def can_serve(self, new: Block) -> bool:
+        """Return whether the allocator handed out the memory again as ``new``, or could have done so."""
+        memory, wanted = self.block.memory, new.memory
+        if memory.address < wanted.end and wanted.address < memory.end:
+            return True
+        same_pool = (memory.length <= SMALL_BYTES) == (wanted.length <= SMALL_BYTES)
+        same_stream = self.block.world is new.world and self.block.stream == new.stream
+        return same_stream and same_pool and wanted.length <= memory.length
+
+
+class Blocks:
+    """All blocks. Memory that was not announced has no block, and nothing is said about its frees."""
+
+    def __init__(self) -> None:
+        self._blocks: RangeMap[Block] = RangeMap()
+
+    def at(self, address: int) -> Block | None:
+        """Return the newest block that contains ``address``, in use or freed."""
+        parts = self._blocks.overlapping(ByteRange(address=address, length=1))
+        return parts[0][1] if parts else None
+
+    def add(self, block: Block) -> None:
+        """Add a block, which takes the place of the blocks in its memory."""
+        for _, old in self._blocks.overlapping(block.memory):
+            block.replaced = block.replaced or old.freed
+        self._blocks.set(block.memory, block)

@@ -1,0 +1,110 @@
+"""The work that runs together: all eager work of a process, or the work of one capture."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence, Set
+from dataclasses import dataclass
+
+from nccl_bench.audit.order.clocks import Clock, Clocks, Lane, joined
+from nccl_bench.audit.order.graphs import Replay
+from nccl_bench.audit.order.history import Entry, History, follows
+from nccl_bench.audit.order.places import ByteRange
+from nccl_bench.audit.order.races import Access, AccessMode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conflict:
+    """Two accesses to the same bytes that nothing orders."""
+
+    old: Entry  # the access that the host asked for first
+    new: Entry  # the access that the host asked for later
+    overlap: ByteRange  # bytes of both
+    only_host_speed: bool  # True if the accesses were ordered in this run, by threads or waits that promise nothing
+    freed: Hashable = None  # the stack that freed the memory; None unless the later access is an allocation
+
+
+class World:
+    """The clocks and the history of work that runs together."""
+
+    def __init__(self) -> None:
+        self.clocks = Clocks()
+        # What happened in this run, promised or not. None as long as that is the same.
+        self._observed: Clocks | None = None
+        self.history = History()
+
+    def observe(self) -> Clocks:
+        """Return the clocks that also count what nothing promises; keep them from now on."""
+        if self._observed is None:
+            self._observed = self.clocks.with_one_host()
+        return self._observed
+
+    @property
+    def all_clocks(self) -> Sequence[Clocks]:
+        """Return the clocks that each action changes."""
+        return (self.clocks,) if self._observed is None else (self.clocks, self._observed)
+
+    @property
+    def size(self) -> int:
+        """Return the number of segments and of clocks."""
+        return len(self.history) + sum(clocks.size for clocks in self.all_clocks)
+
+    def launch(
+        self,
+        thread: Lane,
+        lane: Lane,
+        time: int,
+        accesses: Iterable[tuple[AccessMode, Access | Replay, Sequence[ByteRange]]],
+        mark: Hashable = None,
+    ) -> list[Conflict]:
+        """Add work with its accesses, the writes first, and return its conflicts."""
+        before, *observed = [clocks.launch(thread, lane, time, mark) for clocks in self.all_clocks]
+        after = {**before, lane: time}
+        conflicts = []
+        for mode, source, ranges in accesses:
+            entry = Entry(source, mode is AccessMode.WRITE, lane, time, after)
+            for memory in ranges:
+                for old, overlap in self.history.add(memory, entry, before):
+                    conflicts.append(Conflict(old, entry, overlap, any(follows(clock, old) for clock in observed)))
+        return conflicts
+
+    def hand_out(
+        self,
+        thread: Lane,
+        lane: Lane,
+        time: int,
+        access: Access,
+        uses: Iterable[tuple[Entry, ByteRange]],
+        freed: Hashable,
+    ) -> list[Conflict]:
+        """Return the ``uses`` of ``freed`` memory that an allocation on ``lane`` does not follow."""
+        before, *observed = [clocks.begin(thread, lane) for clocks in self.all_clocks]
+        entry = Entry(access, True, lane, time, before)
+        return [
+            Conflict(old, entry, overlap, any(follows(clock, old) for clock in observed), freed)
+            for old, overlap in uses
+            if not follows(before, old)
+        ]
+
+    def without_repeats(self, lane: Lane, conflicts: Iterable[Conflict]) -> list[Conflict]:
+        """Return the conflicts that each need a wait of their own, and go on as if these waits were there.
+
+        One wait for a stream orders all its work until then, so the newest conflict stands for the older ones. Without
+        this, a forgotten wait would be reported again for each later work.
+        """
+        needed: list[Conflict] = []
+        repaired: Clock = {}
+        for conflict in sorted(conflicts, key=lambda conflict: -conflict.old.time):
+            if not follows(repaired, conflict.old):
+                needed.append(conflict)
+                repaired = joined(repaired, conflict.old.clock)
+        if needed:
+            for clocks in self.all_clocks:
+                clocks.learn(lane, repaired)
+        return needed
+
+    def forget(self, common: Clock, used: Set[Lane]) -> None:
+        """Forget what ``common`` covers, because all later work follows it; accesses on ``used`` lanes still matter."""
+        self.history.forget(common)
+        used = used | self.history.lanes()
+        for clocks in self.all_clocks:
+            clocks.forget(common, used)

@@ -1,0 +1,35 @@
+"""The order against a search over all legal orders; tests/experiments/order_search.py does it for more programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nccl_bench.audit.order.actions import Action
+from nccl_bench.audit.order.races import RaceKind
+from tests.support.order_actions import COLLECTIVE, CONSUMER, FORK, JOIN, PRODUCER
+from tests.support.order_check import differences
+from tests.support.order_programs import Step, random_program
+from tests.support.order_search import Search
+
+
+def test_random_programs_have_the_races_that_the_search_finds() -> None:
+    for seed in range(400):
+        program = random_program(seed)
+        assert list(differences(program, seed)) == [], (seed, program)
+
+
+def test_the_search_finds_the_races_of_a_missing_fork_and_join() -> None:
+    def pairs(*actions: Action) -> dict[tuple[int, int], set[RaceKind]]:
+        return Search([Step(action) for action in actions]).pairs
+
+    assert pairs(PRODUCER, *FORK, COLLECTIVE, *JOIN, CONSUMER) == {}
+    assert pairs(PRODUCER, COLLECTIVE, CONSUMER) == {(0, 1): {RaceKind.KERNELS}, (1, 2): {RaceKind.KERNELS}}
+
+
+def test_a_difference_is_detected() -> None:
+    program = [Step(replace(PRODUCER, work=replace(PRODUCER.work, where=0)))]
+    program += [Step(action) for action in FORK]
+    program += [Step(replace(COLLECTIVE, work=replace(COLLECTIVE.work, where=3)))]
+    wrong = [*program[:1], *program[2:]]  # the steps are not the numbers of the work
+    assert list(differences(program)) == []
+    assert any(difference.startswith(("missed", "false")) for difference in differences(wrong))
