@@ -44,13 +44,13 @@ class Replacements:
         """Replace the attribute ``name`` of ``owner`` by ``make(attribute)``. Return False if it does not exist."""
         if not hasattr(owner, name):
             return False
-        original = getattr(owner, name)
-        had_own = name in vars(owner)
-        setattr(owner, name, make(original))
+        # The attribute as it is stored: pybind11 stores a method in an object that `getattr` takes off.
+        stored = vars(owner).get(name)
+        setattr(owner, name, make(getattr(owner, name)))
 
         def undo() -> None:
-            if had_own:
-                setattr(owner, name, original)
+            if stored is not None:
+                setattr(owner, name, stored)
             else:
                 delattr(owner, name)
 

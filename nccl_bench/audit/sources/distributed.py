@@ -220,11 +220,14 @@ class DistributedSource(Source):
         self._feed.put(EventRecorded(thread=thread, event=event, stream=stream))
         if name.startswith("_c10d_functional"):
             for tensor in tensors_in(result):
-                self._events_of_tensors[tensor.data_ptr()] = event
+                address = tensor.data_ptr()
+                self._events_of_tensors[address] = event
+                weakref.finalize(tensor.untyped_storage(), self._events_of_tensors.pop, address, None).atexit = False
         elif self._per_thread.depth:
             self._per_thread.event = event
         else:
             self._feed.put(HostWaited(thread=thread, event=event))
+            self._feed.put(EventDestroyed(event=event))
 
     def _watched_method(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """Note which Work belongs to the latest collective, while a method of ProcessGroup calls its operator."""
@@ -239,6 +242,7 @@ class DistributedSource(Source):
                 here.depth -= 1
             if here.event and isinstance(result, dist.Work):
                 self._events_of_works[result] = here.event
+                weakref.finalize(result, self._feed.put, EventDestroyed(event=here.event)).atexit = False
                 here.event = 0
             return result
 

@@ -27,6 +27,7 @@ from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.ranges import byte_ranges
+from nccl_bench.audit.sources.stacks import current_thread_is_pythons
 
 _Arguments = tuple[Any, ...]
 _Keywords = Mapping[str, Any]
@@ -111,6 +112,9 @@ class Operators(Source):
     def call(self, func: Any, args: _Arguments, kwargs: dict[str, Any]) -> Any:
         """Call an operator, and report what it did."""
         if not self._feed.is_open or self._feed.is_hiding:
+            return func(*args, **kwargs)
+        # Without GPUs, operators in a thread of C++ are Gloo's, and part of a collective that is reported as a whole.
+        if not self._model.has_callbacks and not current_thread_is_pythons():
             return func(*args, **kwargs)
         operator = operator_of(func)
         handler = self.handlers.get(operator.name)

@@ -188,5 +188,6 @@ def is_folded(path: str) -> bool:
 
 
 def current_thread_is_pythons() -> bool:
-    """Return whether the threading module knows the calling thread; it does not know threads of C++."""
-    return threading.get_ident() in threading._active  # type: ignore[attr-defined]
+    """Return whether Python started the calling thread; C++ code starts others."""
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return thread is not None and not isinstance(thread, threading._DummyThread)

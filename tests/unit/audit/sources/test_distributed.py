@@ -1,0 +1,119 @@
+"""torch.distributed over Gloo: a collective runs beside the host until its Work is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.distributed._functional_collectives as functional
+from torch.nn.parallel import DistributedDataParallel
+
+from nccl_bench.audit import watch
+from tests.support.audited import found_at
+from tests.support.communicators import one_rank_group
+
+pytestmark = [
+    pytest.mark.timeout(60),
+    # torch 2.13 renames some collectives; older versions have only the old names.
+    pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.distributed._all_gather_base:UserWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[dist.ProcessGroup]:
+    with one_rank_group() as group:
+        yield group
+
+
+def test_an_asynchronous_collective_that_is_never_waited_for_is_a_race() -> None:
+    tensor = torch.zeros(8)
+    with watch() as found:
+        tensor.fill_(1)
+        dist.all_reduce(tensor, async_op=True)  # collective
+        tensor.add_(1)  # consumer
+    assert found_at(found) == {("collective", "consumer")}
+
+
+def test_a_read_beside_a_collective_that_only_reads_is_no_race() -> None:
+    tensor, output = torch.zeros(8), torch.zeros(8)
+    with watch() as found:
+        work = dist.all_gather_into_tensor(output, tensor, async_op=True)
+        tensor + 1
+        assert work is not None
+        work.wait()
+        output + 1
+    assert not found.races
+
+
+def test_a_wait_for_another_work_does_not_help() -> None:
+    first, second = torch.zeros(8), torch.zeros(8)
+    with watch() as found:
+        dist.all_reduce(first, async_op=True)
+        work = dist.all_reduce(second, async_op=True)  # second collective
+        early = dist.all_reduce(torch.zeros(8), async_op=True)
+        assert early is not None
+        assert work is not None
+        second.add_(1)  # before the wait
+        early.wait()
+        work.wait()
+        second.add_(1)
+    assert found_at(found) == {("second collective", "before the wait")}
+
+
+def test_synchronous_and_coalesced_collectives_are_ordered_when_they_return() -> None:
+    first, second = torch.zeros(8), torch.zeros(8)
+    with watch() as found:
+        dist.all_reduce(first)
+        first.add_(1)
+        with dist._coalescing_manager():
+            dist.all_reduce(first)
+            dist.all_reduce(second)
+        first.add_(1)
+        second.add_(1)
+        dist.broadcast(first, src=0)
+        first.add_(1)
+        dist.barrier()
+    assert not found.races
+
+
+def test_a_coalesced_collective_that_is_not_waited_for_is_a_race() -> None:
+    first, second = torch.zeros(8), torch.zeros(8)
+    with watch() as found:
+        with dist._coalescing_manager(async_ops=True) as coalesced:  # coalesced
+            dist.all_reduce(first)
+            dist.all_reduce(second)
+        second.add_(1)  # consumer
+        coalesced.wait()
+        first.add_(1)
+    assert found_at(found) == {("coalesced", "consumer")}
+
+
+def test_a_functional_collective_is_ordered_by_the_use_of_its_result(group: dist.ProcessGroup) -> None:
+    tensor = torch.zeros(8)
+    with watch() as found:
+        reduced = functional.all_reduce(tensor, "sum", group)
+        reduced + 1
+    assert not found.races
+
+
+def test_distributed_data_parallel_has_no_race() -> None:
+    model = DistributedDataParallel(torch.nn.Linear(8, 8))
+    optimizer = torch.optim.AdamW(model.parameters())
+    with watch() as found:
+        for _ in range(2):
+            model(torch.ones(4, 8)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert not found.races
+
+
+def test_the_methods_of_torch_are_as_before_after_the_watch() -> None:
+    wait, all_reduce = dist.Work.wait, dist.ProcessGroup.allreduce
+    with watch():
+        assert dist.Work.wait is not wait
+    assert dist.Work.wait is wait
+    assert dist.ProcessGroup.allreduce is all_reduce
+    dist.all_reduce(torch.zeros(8))

@@ -1,0 +1,79 @@
+"""The package's communicators over Gloo, with their orders and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nccl_bench.audit import watch
+from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.gloo import GlooTransport
+from tests.support.audited import found_at
+from tests.support.communicators import one_rank_group
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[dist.ProcessGroup]:
+    with one_rank_group() as group:
+        yield group
+
+
+@pytest.fixture
+def device(group: dist.ProcessGroup) -> Device:
+    streams = CpuStreams()
+    return Device(streams=streams, transport=GlooTransport(streams))
+
+
+def test_the_stream_free_communicator_has_no_race_on_any_stream(group: dist.ProcessGroup, device: Device) -> None:
+    communicator = StreamFreeCommunicator(group, device)
+    with watch() as found:
+        for caller in (cpu.default_stream(), cpu.Stream()):
+            with cpu.stream(caller):
+                tensor, gathered = torch.zeros(8), torch.zeros(8)
+                caller.submit(tensor.fill_, 1)
+                communicator.all_reduce(tensor)
+                communicator.all_gather(gathered, tensor)
+                caller.submit(gathered.add_, tensor)
+                caller.synchronize()
+    assert not found.races, found.races
+
+
+@pytest.mark.parametrize("was_made_before", [True, False])
+def test_a_private_stream_without_waits_has_both_races(
+    group: dist.ProcessGroup, device: Device, was_made_before: bool
+) -> None:
+    made: Any = DedicatedStreamCommunicator(group, device) if was_made_before else None
+    with watch() as found:
+        communicator = made or DedicatedStreamCommunicator(group, device)
+        with cpu.stream(cpu.Stream()) as caller:
+            tensor = torch.zeros(8)
+            caller.submit(tensor.fill_, 1)  # producer
+            communicator.all_reduce(tensor)  # collective
+            caller.submit(tensor.add_, 1)  # consumer
+    # The constructor of the communicator also runs a collective, whose tensor nobody else uses.
+    assert found_at(found) == {("producer", "collective"), ("collective", "consumer")}
+
+
+def test_a_private_stream_with_both_waits_has_no_race(group: dist.ProcessGroup, device: Device) -> None:
+    communicator = DedicatedStreamCommunicator(group, device)
+    with watch() as found:
+        with cpu.stream(cpu.Stream()) as caller:
+            for _ in range(3):
+                tensor = torch.zeros(8)
+                caller.submit(tensor.fill_, 1)
+                communicator.stream.wait_stream(caller)
+                communicator.all_reduce(tensor)
+                caller.wait_stream(communicator.stream)
+                caller.submit(tensor.add_, 1)
+                del tensor
+    assert not found.races, found.races
