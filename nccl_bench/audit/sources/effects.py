@@ -55,6 +55,7 @@ class Operator:
     writes: tuple[tuple[int, str], ...]  # the arguments whose bytes are written
     returns_new: bool  # True if the call returns tensors that are no views of its arguments
     writes_new: bool  # True if the call writes the tensors that it returns
+    does_anything: bool  # False if the call reads and writes nothing and returns nothing new, as that of a view
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
         """Yield the tensors that a call reads."""
@@ -95,7 +96,7 @@ def operator_of(overload: Any) -> Operator:
 def _read_schema(schema: Any) -> Operator:
     name = schema.name
     if name in _NO_KERNEL:
-        return Operator(name=name, reads=(), writes=(), returns_new=False, writes_new=False)
+        return Operator(name=name, reads=(), writes=(), returns_new=False, writes_new=False, does_anything=False)
     declared, reads, writes = _declared.get(name), [], []
     for index, argument in enumerate(schema.arguments):
         if "Tensor" not in str(argument.type):
@@ -117,13 +118,16 @@ def _read_schema(schema: Any) -> Operator:
         writes=tuple(writes),
         returns_new=returns_new,
         writes_new=returns_new and not _UNWRITTEN.match(name),
+        does_anything=bool(reads or writes or returns_new),
     )
 
 
 def _chosen(chosen: tuple[tuple[int, str], ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
     for index, name in chosen:
         value = args[index] if index < len(args) else kwargs.get(name)
-        if value is not None:
+        if isinstance(value, Tensor):
+            yield value
+        elif value is not None:
             yield from tensors_in(value)
 
 

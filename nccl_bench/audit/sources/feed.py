@@ -64,10 +64,9 @@ class Feed:
 
     def stack(self) -> Stack:
         """Return the stack of the calling thread, and around it that of the call for which the thread works."""
-        stack = capture()
         if self._per_thread.place is not None:
-            return stack + self._per_thread.place.outer
-        return stack if current_thread_is_pythons() else stack + capture_thread(self._owner)
+            return capture(self._per_thread.place.outer)
+        return capture(None if current_thread_is_pythons() else capture_thread(self._owner))
 
     def put(self, action: Action) -> None:
         """Append an action of the calling thread."""

@@ -11,6 +11,7 @@ from nccl_bench.audit.order.actions import MemoryAllocated, MemoryFreed, Work
 from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.model import DeviceModel
+from nccl_bench.audit.sources.stacks import Stack
 
 
 class Memory:
@@ -30,13 +31,17 @@ class Memory:
         if tensor.layout is torch.strided and not tensor.is_meta and self._model.holds(tensor):
             self.note(tensor)
 
-    def note(self, tensor: Tensor, stream: Stream | None = None) -> int:
+    def note(self, tensor: Tensor, stream: Stream | None = None, where: Stack | None = None) -> int:
         """Report the block of ``tensor`` if the order does not know it; return its address, 0 if it has none.
 
-        ``stream`` is the stream that was current at its allocation; without it, the current one.
+        ``stream`` is the stream that was current at its allocation; without it, the current one. ``where`` is the stack
+        of the allocation; without it, the current one.
         """
+        address: int = tensor.data_ptr()
+        if address in self._blocks:  # most tensors begin where their block begins
+            return address
         storage = tensor.untyped_storage()
-        address: int = storage.data_ptr()
+        address = storage.data_ptr()
         if not address or address in self._blocks:
             return address
         self._blocks.add(address)
@@ -47,7 +52,7 @@ class Memory:
                 thread=self._feed.thread(),
                 memory=ByteRange(address=address, length=storage.nbytes()),
                 stream=self._model.current_stream(tensor) if stream is None else stream,
-                work=Work(name="allocation", where=self._feed.stack()),
+                work=Work(name="allocation", where=where or self._feed.stack()),
             )
         )
         return address

@@ -51,8 +51,9 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: _Arguments = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # A subclass such as DTensor calls operators on the tensors inside it, which this mode then sees.
-        if any(kind is not Tensor and kind is not torch.nn.Parameter for kind in types):
-            return NotImplemented
+        for kind in types:
+            if kind is not Tensor and kind is not torch.nn.Parameter:
+                return NotImplemented
         return self._operators.call(func, args, kwargs or {})
 
 
@@ -111,26 +112,28 @@ class Operators(Source):
 
     def call(self, func: Any, args: _Arguments, kwargs: dict[str, Any]) -> Any:
         """Call an operator, and report what it did."""
-        if not self._feed.is_open or self._feed.is_hiding:
-            return func(*args, **kwargs)
-        # Without GPUs, operators in a thread of C++ are Gloo's, and part of a collective that is reported as a whole.
-        if not self._model.has_callbacks and not current_thread_is_pythons():
+        feed = self._feed
+        if not feed.is_open or feed.is_hiding:
             return func(*args, **kwargs)
         operator = operator_of(func)
         handler = self.handlers.get(operator.name)
         if handler is not None:
             return handler(func, args, kwargs)
-        if not (operator.reads or operator.writes or operator.returns_new):
+        if not operator.does_anything:
+            return func(*args, **kwargs)
+        has_callbacks = self._model.has_callbacks
+        # Without GPUs, operators in a thread of C++ are Gloo's, and part of a collective that is reported as a whole.
+        if not (has_callbacks or current_thread_is_pythons()):
             return func(*args, **kwargs)
         # An operator such as `resize_` can free what an argument had, so the ranges are those before the call.
         reads = list(operator.read(args, kwargs))
         writes = list(operator.written(args, kwargs))
-        if not self._model.has_callbacks:
+        if has_callbacks:
+            with feed.collecting() as meanwhile:
+                result = func(*args, **kwargs)
+        else:
             result = func(*args, **kwargs)
-            self._report(operator, reads, writes, result, [])
-            return result
-        with self._feed.collecting() as meanwhile:
-            result = func(*args, **kwargs)
+            meanwhile = []
         self._report(operator, reads, writes, result, meanwhile)
         return result
 
@@ -138,35 +141,35 @@ class Operators(Source):
         self, operator: Operator, reads: list[Tensor], writes: list[Tensor], result: Any, meanwhile: list[Action]
     ) -> None:
         """Put the operator's work between the actions that torch's callbacks reported while it ran."""
+        feed, holds = self._feed, self._model.holds
         new = list(tensors_in(result)) if operator.returns_new else []
-        used = [*writes, *reads, *new]
-        holds = self._model.holds
-        here = next((tensor for tensor in used if holds(tensor)), None)
+        here = None
+        for tensor in (*writes, *reads, *new):
+            if holds(tensor):
+                if here is None:
+                    here, stream, where = tensor, self._model.current_stream(tensor), feed.stack()
+                if tensor.layout is torch.strided:
+                    self._memory.note(tensor, stream, where)
         if here is None:
-            self._feed.extend(meanwhile)
+            feed.extend(meanwhile)
             if self._host_blocks:
                 self._report_host(operator, reads, writes)
             return
-        stream = self._model.current_stream(here)
-        for tensor in used:
-            if holds(tensor) and tensor.layout is torch.strided:
-                self._memory.note(tensor, stream)
         if operator.writes_new:
             writes += new
         read_ranges, written_ranges = _ranges(reads), _ranges(writes)
-        position = _place_of_work(meanwhile, stream)
-        self._feed.extend(meanwhile[:position])
+        position = _place_of_work(meanwhile, stream) if meanwhile else 0
+        feed.extend(meanwhile[:position])
         if read_ranges or written_ranges:
-            self.launch(operator.name, stream, read_ranges, written_ranges)
-        self._feed.extend(meanwhile[position:])
-        for tensor in writes:
-            if not holds(tensor):
-                self._host_blocks.add(tensor.untyped_storage().data_ptr())
-
-    def launch(self, name: str, stream: Stream, reads: tuple[ByteRange, ...], writes: tuple[ByteRange, ...]) -> None:
-        """Report a work of the calling thread that is no collective."""
-        work = Work(name=name, where=self._feed.stack())
-        self._feed.put(WorkLaunched(thread=self._feed.thread(), stream=stream, work=work, reads=reads, writes=writes))
+            work = Work(name=operator.name, where=where)
+            feed.put(
+                WorkLaunched(thread=feed.thread(), stream=stream, work=work, reads=read_ranges, writes=written_ranges)
+            )
+        feed.extend(meanwhile[position:])
+        if self._model.has_callbacks:
+            for tensor in writes:
+                if not holds(tensor):
+                    self._host_blocks.add(tensor.untyped_storage().data_ptr())
 
     def _report_host(self, operator: Operator, reads: list[Tensor], writes: list[Tensor]) -> None:
         """Report an operator of the CPU that uses memory into which a GPU copies."""

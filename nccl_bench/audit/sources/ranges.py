@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from math import prod
 
 import torch
@@ -12,6 +13,7 @@ from nccl_bench.audit.order.places import ByteRange
 # A tensor with more separate blocks than this counts as one range, from its first to its last byte. Then two tensors
 # that share a storage and lie between each other's blocks seem to overlap.
 MOST_BLOCKS = 256
+_KEPT = 4096  # the number of tensors whose ranges are kept
 
 
 def byte_ranges(tensor: Tensor) -> tuple[ByteRange, ...]:
@@ -19,18 +21,25 @@ def byte_ranges(tensor: Tensor) -> tuple[ByteRange, ...]:
 
     A tensor without memory of its own, for example a sparse tensor, uses no bytes.
     """
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    if tensor.layout is not torch.strided:
         return ()
-    address, item_bytes = tensor.data_ptr(), tensor.element_size()
-    if not address:
+    address = tensor.data_ptr()
+    if not address:  # an empty tensor, or one on the device "meta"
         return ()
     if tensor.is_contiguous():
-        return (ByteRange(address=address, length=tensor.numel() * item_bytes),)
-    if not tensor.numel():
-        return ()
-    return _strided(address, item_bytes, tuple(tensor.shape), tensor.stride())
+        return _contiguous(address, tensor.nbytes)
+    return _strided(address, tensor.element_size(), tensor.shape, tensor.stride())
 
 
+# Programs use the same tensors in each step, and a lookup costs less than new records.
+
+
+@functools.lru_cache(_KEPT)
+def _contiguous(address: int, length: int) -> tuple[ByteRange, ...]:
+    return (ByteRange(address=address, length=length),)
+
+
+@functools.lru_cache(_KEPT)
 def _strided(address: int, item_bytes: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[ByteRange, ...]:
     """Return the ranges of a tensor with gaps. Dimensions without a gap grow the block; the others repeat it."""
     block = span = item_bytes

@@ -1,12 +1,13 @@
 """Stacks of calls: captured cheaply, and read only for a race.
 
-A capture keeps code objects and positions in them. Line numbers and names are computed when somebody reads them.
-Frames of torch, ctypes, the standard library and the communicator are folded: the first frame that is not folded is the
-line of the user's program.
+torch captures a stack in C++, as code objects and positions in them. Lines and names are looked up when somebody reads
+them. Frames of torch, ctypes, the standard library and the communicator are folded: the first frame that is not folded
+is the line of the user's program.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import linecache
@@ -14,21 +15,23 @@ import os
 import sys
 import sysconfig
 import threading
-from collections.abc import Sequence
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType
+from typing import Any
 
 import torch
+from torch._C._profiler import gather_traceback, symbolize_tracebacks
 
 import nccl_bench
 
-_Position = tuple[CodeType, int]  # a code object, and the index of the instruction that it was at
+_Call = tuple[str, int, str]  # the file, the line and the function of a call
 
 _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
-_MOST_FRAMES = 100  # a deeper stack loses its outermost frames
 # Parts of the paths of engines' communicators and coordinators, such as those of SGLang and vLLM.
 _COMMUNICATOR_PATHS = ("/distributed/device_communicators/", "/distributed/parallel_state.py", "/communication_op.py")
+# The module through which all sources see NCCL. Its frames show that a stack is that of a call of NCCL.
+_NCCL_MODULE = f"{_OWN_FOLDER}nccl_calls.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Frame:
 
     path: str  # the file of the calling code
     line: int  # the line of the call
-    function: str  # the qualified name of the calling function
+    function: str  # the name of the calling function
     is_folded: bool  # True if the frame belongs to torch, ctypes, the standard library, nccl-bench or a communicator
 
     @property
@@ -49,57 +52,50 @@ class Frame:
 class Stack:
     """The calls that led to an action, the innermost first. Two stacks are equal if every call is the same."""
 
-    __slots__ = ("_hash", "_positions")
+    __slots__ = ("_calls", "_captured", "_outer")
 
-    def __init__(self, positions: Sequence[_Position]) -> None:
-        self._positions = tuple(positions)
-        self._hash: int | None = None
+    def __init__(
+        self, captured: Any = None, outer: Stack | None = None, calls: tuple[_Call, ...] | None = None
+    ) -> None:
+        """Keep what torch captured, or ``calls`` instead, and the stack around it."""
+        self._captured = captured
+        self._outer = outer
+        self._calls = calls
 
-    # A code object computes its hash and compares itself from all its constants, which is slow. Identity is enough.
     def __hash__(self) -> int:
-        if self._hash is None:
-            self._hash = hash(tuple((id(code), position) for code, position in self._positions))
-        return self._hash
+        return hash(self.calls)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Stack)
-            and len(self._positions) == len(other._positions)
-            and all(
-                code is other_code and position == other_position
-                for (code, position), (other_code, other_position) in zip(
-                    self._positions, other._positions, strict=True
-                )
-            )
-        )
+        return isinstance(other, Stack) and (self is other or self.calls == other.calls)
 
     def __repr__(self) -> str:
         frame = self.user_frame
         return "Stack()" if frame is None else f"Stack({frame.path}:{frame.line})"
 
-    def __add__(self, outer: Stack) -> Stack:
-        """Return this stack with the calls of ``outer`` around it."""
-        return Stack(self._positions + outer._positions)
+    @property
+    def calls(self) -> tuple[_Call, ...]:
+        """Return file, line and function of all calls, also of the audit's own."""
+        if self._calls is None:
+            (frames,) = symbolize_tracebacks([self._captured])
+            self._calls = tuple((frame["filename"], frame["line"], frame["name"]) for frame in frames)
+            self._captured = None
+        return self._calls if self._outer is None else self._calls + self._outer.calls
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """Return all frames, the innermost first."""
-        own = sum(1 for _ in itertools.takewhile(lambda each: _watches(each[0]), self._positions))
-        caller = _communicator_class(self._positions[:own], self._positions[own:])
+        """Return all frames but those of the audit itself, the innermost first."""
+        own = list(itertools.takewhile(lambda call: call[0].startswith(_OWN_FOLDER), self.calls))
+        others = self.calls[len(own) :]
+        communicator = None
+        if others and any(path == _NCCL_MODULE for path, _, _ in own):
+            communicator = _communicator_class(others[0])
         frames = []
-        for code, position in self._positions[own:]:
-            is_own = caller is not None and (code.co_filename, _class_of(code)) == caller
-            is_library = is_folded(code.co_filename)
-            if not (is_own or is_library):
-                caller = None  # the communicator's calls end where the program's begin
-            frames.append(
-                Frame(
-                    path=code.co_filename,
-                    line=_line(code, position),
-                    function=code.co_qualname,
-                    is_folded=is_own or is_library,
-                )
-            )
+        for path, line, function in others:
+            is_communicator = communicator is not None and (path, enclosing_class(path, line)) == communicator
+            is_library = is_folded(path)
+            if not (is_communicator or is_library):
+                communicator = None  # the communicator's calls end where the program's begin
+            frames.append(Frame(path=path, line=line, function=function, is_folded=is_communicator or is_library))
         return tuple(frames)
 
     @property
@@ -109,70 +105,56 @@ class Stack:
         return next((frame for frame in frames if not frame.is_folded), frames[0] if frames else None)
 
 
-EMPTY = Stack(())
-
-
-def capture() -> Stack:
-    """Return the stack of the calling thread."""
-    return Stack(_walk(sys._getframe(1)))
+def capture(outer: Stack | None = None) -> Stack:
+    """Return the stack of the calling thread, and ``outer`` around it."""
+    return Stack(gather_traceback(True, False, False), outer)  # the stack of Python, not of TorchScript and C++
 
 
 def capture_thread(thread: int) -> Stack:
     """Return the stack of another thread, for example of the one that waits while autograd's threads work for it."""
-    return Stack(_walk(sys._current_frames().get(thread)))
+    calls = traceback.walk_stack(sys._current_frames().get(thread))
+    return Stack(calls=tuple((frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in calls))
 
 
-def _walk(frame: FrameType | None) -> list[_Position]:
-    positions: list[_Position] = []
-    append = positions.append
-    for _ in range(_MOST_FRAMES):
-        if frame is None:
-            break
-        append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    return positions
+def current_thread_is_pythons() -> bool:
+    """Return whether Python started the calling thread; C++ code starts others."""
+    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
+    return thread is not None and not isinstance(thread, threading._DummyThread)
 
 
-def _line(code: CodeType, position: int) -> int:
-    for start, end, line in code.co_lines():
-        if start <= position < end and line is not None:
-            return line
-    return code.co_firstlineno
+def _communicator_class(caller: _Call) -> tuple[str, str] | None:
+    """Return the file and the class whose method called a function of NCCL; None if a plain function did.
 
-
-def _class_of(code: CodeType) -> str:
-    """Return the qualified name of the class that a method belongs to; an empty string for other functions."""
-    return code.co_qualname.rpartition(".")[0].removesuffix(".<locals>")
-
-
-def _watches(code: CodeType) -> bool:
-    return code.co_filename.startswith(_OWN_FOLDER)
-
-
-def _communicator_class(own: Sequence[_Position], others: Sequence[_Position]) -> tuple[str, str] | None:
-    """Return the file and the class that called a function of NCCL; None if the stack is not of such a call.
-
-    A communicator is a class whose methods call NCCL. Its frames say nothing about its caller. ``own`` are the frames
-    of the audit, ``others`` those around them.
+    A communicator is a class whose methods call NCCL. Its frames say nothing about its caller.
     """
-    if not others or not any(Path(code.co_filename).name == "nccl_calls.py" for code, _ in own):
-        return None
-    caller = others[0][0]
-    return (caller.co_filename, _class_of(caller)) if _is_method(caller) else None
+    path, line, _ = caller
+    name = enclosing_class(path, line)
+    return (path, name) if name else None
 
 
-def _is_method(code: CodeType) -> bool:
-    return code.co_argcount > 0 and code.co_varnames[0] in ("self", "cls")
+def enclosing_class(path: str, line: int) -> str:
+    """Return the name of the innermost class around a line of a file; an empty string if there is none."""
+    around = [name for start, end, name in _classes(path) if start <= line <= end]
+    return around[-1] if around else ""
+
+
+@functools.cache
+def _classes(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Return first line, last line and name of each class of a file, outer classes first."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except (SyntaxError, ValueError):
+        return ()
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return tuple(sorted((node.lineno, node.end_lineno or node.lineno, node.name) for node in classes))
 
 
 @functools.cache
 def _library_folders() -> tuple[str, ...]:
-    package = Path(nccl_bench.__file__).parent
-    modules = [Path(torch.__file__).parent, package]
+    folders = [Path(torch.__file__).parent, Path(nccl_bench.__file__).parent]
     for name in ("triton", "nccl"):
-        module = sys.modules.get(name)
-        modules += [Path(each) for each in getattr(module, "__path__", ())]
-    return tuple(f"{os.path.normpath(each)}{os.sep}" for each in modules)
+        folders += [Path(each) for each in getattr(sys.modules.get(name), "__path__", ())]
+    return tuple(f"{os.path.normpath(each)}{os.sep}" for each in folders)
 
 
 @functools.cache
@@ -185,9 +167,3 @@ def is_folded(path: str) -> bool:
     if path.startswith(standard) and not path.startswith(packages):
         return True
     return path.startswith(_library_folders()) or any(part in path for part in _COMMUNICATOR_PATHS)
-
-
-def current_thread_is_pythons() -> bool:
-    """Return whether Python started the calling thread; C++ code starts others."""
-    thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
-    return thread is not None and not isinstance(thread, threading._DummyThread)

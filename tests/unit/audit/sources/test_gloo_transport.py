@@ -66,14 +66,13 @@ def test_a_private_stream_without_waits_has_both_races(
 
 def test_a_private_stream_with_both_waits_has_no_race(group: dist.ProcessGroup, device: Device) -> None:
     communicator = DedicatedStreamCommunicator(group, device)
-    with watch() as found:
-        with cpu.stream(cpu.Stream()) as caller:
-            for _ in range(3):
-                tensor = torch.zeros(8)
-                caller.submit(tensor.fill_, 1)
-                communicator.stream.wait_stream(caller)
-                communicator.all_reduce(tensor)
-                caller.wait_stream(communicator.stream)
-                caller.submit(tensor.add_, 1)
-                del tensor
+    with watch() as found, cpu.stream(cpu.Stream()) as caller:
+        for _ in range(3):
+            tensor = torch.zeros(8)
+            caller.submit(tensor.fill_, 1)
+            communicator.stream.wait_stream(caller)
+            communicator.all_reduce(tensor)
+            caller.wait_stream(communicator.stream)
+            caller.submit(tensor.add_, 1)
+            del tensor
     assert not found.races, found.races
