@@ -107,6 +107,16 @@ class Bindings(ModuleType):
         self._call("ncclCommInitRankScalable", ctypes.byref(comm), nranks, myrank, n_id, ids, config)
         return Comm(comm.value or 0)
 
+    def comm_count(self, comm: Any) -> int:
+        count = ctypes.c_int()
+        self._call("ncclCommCount", _of(comm, Comm), ctypes.byref(count))
+        return count.value
+
+    def comm_user_rank(self, comm: Any) -> int:
+        rank = ctypes.c_int()
+        self._call("ncclCommUserRank", _of(comm, Comm), ctypes.byref(rank))
+        return rank.value
+
     def comm_destroy(self, comm: Any) -> None:
         self._call("ncclCommDestroy", _of(comm, Comm))
 

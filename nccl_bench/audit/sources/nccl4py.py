@@ -52,6 +52,7 @@ class Nccl4pySource(Source):
         module = sys.modules[MODULE]
         for name, function in _NAMES.items():
             self._replacements.replace(module, name, self._watched(module, function))
+            self._replacements.replace(module, f"{name}_config", self._watched(module, f"{function}Config"))
 
     def stop(self) -> None:
         self._replacements.restore()
@@ -65,9 +66,17 @@ class Nccl4pySource(Source):
             def watched(*args: Any) -> Any:
                 with self._feed.hiding():
                     result = call(*args)
-                self._calls.called(function, [int(arg) for arg in args], facts)
+                self._calls.called(function, [_as_int(arg) for arg in args], facts)
                 return result
 
             return watched
 
         return make
+
+
+def _as_int(value: Any) -> int:
+    """Return an argument as a plain int; 0 for a configuration, which nobody reads."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0

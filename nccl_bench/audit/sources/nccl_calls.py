@@ -75,7 +75,8 @@ FUNCTIONS: Mapping[str, Function] = {
 }
 GROUP_START, GROUP_END = "ncclGroupStart", "ncclGroupEnd"
 ENDS = frozenset({"ncclCommDestroy", "ncclCommAbort", "ncclCommFinalize", "ncclCommRevoke"})
-WATCHED = frozenset({*FUNCTIONS, *ENDS, GROUP_START, GROUP_END})
+_CONFIG = "Config"  # ncclAllReduceConfig is ncclAllReduce with a configuration as one more argument
+WATCHED = frozenset({*FUNCTIONS, *(f"{name}{_CONFIG}" for name in FUNCTIONS), *ENDS, GROUP_START, GROUP_END})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,8 @@ class NcclCalls:
         elif function in ENDS:
             self._facts.pop(args[0], None)
         else:
+            if function.endswith(_CONFIG):
+                function, args = function.removesuffix(_CONFIG), args[:-1]
             work = self._work(FUNCTIONS[function], args, facts)
             if self._group.depth:
                 self._group.works.append(work)

@@ -27,7 +27,7 @@ class NcclCtypesSource(Source):
     sees: ClassVar[str] = "every call of a function of libnccl that ctypes makes, with stream, buffers and group"
     blind_to: ClassVar[tuple[str, ...]] = (
         "Functions made with ctypes.CFUNCTYPE from an address or a tuple; calls through cffi or a C++ extension.",
-        "Kernels of custom all-reduces that write into the memory of another process.",
+        "One-sided calls (ncclPutSignal) and kernels that write into the memory of another process.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel) -> None:

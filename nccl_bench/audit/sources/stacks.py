@@ -77,7 +77,7 @@ class Stack:
         """Return file, line and function of all calls, also of the audit's own."""
         if self._calls is None:
             (frames,) = symbolize_tracebacks([self._captured])
-            self._calls = tuple((frame["filename"], frame["line"], frame["name"]) for frame in frames)
+            self._calls = tuple((frame["filename"], int(frame["line"]), frame["name"]) for frame in frames)
             self._captured = None
         return self._calls if self._outer is None else self._calls + self._outer.calls
 
