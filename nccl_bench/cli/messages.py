@@ -6,11 +6,22 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.report.escaping import visible
 from nccl_bench.safety.secrets import masked
 
+# The most characters of a message.
+_LONGEST = 10_000
+
 
 def print_message(text: str) -> None:
     """Print one message to standard error, without what may be secret. Only its first line has the tool's name."""
-    lines = visible(masked(text)).replace("\n", "\n  ")
+    lines = visible(_shortened(masked(text))).replace("\n", "\n  ")
     print(f"nccl-bench: {lines}", file=sys.stderr)
+
+
+def _shortened(text: str) -> str:
+    """Return ``text`` without its middle if a value in it, from a file, is so long that nobody reads the rest."""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]} ... {len(text) - _LONGEST:,} more characters ... {text[-half:]}"
 
 
 def exit_with(code: ExitCode) -> None:

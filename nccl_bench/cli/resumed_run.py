@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import gate, refuse_gate_of_one_arm
 from nccl_bench.cli.launched_run import measure_cases
 from nccl_bench.cli.launching import refuse_missing
@@ -14,12 +15,13 @@ from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.recorded_run import close_record
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.hidden_values import give_values_again
+from nccl_bench.config.parsers import one_of
 from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.attach import detect_launcher
 from nccl_bench.launch.config import LaunchConfig
-from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line
@@ -27,6 +29,9 @@ from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes, refuse_links
 from nccl_bench.records.run import FILES, SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
+
+# A record can come from another person, and the processes of its ranks must not fill the machine.
+MOST_RANKS = 1024
 
 
 def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any], *, allow_recorded_code: bool) -> None:
@@ -44,21 +49,18 @@ def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any], 
     refuse_links(directory, FILES)
     with locked(directory / SAMPLES):
         run = Run.load(directory)
-        config = _configuration(run, directory, given, allow_recorded_code)
+        config = configuration_of(run, directory, given, allow_recorded_code=allow_recorded_code)
         refuse_gate_of_one_arm(config.arms, output.fail_on)
-        plan = make_plan(config, run.world_size)
-        indices = {planned.case: index for index, planned in enumerate(plan.cases)}
-        done = {(indices[case], launch) for case, launch in run.ended if case in indices}
-        spec = WorkerSpec.of_run(config, len(plan.cases), done=done, run_dir=None, excluded=run.excluded)
+        plan, spec = work_left(run, config)
         if spec.is_empty and spec.following is None:
             exit_with(_end_without_cases(run, directory, output))
             return
-        launch = LaunchConfig(nproc=int(run.meta["launch"]["nproc"]))
+        launch = LaunchConfig(nproc=run.world_size)
         code = measure_cases(spec, launch, plan, output, lambda _held: RunStore.resume(directory, command_line()))
     exit_with(code)
 
 
-def _configuration(run: Run, directory: Path, given: Mapping[str, Any], allow_recorded_code: bool) -> RunConfig:
+def configuration_of(run: Run, directory: Path, given: Mapping[str, Any], *, allow_recorded_code: bool) -> RunConfig:
     """Return the configuration of ``run``. Raise ``UsageError`` if this process cannot continue the run."""
     if run.cases is not None and not run.can_be_resumed:
         raise UsageError(
@@ -70,6 +72,12 @@ def _configuration(run: Run, directory: Path, given: Mapping[str, Any], allow_re
             f"--resume is {directory}, which an import or an older version of nccl-bench recorded: its plan is not "
             "known. Start again in another directory with --out"
         )
+    ranks = run.meta["launch"].get("nproc")
+    if ranks != run.world_size or ranks > MOST_RANKS:
+        raise UsageError(
+            f"--resume is {directory}, whose record names {run.world_size} ranks, {ranks} of them on its one node: a "
+            f"record to continue has the same number twice, and at most {MOST_RANKS:,} ranks"
+        )
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(
@@ -77,7 +85,7 @@ def _configuration(run: Run, directory: Path, given: Mapping[str, Any], allow_re
             "outside of that launch"
         )
     recorded = give_values_again(directory, run.meta["config"], given)
-    config = resolve(str(recorded["device"]), recorded)
+    config = resolve(one_of("device", recorded["device"], DEVICES), recorded)
     # Before anything that the record names has an effect in this process.
     if not allow_recorded_code:
         refuse_recorded_code(directory, config, given)
@@ -92,6 +100,14 @@ def _configuration(run: Run, directory: Path, given: Mapping[str, Any], allow_re
     if "PYTHONPATH" not in config.variables:
         refuse_missing(config.user_arms)
     return config
+
+
+def work_left(run: Run, config: RunConfig) -> tuple[Plan, WorkerSpec]:
+    """Return the plan of ``run``, and the work for its missing cases."""
+    plan = make_plan(config, run.world_size)
+    indices = {planned.case: index for index, planned in enumerate(plan.cases)}
+    done = {(indices[case], launch) for case, launch in run.ended if case in indices}
+    return plan, WorkerSpec.of_run(config, len(plan.cases), done=done, run_dir=None, excluded=run.excluded)
 
 
 def _end_without_cases(run: Run, directory: Path, output: OutputConfig) -> ExitCode:

@@ -18,6 +18,9 @@ from nccl_bench.plan.batches import most_ops_per_batch
 from nccl_bench.plan.left_out import LeftOut
 from nccl_bench.plan.placements import choose_placements
 
+# The most cases of a run, over all launches. A record from another person can ask for any number.
+MOST_CASES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCase:
@@ -84,8 +87,15 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     if config.per_iteration and not any(TIMINGS[timing].per_iteration for timing in timings):
         fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
         raise UsageError(f"--per-iteration works only with some timings: add {fitting} to --timing")
+    combinations = list(_combinations(config))
+    number = len(combinations) * len(config.sizes) * config.launches
+    if number > MOST_CASES:
+        raise UsageError(
+            f"the plan has {number:,} cases, each launch counted, and the most are {MOST_CASES:,}: give fewer sizes, "
+            "data types or launches"
+        )
     cases: dict[Case, PlannedCase] = {}
-    for collective, dtype, redop, placement in _combinations(config):
+    for collective, dtype, redop, placement in combinations:
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
         allowed = row.placements if placement is None else (placement,)
         able: dict[str, tuple[Placement, ...]] = {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nccl_bench.records.summary_csv import NUMBERS
 from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text, visible_data
@@ -47,9 +48,10 @@ def csv_text(frame: pd.DataFrame) -> str:
     frame = frame.rename(columns=csv_cell)
     for name, values in frame.items():
         texts = [text for text in values.unique() if isinstance(text, str)] if values.dtype.kind not in "biuf" else []
-        changed = {text: csv_cell(text) for text in texts if csv_cell(text) != text}
+        changed = {text: cell for text in texts if (cell := csv_cell(text)) != text}
         if changed:
-            frame = frame.assign(**{str(name): values.replace(changed)})
+            # A function, because `replace` would look at all values once for each text.
+            frame = frame.assign(**{str(name): values.map(partial(_changed, changed))})
     return str(frame.to_csv(index=False, float_format=NUMBERS, lineterminator="\n"))
 
 
@@ -68,6 +70,10 @@ def encoded_json(content: object) -> str:
         # A file name can have bytes that are no text, which Python keeps as halves of characters.
         encoded = msgspec.json.encode(visible_data(msgspec.to_builtins(content)))
     return json_escapes(msgspec.json.format(encoded, indent=2).decode()) + "\n"
+
+
+def _changed(changes: Mapping[str, str], value: Any) -> Any:
+    return changes.get(value, value)
 
 
 def _row(cells: Iterable[str]) -> str:

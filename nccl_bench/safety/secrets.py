@@ -31,7 +31,8 @@ _CREDENTIALS = tuple(
         r"()\b(?:gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|npm_|pypi-)[A-Za-z0-9_-]{12,}",
         r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
         r"()\bAIza[A-Za-z0-9_-]{30,}",
-        r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}",
+        # Only at the start of a word: a word of a million characters must not be tried from every hyphen.
+        r"()(?<![\w-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}",
         r"(Bearer )[^\s'\"]{8,}",
         r"(: Basic )[A-Za-z0-9+/=]{8,}",
         # Not for a mask, nor for the word that stands for a value.

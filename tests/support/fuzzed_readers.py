@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +11,25 @@ from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.compared_runs import analyse_arms, analyse_sides
 from nccl_bench.analysis.loading import load_run
+from nccl_bench.cli import resumed_run
+from nccl_bench.cli.tracking import track_run
+from nccl_bench.config.hidden_values import give_values_again
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, read_limits
+from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.run import read_run_config, resolve
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.cases import make_plan
+from nccl_bench.records import resuming
 from nccl_bench.records.importers import merge, read
-from nccl_bench.records.run import FINDINGS, RUN, SAMPLES, VERIFICATION, Run
+from nccl_bench.records.run import FINDINGS, LAUNCHED, RUN, SAMPLES, VERIFICATION, Run
 from nccl_bench.records.schema import CaseEnd, Resume, Skipped, dump
+from nccl_bench.records.store import new_meta
 from nccl_bench.report import Detail
 from nccl_bench.report.bencher import bencher_report
 from nccl_bench.report.csv import csv_report
@@ -34,7 +42,15 @@ from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.verification import reports
 from nccl_bench.verify.record import VerificationRecord
 from tests.support.findings import make_findings, write_verification
-from tests.support.mutations import change_bytes, change_json, change_lines, change_words, dumped
+from tests.support.mutations import (
+    change_bytes,
+    change_json,
+    change_lines,
+    change_words,
+    dumped,
+    lengthen,
+    lengthen_json,
+)
 from tests.support.nccl_tests_files import FILES
 from tests.support.synthetic_runs import (
     ARMS,
@@ -51,6 +67,8 @@ from tests.support.synthetic_runs import (
 )
 
 ROOT = Path(__file__).parents[2]
+# The share of the changes that make a text, a line or a list very long.
+LONG = 0.02
 # The files of one input: name -> content.
 Files = Mapping[str, bytes]
 # Reads the files in a directory. Reports take long, so they are made only if the last argument is true.
@@ -80,13 +98,22 @@ def _analysis_reports(analysis: Analysis, chance: random.Random) -> None:
 
 def _use_run(directory: Path, chance: random.Random, reported: bool) -> None:
     run = Run.load(directory)
-    # What `--resume` does before it looks at the machine.
-    if run.cases is not None and run.can_be_resumed:
-        config = resolve(run.device, run.meta["config"])
-        if reported:
-            make_plan(config, run.world_size)
     if reported:
         _analysis_reports(Analysis.of(run), chance)
+
+
+def _use_resumed(directory: Path, chance: random.Random, _reported: bool) -> None:
+    """Do what ``--resume`` does before it starts processes, on the machine and with the version of the record."""
+    run = Run.load(directory)
+    with (
+        patch.dict(os.environ),
+        patch.object(resumed_run, "collect", lambda: run.meta["environment"]),
+        patch.object(resuming, "__version__", str(run.meta["version"])),
+    ):
+        config = resumed_run.configuration_of(run, directory, {}, allow_recorded_code=False)
+        plan, spec = resumed_run.work_left(run, config)
+        if spec.cases is not None:
+            track_run(config, plan, (spec.cases, *spec.later), samples=None, started=0.0).status()
 
 
 def _use_compared(directory: Path, chance: random.Random, reported: bool) -> None:
@@ -128,6 +155,9 @@ def _use_import(directory: Path, chance: random.Random, reported: bool) -> None:
 def _use_verification(directory: Path, chance: random.Random, reported: bool) -> None:
     record = VerificationRecord.load(directory)
     verification = record.verification
+    # What `--resume` does on this machine before it starts processes.
+    values = give_values_again(directory, record.facts["config"], {})
+    refuse_recorded_code(directory, resolve_verification(record.config.device, values), {})
     if reported:
         by_format = reports(StringIO(), chance.choice((40, 80, 160)), chance.choice(tuple(Detail)))
         chance.choice((*by_format.values(), verification_html))(verification).encode()
@@ -173,6 +203,33 @@ def _run_seeds() -> Sequence[Files]:
         with directory.open("rb") as opened:
             first = [_shortened(line) for line, _ in zip(opened, range(20), strict=False)]
         seeds.append({RUN: (directory.parent / RUN).read_bytes(), SAMPLES: b"".join(first)})
+    return seeds
+
+
+def _resumed_seeds() -> Sequence[Files]:
+    """Return runs with missing cases, with every kind of option."""
+    seeds: list[Files] = []
+    layers: tuple[dict[str, object], ...] = (
+        {},
+        {"sizes": "8,1K", "launches": 3, "collectives": "all", "variables": {"NCCL_ALGO": "Ring"}},
+        {"user_arms": parse_arm_options(["mine=stream-free,NCCL_ALGO=Ring"]), "rounds": 5, "max_rounds": 9},
+        {"arms": "coordinator,torch", "routes": "eager=torch", "placements": "in-place", "dtypes": "half,float"},
+    )
+    for layer in layers:
+        config = resolve("cpu", layer)
+        plan = make_plan(config, 2)
+        facts = {"mode": LAUNCHED, "world_size": 2, "nproc": 2, "nnodes": 1}
+        fields = new_meta(
+            name="made-up",
+            started="2026-11-23T04:54:58+00:00",
+            config=config.to_mapping(),
+            launch=facts,
+            cases=len(plan.cases),
+            left_out=plan.left_out,
+            environment={"hostname": "vm"},
+        )
+        lines = [CaseEnd(case=planned.case, launch=1) for planned in plan.cases[:2]]
+        seeds.append({RUN: dumped(fields), SAMPLES: "".join(map(dump, lines)).encode()})
     return seeds
 
 
@@ -223,9 +280,10 @@ def _change_record(chance: random.Random, name: str, content: bytes) -> bytes:
     if how < 0.1:
         return change_bytes(chance, content)
     if how < 0.2:
-        return change_lines(chance, content.decode(errors="replace")).encode(errors="surrogatepass")
+        return _change_lines(chance, content)
+    change = lengthen_json if chance.random() < LONG else change_json
     if not name.endswith("l"):
-        return dumped(change_json(chance, json.loads(content)))
+        return dumped(change(chance, json.loads(content)))
     lines = content.splitlines(keepends=True)
     for _ in range(chance.choice((1, 1, 3))):
         at = chance.randrange(len(lines))
@@ -233,24 +291,30 @@ def _change_record(chance: random.Random, name: str, content: bytes) -> bytes:
             value = json.loads(lines[at])
         except ValueError:
             continue
-        lines[at] = dumped(change_json(chance, value)) + b"\n"
+        lines[at] = dumped(change(chance, value)) + b"\n"
     return b"".join(lines)
 
 
 def _change_text(chance: random.Random, name: str, content: bytes) -> bytes:
     if name.endswith(".json") and chance.random() < 0.7:
-        return dumped(change_json(chance, json.loads(content)))
-    if chance.random() < 0.2:
-        return change_bytes(chance, content)
-    return change_lines(chance, content.decode(errors="replace")).encode(errors="surrogatepass")
+        change = lengthen_json if chance.random() < LONG else change_json
+        return dumped(change(chance, json.loads(content)))
+    return change_bytes(chance, content) if chance.random() < 0.2 else _change_lines(chance, content)
+
+
+def _change_lines(chance: random.Random, content: bytes) -> bytes:
+    change = lengthen if chance.random() < LONG else change_lines
+    return change(chance, content.decode(errors="replace")).encode(errors="surrogatepass")
 
 
 def _change_arm(chance: random.Random, _name: str, content: bytes) -> bytes:
-    return change_words(chance, content.decode()).encode(errors="surrogatepass")
+    change = lengthen if chance.random() < LONG else change_words
+    return change(chance, content.decode()).encode(errors="surrogatepass")
 
 
 READERS: Mapping[str, Reader] = {
-    "run": Reader(seeds=_run_seeds, change=_change_record, use=_use_run, share=40),
+    "run": Reader(seeds=_run_seeds, change=_change_record, use=_use_run, share=32),
+    "resumed": Reader(seeds=_resumed_seeds, change=_change_record, use=_use_resumed, share=8),
     "compared": Reader(seeds=_run_seeds, change=_change_record, use=_use_compared, share=10),
     "summary": Reader(seeds=_summary_seeds, change=_change_text, use=_use_summary, share=8),
     "import": Reader(seeds=_import_seeds, change=_change_text, use=_use_import, share=12),

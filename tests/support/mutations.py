@@ -39,6 +39,18 @@ _TEXTS = (
     *("stream-free", "dedicated-stream", "torch", "before", "after", "8:1G:x2", "2025-13-45T99:99:99", "x,y", "|", "`"),
 )
 _OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], [1], ["a"], {"a": 1}, {"": None}, [[1, "a"], {}])
+# Pieces of which a very long line can be made.
+_REPEATED = (
+    *" \t\r0a#-_.,:;=\"'[]{}()<>|/\\*\x1b\0\ufffd",
+    "  #",
+    "[0] ",
+    "1 2 ",
+    "a=b,",
+    "::",
+    "../",
+    "\x1b[0m",
+    "\\x1b",
+)
 VALUES = (*_NUMBERS, *_TEXTS, *_OTHERS)
 
 
@@ -82,6 +94,31 @@ def change_words(chance: random.Random, line: str) -> str:
     value = chance.choice(VALUES)
     words[at] = chance.choice(("", words[at] * 2, value if isinstance(value, str) else json.dumps(value)))
     return "".join(words)
+
+
+def lengthen(chance: random.Random, text: str) -> str:
+    """Return ``text`` with a piece of 10,000 to 1,000,000 characters: one character, or words of the text, repeated.
+
+    Such a line is how a pattern that tries every end for every beginning takes minutes.
+    """
+    at = chance.randrange(len(text) + 1)
+    own = text[at : at + chance.choice((1, 2, 5, 20, 200))]
+    unit = chance.choice((*_REPEATED, own, own)) or " "
+    length = chance.choice((10_000, 100_000, 1_000_000))
+    return text[:at] + unit * (length // len(unit)) + text[at:]
+
+
+def lengthen_json(chance: random.Random, value: Any) -> Any:
+    """Return a copy of parsed JSON with a text of up to a million characters, or with many items, somewhere in it."""
+    value = [copy.deepcopy(value)]
+    holder, key = chance.choice(list(_places(value)))
+    if isinstance(holder[key], list) and holder[key]:
+        holder[key] *= chance.choice((1000, 10_000)) // len(holder[key]) + 1
+    elif isinstance(holder[key], dict):
+        holder[key] |= {lengthen(chance, "key"): 1} | {f"key {number}": 1 for number in range(1000)}
+    else:
+        holder[key] = lengthen(chance, str(holder[key]))
+    return value[0]
 
 
 def change_bytes(chance: random.Random, content: bytes) -> bytes:

@@ -18,6 +18,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", "8X"), 2, ("'8X'", "8, 4K, 1M")),
     (("run", "--sizes", "8:1K:x0"), 2, ("factor of the sweep is 0",)),
     (("run", "--sizes", ""), 2, ("empty",)),
+    (("run", "--sizes", "8" * 50_000 + "X"), 2, ("more characters ...", "8, 4K, 1M")),
     (("run", "--preset", "lama3-70b"), 2, ("'lama3-70b'", "did you mean 'llama3-70b-tp'", "quick")),
     (("run", "--preset", "limits"), 2, ("'limits'", "allowed are collectives, deepseek-v3-tp")),
     (("run", "-b", "1M", "-e", "8"), 2, ("begins at 1M", "8")),

@@ -507,6 +507,11 @@ def test_a_configured_placement_is_the_only_one() -> None:
     assert user_arms_plan(able, placements="returned") == {"after": "r", "stream-free": "r"}
 
 
+def test_a_plan_of_millions_of_cases_is_refused() -> None:
+    with pytest.raises(UsageError, match="the plan has 3,000,000 cases, each launch counted, and the most are"):
+        make_plan(resolve("cpu", {"sizes": "8,16,32", "launches": 1_000_000}), 2)
+
+
 def test_returned_results_count_for_the_memory() -> None:
     arenas = [
         plan_arena(resolve("cuda"), case(8 * MIB), 4, 10**12, placements)

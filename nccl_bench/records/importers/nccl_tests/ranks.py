@@ -9,7 +9,7 @@ from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.nccl_tests.lines import Line, matches
 
 _RANK = re.compile(
-    r"#\s+Rank\s+([0-9]{1,9})(?:\s+Group\s+([0-9]+))?\s+Pid\s+[0-9]+ on\s+(\S+) device\s+[0-9]+ \[[^]]*\]\s*([^#]*)"
+    r"#\s+Rank\s+([0-9]{1,9})(?:\s+Group\s+([0-9]+))?\s+Pid\s+[0-9]+ on\s+(\S+) device\s+[0-9]+ \[[^]]*\]([^#]*)"
 )
 _PIECE_OF_RANK = re.compile(
     r"#\s+R(?:a(?:n(?:k.*)?)?)?|.*\b(?:Pid\s+[0-9]+ on\s|on\s+\S+ device\s|device\s+[0-9]+ \[).*"

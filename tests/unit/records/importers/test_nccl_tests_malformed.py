@@ -224,3 +224,9 @@ def test_a_damaged_table_gives_a_run_or_one_line(any_file: Path, data: st.DataOb
 def test_a_long_line_between_rows_is_read_in_linear_time(line: str) -> None:
     # A search that begins again at every digit takes minutes.
     assert not list(pieces_of_rows([Line(1, line)]))
+
+
+@pytest.mark.timeout(60)
+def test_a_long_line_of_a_rank_is_read_in_linear_time(any_file: Path) -> None:
+    text = (DATA / "all_reduce.txt").read_text(encoding="utf-8")
+    outcome(any_file, text.replace("NVIDIA H200", " " * 400_000 + "#", 1).encode())
