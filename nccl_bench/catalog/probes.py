@@ -82,7 +82,7 @@ _ROWS = (
     ),
     ProbeSpec(
         name="lifetime",
-        summary="creates and closes four communicators: threads, files, streams and device memory must not increase",
+        summary="creates and closes two communicators: threads, files, streams and device memory must not increase",
     ),
 )
 PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}
