@@ -10,7 +10,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
-from nccl_bench.analysis.next_step import confidence_text, next_step
+from nccl_bench.analysis.next_step import confidence_text, confirming_step, next_step
 from nccl_bench.analysis.pair_lines import comparisons_of
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
@@ -184,9 +184,9 @@ def next_fact(bands: Sequence[Band], basis: Basis, run: Run) -> Fact | None:
         command = run.resume_command
         return Fact(name="Next", text=f"measure the rest of this run: {command}", command=command)
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
-    if not still_open:
+    text, options = (next_step if still_open else confirming_step)(bands, basis, run.meta)
+    if not text:
         return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
-    text, options = next_step(bands, basis, run.meta)
     command, _ = command_with(run, options)
     how = command or options
     return Fact(name="Next", text=f"{text}: {how}" if how else f"{text}.", command=command)

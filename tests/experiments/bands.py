@@ -28,7 +28,8 @@ from numpy.random import Generator
 
 from nccl_bench.analysis.bands import Band, bands_of
 from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
-from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.next_step import confirming_step
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.catalog.arms import twin_of
@@ -181,9 +182,18 @@ def _ratio(world: World, number: int) -> float:
 
 
 def describe(runs: Sequence[Sequence[Comparison]], world: World) -> str:
-    """Return how many runs have wrong verdicts, and how many cells have the right one."""
+    """Return how many runs have wrong verdicts, and how many cells have the right one.
+
+    A run has no advice if its headline says that nothing is open, and does not ask for new communicators.
+    """
     bands = [bands_of(run) for run in runs]
     wrong_bands = sum(any(_wrong(band.verdict, _mean_truth(band, world)) for band in of_run) for of_run in bands)
+    silent = sum(
+        any(_wrong(band.verdict, _mean_truth(band, world)) for band in of_run)
+        and all(band.verdict is not Verdict.INCONCLUSIVE for band in of_run)
+        and confirming_step(of_run, Basis.ROUNDS, {}) == ("", "")
+        for of_run in bands
+    )
     wrong_sizes = sum(any(_wrong(each.verdict, _truth(each, world)) for each in run) for run in runs)
     hidden = sum(
         any(_hidden(band.verdict, _truth(each, world)) for band in of_run for each in band.comparisons)
@@ -196,7 +206,8 @@ def describe(runs: Sequence[Sequence[Comparison]], world: World) -> str:
     number = sum(map(len, bands)) / len(runs)
     by_timing = _hidden_by_timing([band for of_run in bands for band in of_run], world)
     return (
-        f"wrong bands in {wrong_bands / len(runs):.1%} of runs, wrong sizes in {wrong_sizes / len(runs):.1%}, "
+        f"wrong bands in {wrong_bands / len(runs):.1%} of runs (without advice "
+        f"{silent / len(runs):.1%}), wrong sizes in {wrong_sizes / len(runs):.1%}, "
         f"a hidden size in {hidden / len(runs):.1%}; right {right_bands / cells:.1%} of cells by band, "
         f"{right_sizes / cells:.1%} by size; {number:.1f} bands{by_timing}"
     )

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from nccl_bench.analysis.bands import OpenReason, bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.hints import hints
-from nccl_bench.analysis.next_step import next_step
+from nccl_bench.analysis.next_step import confidence_text, confirming_step, next_step
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.run import run
@@ -152,16 +152,55 @@ def test_no_advice_to_ranks_of_another_launcher_needs_new_launches(basis: Basis)
     wide = Interval(low=0.8, high=1.4, error=0.05)
     cells = [comparison(8, INCONCLUSIVE, interval=wide), comparison(32, INCONCLUSIVE, interval=None, pairs_needed=11)]
     cells += [comparison(16, INCONCLUSIVE, 1.3, noise_floor=0.5, reason=reason) for reason in OpenReason]
+    slower = [comparison(8, SLOWER, 1.06, noise_floor=0.012)]
     texts = [
         [
-            *hints_of(cells, basis, {"launch": {"mode": mode}}),
-            *next_step(bands_of(cells), basis, {"launch": {"mode": mode}}),
+            *hints_of(cells, basis, meta),
+            *next_step(bands_of(cells), basis, meta),
+            *confirming_step(bands_of(slower), basis, meta),
         ]
-        for mode in ("torchrun", "attached: srun")
+        for meta in ({"launch": {"mode": mode}} for mode in ("torchrun", "attached: srun"))
     ]
     launched, attached = ("\n".join(each) for each in texts)
     assert "--launches" in launched
     assert "--launches" not in attached
+
+
+def test_one_size_in_one_timing_that_is_open_by_its_noise_floor_needs_five_launches() -> None:
+    bands = bands_of([comparison(8, INCONCLUSIVE, 1.05, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE)])
+    assert next_step(bands, Basis.ROUNDS, {}) == (
+        "the only comparison is open. Measure with new communicators",
+        "--launches 5",
+    )
+
+
+def test_a_difference_that_one_twin_in_one_timing_decides_by_a_small_margin_needs_five_launches() -> None:
+    slower, same = comparison(8, SLOWER, 1.06, noise_floor=0.012), comparison(16, EQUIVALENT, noise_floor=0.012)
+    bands = bands_of([slower, same])
+    assert confirming_step(bands, Basis.ROUNDS, {}) == (
+        "nothing is open, but one twin in one timing decides 1 of 2 comparisons, by a small margin. Measure with new "
+        "communicators",
+        "--launches 5",
+    )
+    assert confidence_text(bands, Basis.ROUNDS).endswith("all of them are right as far as one twin in one timing shows")
+
+
+@pytest.mark.parametrize(
+    ("cells", "basis"),
+    [
+        ([comparison(8, SLOWER, 1.3, noise_floor=0.012)], Basis.ROUNDS),
+        ([comparison(8, EQUIVALENT, noise_floor=0.012)], Basis.ROUNDS),
+        ([comparison(8, SLOWER, 1.06)], Basis.LAUNCHES),
+        (
+            [comparison(8, SLOWER, 1.06, noise_floor=0.012), comparison(8, EQUIVALENT, timing=Timing.GRAPH)],
+            Basis.ROUNDS,
+        ),
+    ],
+    ids=["a clear difference", "no difference", "five launches", "two timings"],
+)
+def test_verdicts_that_do_not_rest_on_one_twin_need_nothing_more(cells: list[Comparison], basis: Basis) -> None:
+    assert confirming_step(bands_of(cells), basis, {}) == ("", "")
+    assert "one twin" not in confidence_text(bands_of(cells), basis)
 
 
 def test_more_rounds_than_the_limit_of_the_run_raise_the_limit() -> None:
