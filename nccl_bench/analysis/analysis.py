@@ -27,7 +27,6 @@ from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples
 
 
 # No slots: an analysis keeps its headline, which several reports of one command use.
@@ -82,7 +81,6 @@ class Analysis:
         if basis.has_variance:
             of_twin = compare_arms(comparable, limits, baseline=twin_base, candidates=[twin_of(twin_base)])
         rows = rows_of(run, comparisons, comparable)
-        measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         joined = join_launches(run)
         steadiness = steadiness_of([("", rows)], [("", run)])
         return cls(
@@ -102,14 +100,14 @@ class Analysis:
                 *run.warnings,
                 *cell_warnings([("", rows)]),
                 *noise_warnings(steadiness),
-                *run_warnings(run, measured, run.baseline),
+                *run_warnings(run, run.samples.arm.distinct(), run.baseline),
                 *carry_over_warnings(run, limits),
                 *twin_warnings(of_twin),
             ),
             steadiness=steadiness,
             not_measured=tuple(not_measured(run)),
             candidate_incomplete=candidate_incomplete(run, comparisons, run.baseline, asked_arms),
-            exit_code=exit_code_of(run.lines),
+            exit_code=exit_code_of(run),
         )
 
     @property

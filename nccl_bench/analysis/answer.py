@@ -12,7 +12,7 @@ from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Samples, Status
+from nccl_bench.records.schema import Crash, Hang, Status
 
 # With more kinds of case and pairs of arms than this, all timings of a verdict share a line.
 _MOST_GROUPS = 2
@@ -105,7 +105,8 @@ def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:
 def _swept(run: Run) -> Mapping[Case, set[int]]:
     """Return the sizes that were tried, by kind of case."""
     sizes: dict[Case, set[int]] = {}
-    for case in {line.case for line in run.lines if isinstance(line, Samples | Hang | Crash)}:
+    others = (line.case for line in run.others if isinstance(line, Hang | Crash))
+    for case in {*run.samples.case.distinct(), *others}:
         if case is not None:
             sizes.setdefault(case.kind, set()).add(case.size_bytes)
     return sizes
@@ -134,6 +135,5 @@ def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
 
 def _outcomes(run: Run, arm: str) -> Iterator[str]:
     """Yield the status of each cell of ``arm``, and what ended its measurements."""
-    for line in run.lines:
-        if isinstance(line, Samples | Hang | Crash) and line.arm == arm:
-            yield line.status if isinstance(line, Samples) else line.kind
+    yield from run.samples.status.take(run.samples.arm.equals(arm)).distinct()
+    yield from (line.kind for line in run.others if isinstance(line, Hang | Crash) and line.arm == arm)

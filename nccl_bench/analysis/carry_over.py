@@ -74,13 +74,14 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
 
 def _pairs(sums: RankSums) -> Iterator[_Pair]:
     """Yield the strata of each arm and predecessor, in one kind of case and one timing."""
-    kinds: dict[tuple[Case, Timing, str], int] = {}
-    of_lines = [kinds.setdefault((line.case.kind, line.timing, line.arm), len(kinds)) for line in sums.lines]
-    by_size = sorted({line.case for line in sums.lines}, key=lambda case: case.size_bytes)
-    positions = {case: position for position, case in enumerate(by_size)}
-    sizes = np.array([positions[line.case] for line in sums.lines], dtype=np.intp)[sums.line]
-    pairs = np.array(of_lines, dtype=np.intp)[sums.line] * len(sums.arms) + sums.predecessor
-    order = np.lexsort((sizes, pairs))
+    samples = sums.samples
+    arms, timings = len(samples.arm.values), len(samples.timing.values)
+    kinds = (samples.kind.codes * np.intp(timings) + samples.timing.codes) * arms + samples.arm.codes
+    # The cases of one kind by size.
+    by_size = np.argsort([case.size_bytes for case in samples.case.values], kind="stable")
+    sizes = np.argsort(by_size)[samples.case.codes][sums.line]
+    pairs = kinds[sums.line] * arms + sums.predecessor
+    order = np.lexsort((sums.line, sizes, pairs))
     for strata in np.split(order, _changes(pairs[order])[1:]):
         if len(strata):
             yield _Pair(strata=strata, starts=_changes(sizes[strata]))
@@ -123,11 +124,11 @@ def _carry_over(sums: RankSums, pair: _Pair, window: NDArray[np.intp]) -> CarryO
         float(np.median(values[chosen]))
         for chosen in (predecessors == predecessor, (predecessors >= 0) & (predecessors != predecessor))
     )
-    line = sums.lines[rows[0]]
+    samples = sums.samples.take(rows)
     return CarryOver(
-        arm=line.arm,
-        predecessor=sums.arms[predecessor],
-        timing=line.timing,
-        cases=tuple(dict.fromkeys(sums.lines[row].case for row in rows)),
+        arm=samples.arm[0],
+        predecessor=samples.arm.values[predecessor],
+        timing=samples.timing[0],
+        cases=samples.case.distinct(),
         effect=math.expm1(after - otherwise),
     )

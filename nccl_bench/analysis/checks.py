@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.records.schema import Crash, Hang, Line, Samples, Status
+from nccl_bench.records.columns import SampleColumns
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,28 +23,22 @@ class ArmChecks:
     tolerance_ulp: int | None  # the largest error that a check allowed, in ulp; 0: equality; None: nothing was checked
 
 
-def checks_of_arms(lines: Iterable[Line]) -> tuple[ArmChecks, ...]:
-    """Return the checks of each arm in ``lines``, twins included."""
-    of_arms: dict[str, list[Samples | Hang | Crash]] = {}
-    for line in lines:
-        if isinstance(line, Samples | Hang | Crash) and line.arm:
-            of_arms.setdefault(line.arm, []).append(line)
-    return tuple(_checks(arm, of_arm) for arm, of_arm in of_arms.items())
+def checks_of_arms(run: Run) -> tuple[ArmChecks, ...]:
+    """Return the checks of each arm of ``run``, twins included."""
+    ended = Counter(line.arm for line in run.others if isinstance(line, Hang | Crash) and line.arm)
+    arms = dict.fromkeys((*run.samples.arm.distinct(), *ended))
+    return tuple(_checks(arm, run.samples.take(run.samples.arm.equals(arm)), ended[arm]) for arm in arms)
 
 
-def _checks(arm: str, lines: Sequence[Samples | Hang | Crash]) -> ArmChecks:
-    samples = [line for line in lines if isinstance(line, Samples)]
-    statuses = Counter(line.status for line in samples)
-    right = sum(line.status is Status.OK and line.wrong is not None for line in samples)
+def _checks(arm: str, samples: SampleColumns, ended: int) -> ArmChecks:
+    is_ok, checked = samples.status.equals(Status.OK), samples.wrong >= 0
+    tolerances = samples.tolerance_ulp[checked & (samples.tolerance_ulp >= 0)]
     return ArmChecks(
         arm=arm,
-        right=right,
-        wrong=statuses[Status.WRONG],
-        unchecked=statuses[Status.OK] - right,
-        declined=statuses[Status.DECLINED],
-        ended=len(lines) - len(samples),
-        tolerance_ulp=max(
-            (line.tolerance_ulp for line in samples if line.wrong is not None and line.tolerance_ulp is not None),
-            default=None,
-        ),
+        right=int((is_ok & checked).sum()),
+        wrong=int(samples.status.equals(Status.WRONG).sum()),
+        unchecked=int((is_ok & ~checked).sum()),
+        declined=int(samples.status.equals(Status.DECLINED).sum()),
+        ended=ended,
+        tolerance_ulp=int(tolerances.max()) if len(tolerances) else None,
     )

@@ -8,12 +8,14 @@ from functools import cached_property
 from operator import truediv
 from statistics import median
 
+import numpy as np
+
 from nccl_bench.analysis.statistics import paired_ratios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.records.schema import Status
 
 # The times of rounds in microseconds; each key is the number of a round. Later launches have keys of their own: the key
 # of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
@@ -26,13 +28,13 @@ Cell = tuple[Case, Timing, str]
 
 
 class LineRounds(Mapping[int, float]):
-    """The rounds of one line of samples: the line itself holds them, because a run can have a million of lines."""
+    """The rounds of one line of samples."""
 
     __slots__ = ("numbers", "samples_us")
 
-    def __init__(self, line: Samples) -> None:
-        self.numbers = line.rounds
-        self.samples_us = line.samples_us
+    def __init__(self, numbers: Sequence[int], samples_us: Sequence[float]) -> None:
+        self.numbers = numbers
+        self.samples_us = samples_us
 
     def __getitem__(self, number: int) -> float:
         return dict(self.items())[number]
@@ -68,24 +70,28 @@ class ComparableRun:
 
         A cell is also absent if its results are wrong in one launch of several.
         """
-        samples = [line for line in run.lines if isinstance(line, Samples)]
-        wrong = {(line.case, line.timing, line.arm) for line in samples if line.status is not Status.OK}
-        one_launch = all(line.launch == 1 for line in samples)
+        wrong = run.samples.cell[~run.samples.status.equals(Status.OK)]
+        samples = run.samples.take(run.samples.is_timed & ~np.isin(run.samples.cell, wrong))
+        one_launch = bool((samples.launch == 1).all())
         cells: dict[Cell, Rounds] = {}
         of_launches: dict[Cell, dict[int, float]] = {}
         placements = {}
-        for line in samples:
-            cell = (line.case, line.timing, line.arm)
-            if not line.samples_us or cell in wrong:
-                continue
+        columns = (samples.case, samples.timing, samples.arm, samples.rounds, samples.placement)
+        for *of_cell, rounds, placement, launch, times_us in zip(
+            *(column.to_list() for column in columns),
+            samples.launch.tolist(),
+            samples.samples_us.to_lists(),
+            strict=True,
+        ):
+            cell: Cell = tuple(of_cell)
             if one_launch:
-                cells[cell] = LineRounds(line)
+                cells[cell] = LineRounds(rounds, times_us)
             else:
-                first = (line.launch - 1) * LAUNCH_STRIDE
-                cells[cell] = of_cell = of_launches.setdefault(cell, {})
-                of_cell.update((first + number, time_us) for number, time_us in line.rounds_us().items())
-            if line.placement is not line.case.placement:
-                placements[cell] = line.placement
+                first = (launch - 1) * LAUNCH_STRIDE
+                cells[cell] = all_rounds = of_launches.setdefault(cell, {})
+                all_rounds.update((first + number, time_us) for number, time_us in zip(rounds, times_us, strict=True))
+            if placement is not cell[0].placement:
+                placements[cell] = placement
         return cls(
             name=name,
             arms=run.arms,

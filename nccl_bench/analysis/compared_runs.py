@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparable import Cell
 from nccl_bench.analysis.comparison import Basis, Comparison
@@ -25,8 +27,9 @@ from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
+from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Skipped, Status
+from nccl_bench.records.schema import Skipped, Status
 
 
 def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None, command: str = "") -> Analysis:
@@ -145,8 +148,7 @@ def analyse_sides(
     steadiness = steadiness_of(rows_of_runs, compared)
 
     def about_run(run: Run) -> Iterator[str]:
-        arms = {line.arm for line in run.lines if isinstance(line, Samples)}
-        return run_warnings(run, arms, sides.shared_arm or "")
+        return run_warnings(run, run.samples.arm.distinct(), sides.shared_arm or "")
 
     return Analysis(
         title=f"{names[1]} against {names[0]}",
@@ -227,8 +229,8 @@ def _compared_cells(sides: SidesComparison, arm_of: Callable[[Comparison], str])
 
 def _only(run: Run, cells: Collection[Cell]) -> Run:
     """Return ``run`` with the samples of ``cells`` and no other records."""
-    lines = (line for line in run.lines if isinstance(line, Samples))
-    return replace(run, lines=tuple(line for line in lines if (line.case, line.timing, line.arm) in cells))
+    samples = run.samples.take(run.samples.are_in(cells))
+    return replace(run, lines=Lines(samples, np.arange(len(samples)), {}))
 
 
 def _merged(texts: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:

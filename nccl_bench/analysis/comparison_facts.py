@@ -66,10 +66,9 @@ def comparison_facts(
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:
     """Return the results of the compared cells of each side, and of all its wrong cells: these are never compared."""
-    lines = {name: [line for line in run.lines if isinstance(line, Samples)] for name, run in runs}
+    wrong = {name: run.samples.take(run.samples.status.equals(Status.WRONG)).lines() for name, run in runs}
     cells: list[tuple[str, Sequence[Row | Samples]]] = [
-        (name, [*of_run, *(line for line in lines.get(name, ()) if line.status is Status.WRONG)])
-        for name, of_run in rows
+        (name, [*of_run, *wrong.get(name, ())]) for name, of_run in rows
     ]
     return _of_each(cells, results_text, between=": ")
 

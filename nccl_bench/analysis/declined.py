@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from nccl_bench.analysis.wording import case_name
-from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
@@ -15,12 +15,12 @@ def declined_cells(run: Run) -> Iterator[str]:
     """Yield a line for each arm and kind of case that the arm declined, with the sizes; twins are left out."""
     # Without configured placements, each arm has its own, and a declined call has none.
     placements = () if run.meta["config"].get("placements", ()) is None else None
-    samples = [line for line in run.lines if isinstance(line, Samples)]
-    arms = {line.arm for line in samples if line.status is Status.DECLINED and not line.arm.endswith(TWIN_SUFFIX)}
+    samples = run.samples
+    declined = samples.arm.take(samples.status.equals(Status.DECLINED)).distinct()
+    arms = [arm for arm in declined if not is_twin(arm)]
     groups: dict[tuple[str, str], list[Samples]] = defaultdict(list)
-    for line in samples:
-        if line.arm in arms:
-            groups[line.arm, case_name(line.case, placements)].append(line)
+    for line in samples.take(samples.arm.equals(*arms)).lines():
+        groups[line.arm, case_name(line.case, placements)].append(line)
     for (arm, name), lines in groups.items():
         timings: dict[str, list[Timing]] = defaultdict(list)
         for timing in dict.fromkeys(line.timing for line in lines):

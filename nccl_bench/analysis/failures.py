@@ -1,13 +1,13 @@
 """Failures of a run: its exit code, and a line of text for each failure."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
+from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
 # Tables and messages mark a cell with this text if all batches of the cell were discarded.
 DISCARDED = "DISCARDED"
@@ -23,15 +23,16 @@ _CODES: dict[str, ExitCode] = {
 _NO_FAILURES = (Skipped.kind, Status.DECLINED)
 
 
-def exit_code_of(lines: Sequence[Line]) -> ExitCode:
-    """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
+def exit_code_of(run: Run) -> ExitCode:
+    """Return the exit code for ``run``: wrong results are worse than a hang, and a hang is worse than a crash.
 
     The exit code without failures: ``OK`` if cells were measured and all of them have times, otherwise ``SETUP``. A
     declined cell was not measured.
     """
-    measured = [line for line in lines if isinstance(line, Samples) and line.status is not Status.DECLINED]
-    codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
-    if not measured or not all(line.samples_us for line in measured):
+    samples = run.samples
+    measured = ~samples.status.equals(Status.DECLINED)
+    codes = {_CODES.get(of_line) for of_line in (*samples.status.distinct(), *(line.kind for line in run.others))}
+    if not measured.any() or not samples.is_timed[measured].all():
         codes.add(ExitCode.SETUP)
     return worst(code for code in codes if code is not None)
 
@@ -51,7 +52,7 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 def failures(run: Run) -> Iterator[str]:
     """Yield one line for all wrong results, a line for each hang and crash, and a line if nothing was measured."""
     run = join_launches(run)
-    wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
+    wrong = run.samples.take(run.samples.status.equals(Status.WRONG)).lines()
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
         yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; the first is {wrong[0].case.label}"
@@ -63,7 +64,7 @@ def failures(run: Run) -> Iterator[str]:
             f"{counted(len(late), 'cell')}; the first is {late[0].case.label}. Make this stream wait for the collective"
         )
     user_arms = {user_arm.get("name") for user_arm in run.meta["config"].get("user_arms") or ()}
-    for line in run.lines:
+    for line in run.others:
         if isinstance(line, Hang | Crash):
             activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
@@ -84,11 +85,10 @@ def failures(run: Run) -> Iterator[str]:
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")
                 gap = "" if message.startswith(" ") else ": "
                 yield f"CRASH: {where}{gap}{message.removeprefix(f'the arm {line.arm}: ')}{consequence}"
-    skipped = [line for line in run.lines if isinstance(line, Skipped)]
-    declined = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.DECLINED]
-    if len(skipped) + len(declined) == len(run.lines):
-        parts = [f"{counted(len(skipped), 'case')} skipped"] * bool(skipped)
-        parts += [f"{counted(len(declined), 'cell')} declined"] * bool(declined)
+    declined = int(run.samples.status.equals(Status.DECLINED).sum())
+    if run.skipped + declined == len(run.lines):
+        parts = [f"{counted(run.skipped, 'case')} skipped"] * bool(run.skipped)
+        parts += [f"{counted(declined, 'cell')} declined"] * bool(declined)
         what = f": {', '.join(parts)}, and no other case began" if parts else ""
         yield f"EMPTY: nothing was measured{what}"
 

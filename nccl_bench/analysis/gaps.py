@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import numpy as np
+
 from nccl_bench.analysis.comparable import Cell
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.declined import declined_cells
@@ -11,7 +13,7 @@ from nccl_bench.analysis.wording import case_name, joined, size_with_unit
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Skipped, Status
+from nccl_bench.records.schema import Skipped, Status
 
 # With more ranges of sizes than this, a line counts the sizes and does not list them.
 _MOST_RANGES = 3
@@ -31,7 +33,7 @@ def not_measured(run: Run) -> Iterator[str]:
             yield f"{user_arm.get('arm')} does not support {missing}"
     yield from declined_cells(run)
     # A case that does not fit into memory is skipped in every launch.
-    skipped = (line for line in run.lines if isinstance(line, Skipped))
+    skipped = (line for line in run.others if isinstance(line, Skipped))
     yield from dict.fromkeys(f"{line.case.label}: skipped, {line.reason}" for line in skipped)
     if run.missing:
         advice = ""
@@ -52,17 +54,15 @@ def candidate_incomplete(
     """
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
     never_compared = {*candidates} - {candidate for _, _, candidate in compared}
-    excused = compared | {
-        (line.case, line.timing, line.arm)
-        for line in run.lines
-        if isinstance(line, Samples) and line.status is Status.DECLINED and line.arm not in never_compared
-    }
-    measured = [
-        (line.case, line.timing)
-        for line in run.lines
-        if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
-    ]
-    return any((*point, candidate) not in excused for point in measured for candidate in candidates)
+    samples = run.samples
+    is_excused = samples.are_in(compared)
+    is_excused |= samples.status.equals(Status.DECLINED) & ~samples.arm.equals(*never_compared)
+    of_baseline = samples.arm.equals(baseline) & samples.status.equals(Status.OK) & samples.is_timed
+    measured = samples.point[of_baseline]
+    return any(
+        not np.isin(measured, samples.point[is_excused & samples.arm.equals(candidate)]).all()
+        for candidate in candidates
+    )
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:

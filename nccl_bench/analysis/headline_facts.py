@@ -176,9 +176,9 @@ def verify_command(run: Run) -> str:
 
 def next_fact(bands: Sequence[Band], basis: Basis, run: Run) -> Fact | None:
     """Return what to do next: the cause of wrong results, the rest of an incomplete run, or what settles open bands."""
-    wrong = [line.arm for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
+    wrong = run.samples.arm.take(run.samples.status.equals(Status.WRONG)).distinct()
     if wrong and not run.is_import:
-        arms = ", ".join(dict.fromkeys(wrong))
+        arms = ", ".join(wrong)
         return Fact(name="Next", text=f"look for the cause of the wrong results of {arms}, with the command at Order")
     if run.resume_command:
         command = run.resume_command

@@ -1,14 +1,19 @@
 """Joins the launches of a run: each cell of a joined run has one record, which holds the rounds of all launches."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import TypeVar
 
-from nccl_bench.analysis.comparable import Cell
-from nccl_bench.records.run import Run
-from nccl_bench.records.schema import BuffersRegistered, GpuState, Line, PerIteration, Samples, Status
+import numpy as np
+from numpy.typing import NDArray
 
+from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
+from nccl_bench.records.lines import Lines
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
+
+Rounds = tuple[int, ...]
 _Number = TypeVar("_Number", int, float)
 # The statuses, the one that counts first.
 _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
@@ -16,44 +21,86 @@ _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
 
 def join_launches(run: Run) -> Run:
     """Return ``run`` with one record of samples for each cell; the rounds of all launches are numbered in a row."""
-    if all(line.launch == 1 for line in run.lines):
+    samples = run.samples
+    if (samples.launch == 1).all() and all(line.launch == 1 for line in run.others):
         return run
-    launches: dict[Cell, list[Samples]] = {}
-    for line in run.lines:
-        if isinstance(line, Samples):
-            launches.setdefault((line.case, line.timing, line.arm), []).append(line)
-    lines: list[Line] = []
-    for line in run.lines:
-        if not isinstance(line, Samples):
-            lines.append(line)
-        elif of_cell := launches.pop((line.case, line.timing, line.arm), None):
-            lines.append(of_cell[0] if len(of_cell) == 1 else _join(of_cell))
-    return replace(run, lines=tuple(lines))
+    # The lines of each cell in a row. `starts` has where each cell begins, the cell that was measured first first.
+    _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)
+    order = np.argsort(first[cell], kind="stable")
+    starts = np.flatnonzero(np.diff(first[cell][order], prepend=-1))
+    others = run.lines.others
+    places = np.argsort(np.argsort(np.append(run.lines.positions[np.sort(first)], [*others])))
+    renumbered = dict(zip(places[len(starts) :].tolist(), others.values(), strict=True))
+    return replace(run, lines=Lines(_join(samples, order, starts), places[: len(starts)], renumbered))
 
 
-def _join(lines: Sequence[Samples]) -> Samples:
-    worst = min(lines, key=lambda line: _WORST_FIRST.index(line.status))
-    samples_us = tuple(time_us for line in lines for time_us in line.samples_us)
+def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColumns:
+    """Return the lines ``order`` joined by cell; ``starts`` has where each cell begins in ``order``."""
+    cell = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    severity = samples.status.map(_WORST_FIRST.index, np.intp)[order]
+    # The first of the worst lines of each cell.
+    worst = samples.take(order[np.lexsort((severity, cell))[starts]])
+    several = np.flatnonzero(np.diff(starts, append=len(order)) > 1)
+    ordered = samples.take(order)
+    samples_us = ordered.samples_us.joined(starts)
+    # The times of ranks are joined only if every launch has them.
+    lacks_ranks = np.logical_or.reduceat(ordered.slowest_rank.lengths != ordered.samples_us.lengths, starts)
+    fastest_rank_us, slowest_rank = (
+        column.joined(starts).without(lacks_ranks) for column in (ordered.fastest_rank_us, ordered.slowest_rank)
+    )
+    is_joined = np.isin(np.arange(len(starts)), several)
     return replace(
         worst,
-        ops_per_batch=max(line.ops_per_batch for line in lines),
-        rounds=tuple(range(len(samples_us))),
+        ops_per_batch=np.maximum.reduceat(ordered.ops_per_batch, starts),
+        rounds=_numbered(worst.rounds, samples_us, is_joined),
         samples_us=samples_us,
-        fastest_rank_us=tuple(time_us for line in lines for time_us in line.fastest_rank_us),
-        slowest_rank=tuple(rank for line in lines for rank in line.slowest_rank),
-        arms_before=(),
-        discarded=sum(line.discarded for line in lines),
-        wrong=_total(line.wrong for line in lines),
-        late=_total(line.late for line in lines),
-        per_iteration=_join_percentiles([line.per_iteration for line in lines if line.per_iteration]),
-        gpus=_join_states([line.gpus for line in lines if line.gpus]),
-        launch=1,
-        registered=_join_registered({line.registered for line in lines if line.registered}),
+        fastest_rank_us=fastest_rank_us,
+        slowest_rank=slowest_rank,
+        arms_before=worst.arms_before.without(is_joined),
+        discarded=np.add.reduceat(ordered.discarded, starts),
+        wrong=_total(ordered.wrong, starts),
+        late=_total(ordered.late, starts),
+        per_iteration=_joined(ordered.per_iteration, starts, _join_percentiles),
+        gpus=_joined(ordered.gpus, starts, _join_states),
+        launch=np.where(is_joined, 1, worst.launch),
+        registered=_joined(ordered.registered, starts, _join_registered),
     )
 
 
-def _join_registered(answers: Collection[BuffersRegistered]) -> BuffersRegistered | None:
-    return BuffersRegistered.PARTLY if len(answers) > 1 else next(iter(answers), None)
+def _numbered(rounds: ValueColumn[Rounds], samples_us: ListColumn, chosen: NDArray[np.bool_]) -> ValueColumn[Rounds]:
+    """Return ``rounds`` with those of the ``chosen`` lines numbered in a row."""
+    counts, codes = np.unique(samples_us.lengths, return_inverse=True)
+    values = (*rounds.values, *(tuple(range(count)) for count in counts.tolist()))
+    return ValueColumn(values, np.where(chosen, codes + len(rounds.values), rounds.codes).astype(np.int32))
+
+
+def _joined(
+    column: ValueColumn[Value], starts: Indexes, join: Callable[[Sequence[Value]], Value | None]
+) -> ValueColumn[Value]:
+    """Return the values of each cell joined; a cell with one line keeps its value."""
+    codes = column.codes.tolist()
+    ends = [*starts[1:].tolist(), len(codes)]
+    new = Codes()
+    # The arms of a case and timing have the same values.
+    known: dict[tuple[int, ...], int] = {}
+    joined = []
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        of_cell = tuple(codes[start:end])
+        if of_cell not in known:
+            values = [column.values[code] for code in of_cell if code >= 0]
+            known[of_cell] = new[join(values) if len(of_cell) > 1 else next(iter(values), None)]
+        joined.append(known[of_cell])
+    return ValueColumn(tuple(new.in_order), np.array(joined, dtype=np.int32))
+
+
+def _total(values: NDArray[np.int64], starts: Indexes) -> NDArray[np.int64]:
+    """Return the sum of the known values of each cell; -1 stands for an unknown one."""
+    known = np.add.reduceat(np.maximum(values, 0), starts)
+    return np.where(np.maximum.reduceat(values, starts) < 0, -1, known)
+
+
+def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered | None:
+    return BuffersRegistered.PARTLY if len({*answers}) > 1 else next(iter(answers), None)
 
 
 def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration | None:
@@ -89,11 +136,6 @@ def _join_states(states: Sequence[GpuState]) -> GpuState | None:
         other_process=shared.other_process,
         other_process_rank=shared.other_process_rank,
     )
-
-
-def _total(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
 
 
 def _least(values: Iterable[_Number | None]) -> _Number | None:

@@ -16,6 +16,7 @@ from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
 from nccl_bench.records import importers
 from nccl_bench.records.anonymity import Aliases
+from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import RUN, SUMMARY, Run
 from nccl_bench.records.summary_csv import NUMBERS, read_summary
 
@@ -64,7 +65,7 @@ def load_run(path: Path) -> LoadedRun:
     if path.suffix == ".csv":
         return _load_summary(path)
     imported = importers.read(path)
-    return _loaded(Run(meta=imported.meta(), lines=imported.lines), path)
+    return _loaded(Run(meta=imported.meta(), lines=Lines.of(imported.lines)), path)
 
 
 def _loaded(run: Run, path: Path) -> LoadedRun:
@@ -75,7 +76,7 @@ def _loaded(run: Run, path: Path) -> LoadedRun:
         comparable=ComparableRun.of(run, str(path)),
         meta=run.meta,
         run=run,
-        exit_code=exit_code_of(run.lines),
+        exit_code=exit_code_of(run),
         left_out={},
         warnings=(*run.warnings, *unfinished),
     )

@@ -6,133 +6,93 @@ A stratum is a line of samples with one of its predecessors: the arm that was me
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.comparable import Point
+from nccl_bench.records.columns import ListColumn, SampleColumns
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples
 
 # A time is taken relative to this many of the arm's times before it and as many after it, because the machine drifts.
 _NEIGHBOURS = 2
 # This many lines of samples are computed at once. More would only need more memory.
 _LINES = 20_000
-# A number of arms that no round reaches. Larger numbers in a record are taken as they are, but more slowly.
+# A number of arms that no round reaches. The predecessors of arms behind so many others are not looked at.
 _MOST_ARMS = 1_000
+# A table with so many rows takes little memory.
+_LEAST_ROWS = 1_000_000
 _Floats = NDArray[np.float64]
-_Integers = NDArray[np.intp]
+_Integers = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankSums:
     """The strata of a run, as columns: entry i of every column is about the stratum i."""
 
-    lines: Sequence[Samples]  # the lines of samples
-    arms: Sequence[str]  # the names of the arms
-    line: _Integers  # the line, as an index of `lines`
-    predecessor: _Integers  # the predecessor, as an index of `arms`
+    samples: SampleColumns  # the lines of samples that have the order of arms
+    line: _Integers  # the line, as an index of `samples`
+    predecessor: _Integers  # the predecessor, as a code of `samples.arm`
     surplus: _Floats  # how far the rank sum of the times after the predecessor is from its expectation, weighted
     variance: _Floats  # the variance of `surplus`
-    blocks: Sequence[_Block]  # the times of all lines, in the order of `lines`
+    relative: NDArray[np.float32]  # the logarithms of all times of `samples`, relative to the rounds around
+    predecessors: NDArray[np.int32]  # the predecessor of each of these times, -1 for none
 
-    def times(self, line: int) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        """Return the relative times of a line, an index of ``lines``, and the predecessor of each, -1 for none."""
-        block = self.blocks[bisect_right(self.blocks, line, key=lambda each: each.first) - 1]
-        return block.relative[line - block.first], block.predecessors[line - block.first]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
-    """The times of lines with equally many rounds, a row for each line."""
-
-    first: int  # the first line, as an index of `RankSums.lines`
-    relative: NDArray[np.float32]  # the logarithms of the times, relative to the rounds around
-    predecessors: NDArray[np.int16]  # the predecessors, -1 for none
+    def times(self, line: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return the relative times of a line, an index of ``samples``, and the predecessor of each, -1 for none."""
+        start, end = self.samples.samples_us.ends[line : line + 2]
+        return self.relative[start:end], self.predecessors[start:end]
 
 
 def rank_sums(run: Run) -> RankSums:
     """Return the strata of ``run``. Records before schema 5 lack the order of arms, so they have no strata."""
-    indexes: dict[str, int] = {}
-    for line in run.lines:
-        if isinstance(line, Samples):
-            indexes.setdefault(line.arm, len(indexes))
-    lines: list[Samples] = []
-    blocks: list[_Block] = []
+    samples = run.samples.take(run.samples.arms_before.lengths > 0)
+    times_us, arms = samples.samples_us, len(samples.arm.values)
+    predecessors = _predecessors(samples)
+    relative = np.empty(len(times_us.numbers), dtype=np.float32)
     parts: list[tuple[_Integers, _Integers, _Floats, _Floats]] = []
-    for batch, of_batch in _batches(run, indexes):
-        values = _relative(np.log(np.array([line.samples_us for line in batch])))
-        for index, present, surplus, variance in _strata(values, of_batch, len(indexes)):
-            parts.append((present + len(lines), np.full(len(present), index), surplus, variance))
-        relative, predecessors = values.astype(np.float32), of_batch.astype(np.int16)
-        blocks.append(_Block(first=len(lines), relative=relative, predecessors=predecessors))
-        lines += batch
+    for lines in times_us.of_equal_length(_LINES):
+        places = times_us.places(lines)
+        values = _relative(np.log(times_us.numbers[places]))
+        relative[places] = values
+        for index, present, surplus, variance in _strata(values, predecessors[places], arms):
+            parts.append((lines[present], np.full(len(present), index), surplus, variance))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] or [np.empty(0)] * 4
     return RankSums(
-        lines=lines,
-        arms=tuple(indexes),
+        samples=samples,
         line=columns[0].astype(np.intp),
         predecessor=columns[1].astype(np.intp),
         surplus=columns[2],
         variance=columns[3],
-        blocks=blocks,
+        relative=relative,
+        predecessors=predecessors,
     )
 
 
-def _batches(run: Run, indexes: Mapping[str, int]) -> Iterator[tuple[list[Samples], _Integers]]:
-    """Yield lines with equally many rounds, and the predecessor of each of their times."""
-    # By the number of arms and the number of rounds.
-    pending: dict[tuple[int, int], list[list[Samples]]] = {}
-    for group in _groups(run):
-        first = group[0].rounds
-        if not all(line.rounds is first or line.rounds == first for line in group):
-            for line in group:
-                yield [line], np.array([_predecessors_of(line, group, indexes)])
-            continue
-        shape = (len(group), len(first))
-        groups = pending.setdefault(shape, [])
-        groups.append(group)
-        if len(groups) * len(group) >= _LINES:
-            yield _joined(pending.pop(shape), indexes)
-    for groups in pending.values():
-        yield _joined(groups, indexes)
-
-
-def _groups(run: Run) -> Iterator[list[Samples]]:
-    """Yield the lines of each case and timing in each launch, if they have the order of arms."""
-    groups: dict[tuple[Point, int], list[Samples]] = {}
-    for line in run.lines:
-        if isinstance(line, Samples) and line.arms_before:
-            groups.setdefault(((line.case, line.timing), line.launch), []).append(line)
-    yield from groups.values()
-
-
-def _joined(groups: Sequence[list[Samples]], indexes: Mapping[str, int]) -> tuple[list[Samples], _Integers]:
-    """Return the lines of ``groups``, which have the same rounds within a group, and the predecessors of their times.
+def _predecessors(samples: SampleColumns) -> NDArray[np.int32]:
+    """Return the predecessor of each time as a code of ``samples.arm``, -1 for none.
 
     The first arm of a round has no predecessor: between rounds the ranks may combine their samples. The predecessor of
     other times can be unknown too, because its batch was discarded.
     """
-    lines = [line for group in groups for line in group]
-    before = np.array([[line.arms_before for line in group] for group in groups])
-    if before.min() < 0 or before.max() > _MOST_ARMS:
-        return lines, np.array([_predecessors_of(line, group, indexes) for group in groups for line in group])
-    arms = np.array([[indexes[line.arm] for line in group] for group in groups])
+    _, launches = np.unique(samples.launch, return_inverse=True)
+    _, groups = np.unique(samples.point * (launches.max(initial=0) + 1) + launches, return_inverse=True)
+    of_rounds = ListColumn.of(samples.rounds.values, np.int64)
+    distinct, codes = np.unique(of_rounds.numbers, return_inverse=True)
+    numbers = ListColumn(codes, of_rounds.ends).take(samples.rounds.codes).numbers
+    # A number for each round of each case and timing in each launch.
+    rounds = np.repeat(groups, samples.samples_us.lengths) * len(distinct) + numbers
+    if rounds.max(initial=0) > _LEAST_ROWS + 4 * len(rounds):
+        # Most of these rounds do not exist, so number them in a row.
+        _, rounds = np.unique(rounds, return_inverse=True)
+    before = samples.arms_before.numbers.clip(0, _MOST_ARMS)
     # The arm at each place of each round; place 0 is before the first arm.
-    at_place = np.full((len(groups), int(before.max()) + 2, before.shape[2]), -1)
-    np.put_along_axis(at_place, before + 1, arms[:, :, None], axis=1)
-    return lines, np.take_along_axis(at_place, before, axis=1).reshape(len(lines), -1)
-
-
-def _predecessors_of(line: Samples, group: Sequence[Samples], indexes: Mapping[str, int]) -> list[int]:
-    arms = {
-        (number, before): indexes[each.arm]
-        for each in group
-        for number, before in zip(each.rounds, each.arms_before, strict=True)
-    }
-    return [arms.get((number, before - 1), -1) for number, before in zip(line.rounds, line.arms_before, strict=True)]
+    at_place = np.full((rounds.max(initial=0) + 1, before.max(initial=0) + 2), -1, dtype=np.int32)
+    at_place[rounds, before + 1] = np.repeat(samples.arm.codes, samples.samples_us.lengths)
+    predecessors: NDArray[np.int32] = at_place[rounds, before]
+    return predecessors
 
 
 def _relative(logarithms: _Floats) -> _Floats:

@@ -1,17 +1,20 @@
 """The buffers of a run: their allocator, and whether NCCL had them registered."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nccl_bench.analysis.machine import memory_text
 from nccl_bench.analysis.wording import counted
-from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.arms import TWIN_SUFFIX, is_twin
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.timings import TIMINGS
+from nccl_bench.records.columns import SampleColumns
 from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run, is_import
-from nccl_bench.records.schema import BuffersRegistered, Registration, Samples
+from nccl_bench.records.schema import BuffersRegistered, Registration
 
 # Measured on 2x H200: smaller messages were not measured. See the page `measuring` of the guide.
 LEAST_GAINING_BYTES = 16 * 1024**2
@@ -47,24 +50,23 @@ def arms_with(run: Run, *registrations: Registration) -> list[str]:
     ]
 
 
-def _lines_by_arm(run: Run) -> dict[str, list[Samples]]:
+def _lines_by_arm(run: Run) -> dict[str, SampleColumns]:
     """Return the lines of each arm about which NCCL's log says something."""
-    arms: dict[str, list[Samples]] = {}
-    for line in run.lines:
-        known = isinstance(line, Samples) and line.registered not in (None, BuffersRegistered.UNKNOWN)
-        if isinstance(line, Samples) and known and not line.arm.endswith(TWIN_SUFFIX):
-            arms.setdefault(line.arm, []).append(line)
-    return arms
+    samples = run.samples
+    known = ~samples.registered.equals(None, BuffersRegistered.UNKNOWN) & ~samples.arm.map(is_twin)
+    arms = samples.arm.take(known).distinct()
+    return {arm: samples.take(known & samples.arm.equals(arm)) for arm in arms}
 
 
-def _in_modes(lines: Sequence[Samples]) -> str:
+def _in_modes(lines: SampleColumns) -> str:
     """Return in how many cases buffers were registered, eagerly and in graphs."""
     parts = []
     for captured, mode in ((False, "eagerly"), (True, "in graphs")):
-        of_mode = [line for line in lines if TIMINGS[line.timing].captured == captured]
-        cases = {line.case for line in of_mode}
+        modes = [timing for timing, spec in TIMINGS.items() if spec.captured == captured]
+        of_mode = lines.take(lines.timing.equals(*modes))
+        cases = of_mode.case.distinct()
         for state, degree in ((BuffersRegistered.YES, ""), (BuffersRegistered.PARTLY, "partly ")):
-            number = len({line.case for line in of_mode if line.registered == state})
+            number = len(of_mode.case.take(of_mode.registered.equals(state)).distinct())
             if cases and (number or state is BuffersRegistered.YES):
                 parts.append(f"{degree}{mode} in {number} of {counted(len(cases), 'case')}")
     return ", ".join(parts)

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.schema import Line, Samples
+from nccl_bench.records.columns import SampleColumns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,31 +21,35 @@ class RoundTimes:
     times_us: Mapping[str, tuple[float | None, ...]]  # arm -> its time in each kept round; None: it has no time there
 
 
-def round_times(lines: Iterable[Line], arms: Collection[str], most: int) -> tuple[RoundTimes, ...]:
+def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tuple[RoundTimes, ...]:
     """Return the times of ``arms``, in the order of measurement.
 
     If all rounds together have more than about ``most`` times, each case and timing keeps rounds at equal distances,
     and the shortest and the longest round of the arm that varies most.
     """
-    groups: dict[tuple[Case, Timing], list[Samples]] = {}
-    for line in lines:
-        if isinstance(line, Samples) and line.arm in arms and line.samples_us:
-            groups.setdefault((line.case, line.timing), []).append(line)
-    cells = sum(map(len, groups.values()))
-    each = max(2, most // cells) if cells else 0
-    return tuple(_kept(case, timing, of_point, each) for (case, timing), of_point in groups.items())
+    timed = samples.take(samples.arm.equals(*arms) & samples.is_timed)
+    each = max(2, most // len(timed)) if len(timed) else 0
+    _, first, points = np.unique(timed.point, return_index=True, return_inverse=True)
+    order = np.argsort(first[points], kind="stable")
+    by_point = np.split(order, np.flatnonzero(np.diff(points[order])) + 1) if len(timed) else []
+    return tuple(_kept(timed.take(lines), each) for lines in by_point)
 
 
-def _kept(case: Case, timing: Timing, lines: Sequence[Samples], most: int) -> RoundTimes:
-    columns: Mapping[str, Sequence[float | None]] = {line.arm: line.samples_us for line in lines}
-    if any(line.rounds != lines[0].rounds for line in lines):
-        numbers = sorted({number for line in lines for number in line.rounds})
-        columns = {line.arm: [*map(line.rounds_us().get, numbers)] for line in lines}
-    count = len(columns[lines[0].arm])
+def _kept(samples: SampleColumns, most: int) -> RoundTimes:
+    arms, times_us = samples.arm.to_list(), samples.samples_us.to_lists()
+    columns: Mapping[str, Sequence[float | None]] = dict(zip(arms, times_us, strict=True))
+    if len({*samples.rounds.codes.tolist()}) > 1:
+        rounds = samples.rounds.to_list()
+        numbers = sorted({number for of_line in rounds for number in of_line})
+        columns = {
+            arm: [*map(dict(zip(of_line, of_arm, strict=True)).get, numbers)]
+            for arm, of_line, of_arm in zip(arms, rounds, times_us, strict=True)
+        }
+    count = len(columns[arms[0]])
     kept = _chosen(columns.values(), count, most) if count > most else range(count)
     return RoundTimes(
-        case=case,
-        timing=timing,
+        case=samples.case[0],
+        timing=samples.timing[0],
         count=count,
         positions=tuple(kept),
         times_us={arm: tuple(column[at] for at in kept) for arm, column in columns.items()},

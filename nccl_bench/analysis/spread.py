@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nccl_bench.records.schema import Line, Samples
+from nccl_bench.records.columns import Indexes, SampleColumns
 
 # This many cells are computed at once. More would only need more memory.
 _CELLS = 20_000
 _Floats = NDArray[np.float64]
 
 
-class Spread(NamedTuple):
-    """The times of a cell over its rounds; the names are those of the columns of the summary."""
-
-    time_us: float  # the median
-    min_us: float  # the shortest time
-    max_us: float  # the longest time
-    q1_us: float  # the first quartile
-    q3_us: float  # the third quartile
-    # The median over rounds of the slowest rank's time minus the fastest rank's; None if only one of them is known.
-    rank_spread_us: float | None = None
-    slowest_rank: int | None = None  # the rank that was slowest in most rounds, of several the lowest
-    slowest_rank_share: float | None = None  # the share of rounds in which it was the slowest
+# The columns of the summary that describe the times of a cell.
+_NAMES = (
+    *("time_us", "min_us", "max_us", "q1_us", "q3_us"),
+    # The median over rounds of the slowest rank's time minus the fastest rank's, the rank that was slowest in most
+    # rounds, of several the lowest, and the share of these rounds.
+    *("rank_spread_us", "slowest_rank", "slowest_rank_share"),
+)
 
 
-def spreads_of(lines: Sequence[Line]) -> list[Spread | None]:
-    """Return the spread of each of ``lines``; ``None`` for a line without times."""
+def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
+    """Return the spread of each line of ``samples``: columns of the summary, ``None`` without times."""
+    columns = np.full((len(_NAMES), len(samples)), None, dtype=object)
     # Lines with equally many rounds are the rows of a matrix, if all of them or none have the times of ranks.
-    shapes: dict[tuple[int, int], list[int]] = {}
-    for index, line in enumerate(lines):
-        if isinstance(line, Samples) and line.samples_us:
-            shapes.setdefault((len(line.samples_us), len(line.slowest_rank)), []).append(index)
-    spreads: list[Spread | None] = [None] * len(lines)
-    for indexes in shapes.values():
-        for first in range(0, len(indexes), _CELLS):
-            block = indexes[first : first + _CELLS]
-            of_block = [line for index in block if isinstance(line := lines[index], Samples)]
-            for index, spread in zip(block, _spreads(of_block), strict=True):
-                spreads[index] = spread
-    return spreads
+    for lines in samples.samples_us.of_equal_length(_CELLS):
+        has_ranks = samples.slowest_rank.lengths[lines] > 0
+        for of_ranks in (False, True):
+            chosen = lines[has_ranks == of_ranks]
+            for column, values in zip(columns, _spreads(samples, chosen, of_ranks), strict=False):
+                column[chosen] = values
+    return dict(zip(_NAMES, columns.tolist(), strict=True))
 
 
-def _spreads(lines: Sequence[Samples]) -> list[Spread]:
-    samples_us = np.array([line.samples_us for line in lines], dtype=np.float64)
+def _spreads(samples: SampleColumns, lines: Indexes, of_ranks: bool) -> list[NDArray[Any]]:
+    if not len(lines):
+        return []
+    samples_us = samples.samples_us.matrix(lines)
     ordered = np.sort(samples_us, axis=1)
     columns: list[NDArray[Any]] = [
         _quartile(ordered, 2),
@@ -56,11 +48,10 @@ def _spreads(lines: Sequence[Samples]) -> list[Spread]:
         _quartile(ordered, 1),
         _quartile(ordered, 3),
     ]
-    if lines[0].slowest_rank:
-        fastest_us = np.array([line.fastest_rank_us for line in lines], dtype=np.float64)
-        columns.append(_quartile(np.sort(samples_us - fastest_us, axis=1), 2))
-        columns += _most_frequent(np.array([line.slowest_rank for line in lines]))
-    return [Spread(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    if of_ranks:
+        columns.append(_quartile(np.sort(samples_us - samples.fastest_rank_us.matrix(lines), axis=1), 2))
+        columns += _most_frequent(samples.slowest_rank.matrix(lines))
+    return columns
 
 
 def _quartile(ordered: _Floats, number: int) -> _Floats:

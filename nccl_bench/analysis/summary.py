@@ -6,31 +6,35 @@ of a machine drifts. Within minutes, the speed can change by more than the diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from itertools import repeat
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
+import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
-from nccl_bench.analysis.comparable import ComparableRun
+from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import median_ratios
-from nccl_bench.analysis.spread import Spread, spreads_of
+from nccl_bench.analysis.spread import spreads_of
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.records.columns import SampleColumns, ValueColumn
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import GpuState, Samples, Skipped
+from nccl_bench.records.schema import GpuState, Skipped, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 # No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 
     scenario: Annotated[str | None, Meta(description="the scenario around the collective")] = None
@@ -166,6 +170,7 @@ _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 _CASE = tuple(column.name for column in fields(Case))
+_VALUES = ("arm", "timing", "status", "reason", "registered")
 # Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
 _PANDAS_TYPES: Mapping[Any, Literal["string", "Int64", "float64"]] = {
     str | None: "string",
@@ -182,37 +187,24 @@ def rows_of(
     Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``comparable``
     has the times of ``run``.
     """
-    compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
-    launches = (comparable or ComparableRun.of(run, run.meta["name"])).launches()
-    cells_of_launches = [each.cells for each in launches]
-    baseline = run.baseline
-    rows: list[Row] = []
+    joined = join_launches(run)
+    samples = joined.samples
+    columns = _measured(run, samples)
+    columns |= _compared(run, samples, comparisons, comparable or ComparableRun.of(run, run.meta["name"]))
+    of_samples = map(Row, *(columns.get(name, repeat(None)) for name in COLUMNS))
+    rows = dict(zip(joined.lines.positions.tolist(), of_samples, strict=True))
     skipped: set[Row] = set()
-    lines = join_launches(run).lines
-    for line, spread in zip(lines, spreads_of(lines), strict=True):
-        if isinstance(line, Samples):
-            point = (line.case, line.timing)
-            cell = (*point, line.arm)
-            comparison = compared.get(cell)
-            ratio = None
-            if comparison is not None:
-                ratio = comparison.ratio
-            # A twin has a ratio, but no comparison.
-            elif line.arm != baseline:
-                ratios = median_ratios(launches, point, line.arm, baseline)
-                ratio = geometric_mean(ratios) if ratios else None
-            measured = sum([cell in cells for cells in cells_of_launches])
-            rows.append(_measured(line, spread, measured, baseline, ratio, comparison))
-        else:
-            arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
-            case = _columns_of(line.case)
-            row = Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason)
-            # A case that does not fit into memory is skipped in every launch.
-            if row not in skipped:
-                rows.append(row)
-            if isinstance(line, Skipped):
-                skipped.add(row)
-    return tuple(rows)
+    for position, line in joined.lines.others.items():
+        arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
+        case = {name: getattr(line.case, name) for name in _CASE} if line.case else {}
+        row = Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason)
+        # A case that does not fit into memory is skipped in every launch.
+        if row not in skipped:
+            rows[position] = row
+        if isinstance(line, Skipped):
+            skipped.add(row)
+    in_order = sorted(rows) if joined.lines.others else rows
+    return tuple(rows[position] for position in in_order)
 
 
 def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -229,63 +221,94 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
-# The lines of a case follow each other.
-@lru_cache(maxsize=1)
-def _columns_of(case: Case | None) -> dict[str, Any]:
-    return {name: getattr(case, name) for name in _CASE} if case else {}
+def _measured(run: Run, samples: SampleColumns) -> dict[str, list[Any]]:
+    """Return the columns of ``samples``, the lines of ``run`` with joined launches, that need no other arm."""
+    columns: dict[str, list[Any]] = {name: _of(samples.case, name) for name in _CASE}
+    columns |= {name: getattr(samples, name).to_list() for name in _VALUES}
+    columns["arm_placement"] = samples.placement.to_list()
+    columns["world_size"] = samples.world_size.tolist()
+    # If nothing was timed, the next three numbers are absent, not 0.
+    timed = samples.ops_per_batch > 0
+    columns["ops_per_batch"] = _known(samples.ops_per_batch, timed)
+    columns["rounds"] = _known(samples.samples_us.lengths, timed)
+    columns["discarded"] = _known(samples.discarded, timed)
+    launches = _launches(run)[np.searchsorted(np.unique(run.samples.cell), samples.cell)]
+    columns["launches"] = _known(launches, launches > 0)
+    columns["wrong"] = _known(samples.wrong, samples.wrong >= 0)
+    columns["tolerance_ulp"] = _known(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0))
+    columns |= {name: _of(samples.gpus, name) for name in _OF_GPUS}
+    columns["throttled"] = samples.gpus.map(
+        lambda state: state and (", ".join(state.lowering_reasons) or None), object
+    ).tolist()
+    columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
+    columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
+    columns |= spreads_of(samples)
+    return columns | _bandwidths(samples, columns["time_us"])
 
 
-# The lines of a case and timing have the same state of the GPUs.
-@lru_cache(maxsize=1)
-def _columns_of_gpus(state: GpuState) -> dict[str, Any]:
+def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
+    """Return an attribute of the value of each line, ``None`` for a line without a value."""
+    values: list[Any] = column.map(lambda value: getattr(value, attribute, None), object).tolist()
+    return values
+
+
+def _known(numbers: NDArray[Any], known: NDArray[np.bool_]) -> list[Any]:
+    """Return ``numbers`` with ``None`` for those that are not ``known``."""
+    values = numbers.astype(object)
+    values[~known] = None
+    known_values: list[Any] = values.tolist()
+    return known_values
+
+
+def _launches(run: Run) -> NDArray[np.intp]:
+    """Return the number of launches with a time for each cell, by the number of the cell; 0 if results are wrong."""
+    samples = run.samples
+    _, cells = np.unique(samples.cell, return_inverse=True)
+    counts = np.bincount(cells, samples.is_timed).astype(np.intp)
+    counts[cells[~samples.status.equals(Status.OK)]] = 0
+    return counts
+
+
+def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict[str, list[Any]]:
+    """Return both bandwidths of each line whose timing moves bytes."""
+    algbw, busbw = np.full((2, len(samples)), None, dtype=object)
+    times_us = np.array(time_us, dtype=np.float64)
+    sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
+    collectives = samples.case.map(lambda case: case.collective, object)
+    moves_bytes = samples.timing.map(lambda timing: TIMINGS[timing].moves_bytes) & samples.is_timed
+    for collective in {*collectives[moves_bytes].tolist()}:
+        for ranks in np.unique(samples.world_size).tolist():
+            lines = moves_bytes & (collectives == collective) & (samples.world_size == ranks)
+            row, of_lines = COLLECTIVES[collective], (sizes[lines], times_us[lines])
+            algbw[lines], busbw[lines] = row.algbw_gb_s(*of_lines), row.busbw_gb_s(*of_lines, ranks)
+    return {"algbw_gb_s": algbw.tolist(), "busbw_gb_s": busbw.tolist()}
+
+
+def _compared(
+    run: Run, samples: SampleColumns, comparisons: Iterable[Comparison], comparable: ComparableRun
+) -> dict[str, list[Any]]:
+    """Return the columns of ``samples`` that compare each line with the baseline."""
+    compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
+    cells = list(zip(*(column.to_list() for column in (samples.case, samples.timing, samples.arm)), strict=True))
+    of_lines = [compared.get(cell) for cell in cells]
+    launches = comparable.launches()
+    ratios = [
+        each.ratio if each else None if arm == run.baseline else _ratio(launches, (case, timing), arm, run.baseline)
+        for each, (case, timing, arm) in zip(of_lines, cells, strict=True)
+    ]
+    intervals = [each and each.interval for each in of_lines]
     return {
-        **{name: getattr(state, name) for name in _OF_GPUS},
-        "throttled": ", ".join(state.lowering_reasons) or None,
+        "baseline": [run.baseline] * len(samples),
+        "ratio": ratios,
+        "ratio_low": [each and each.low for each in intervals],
+        "ratio_high": [each and each.high for each in intervals],
+        "verdict": [each and each.verdict for each in of_lines],
+        "noise_floor": [each and each.noise_floor for each in of_lines],
+        "communicator_variance": [each and each.communicator_variance for each in of_lines],
     }
 
 
-def _measured(
-    line: Samples,
-    spread: Spread | None,
-    launches: int,
-    baseline: str,
-    ratio: float | None,
-    comparison: Comparison | None,
-) -> Row:
-    """Return the row of ``line``, which holds the times of all its ``launches``; ``spread`` describes these times."""
-    case = line.case
-    columns = {**_columns_of(case), **(_columns_of_gpus(line.gpus) if line.gpus is not None else {})}
-    if spread is not None:
-        columns.update(zip(Spread._fields, spread, strict=True))
-        if TIMINGS[line.timing].moves_bytes:
-            columns["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, spread.time_us)
-            columns["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, spread.time_us, line.world_size)
-    if line.per_iteration is not None:
-        columns |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
-        columns["per_iteration_cost_us"] = line.per_iteration.cost_us
-    if comparison is not None:
-        columns["verdict"] = comparison.verdict
-        columns["noise_floor"] = comparison.noise_floor
-        columns["communicator_variance"] = comparison.communicator_variance
-        if comparison.interval is not None:
-            columns["ratio_low"] = comparison.interval.low
-            columns["ratio_high"] = comparison.interval.high
-    return Row(
-        world_size=line.world_size,
-        arm=line.arm,
-        arm_placement=line.placement,
-        timing=line.timing,
-        status=line.status,
-        reason=line.reason,
-        # If nothing was timed, the next three numbers are absent, not 0.
-        ops_per_batch=line.ops_per_batch or None,
-        launches=launches or None,
-        rounds=len(line.rounds) if line.ops_per_batch else None,
-        discarded=line.discarded if line.ops_per_batch else None,
-        baseline=baseline,
-        ratio=ratio,
-        registered=line.registered,
-        wrong=line.wrong,
-        tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
-        **columns,
-    )
+def _ratio(launches: Sequence[ComparableRun], point: Point, arm: str, baseline: str) -> float | None:
+    """Return the ratio of an arm without a comparison, such as a twin; ``None`` if no round has both arms."""
+    ratios = median_ratios(launches, point, arm, baseline)
+    return geometric_mean(ratios) if ratios else None

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples
 
 # Fewer rounds can look like two groups by chance.
 _LEAST_ROUNDS = 9
@@ -23,7 +24,10 @@ _LEAST_SHARE = 0.2
 # The two groups explain at least this share of the variance of the times: even times reach 0.75, and normal ones 0.64.
 _LEAST_EXPLAINED = 0.85
 
-# The fields of a case, an arm and a timing.
+# This many cells are computed at once. More would only need more memory.
+_CELLS = 20_000
+# The fields of a case, and of a case with an arm and a timing.
+_Case = tuple[object, ...]
 _Cell = tuple[object, ...]
 
 
@@ -38,36 +42,57 @@ class TwoSpeeds:
 
 def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]]:
     """Return each of ``rows``, which are of ``run``, whose rounds come in two speeds, with its speeds."""
-    if not rows:
-        return []
-    cells = {_cell(row, row.arm, row.timing): row for row in rows}
+    samples, by_cell = run.samples, {_cell(row, row.arm, row.timing): row for row in rows}
+    by_case: dict[_Case, list[Row]] = {}
+    for row in rows:
+        by_case.setdefault(_case(row), []).append(row)
+    cells = [
+        (case, Timing(row.timing or ""), row.arm or "")
+        for case in samples.case.values
+        for row in by_case.get(_case(case), ())
+    ]
+    noisy = samples.take(samples.are_in(cells))
     speeds_of: dict[_Cell, TwoSpeeds] = {}
-    for line in run.lines:
-        if isinstance(line, Samples):
-            cell = _cell(line.case, line.arm, line.timing)
-            speeds = two_speeds(line.samples_us) if cell in cells else None
-            if speeds:
-                speeds_of[cell] = speeds
-    return [(cells[cell], speeds) for cell, speeds in speeds_of.items()]
+    found: list[tuple[int, TwoSpeeds]] = []
+    for lines in noisy.samples_us.of_equal_length(_CELLS):
+        speeds = two_speeds(noisy.samples_us.matrix(lines))
+        found += [(line, of_line) for line, of_line in zip(lines.tolist(), speeds, strict=True) if of_line]
+    for line, of_line in sorted(found, key=lambda each: each[0]):
+        speeds_of[_cell(noisy.case[line], noisy.arm[line], noisy.timing[line])] = of_line
+    return [(by_cell[cell], speeds) for cell, speeds in speeds_of.items()]
+
+
+def _case(of: Case | Row) -> _Case:
+    return (of.scenario, of.collective, of.dtype, of.redop, of.placement, of.root, of.size_bytes)
 
 
 def _cell(of: Case | Row, arm: str | None, timing: str | None) -> _Cell:
-    return (of.scenario, of.collective, of.dtype, of.redop, of.placement, of.root, of.size_bytes, arm, timing)
+    return (*_case(of), arm, timing)
 
 
-def two_speeds(samples_us: Sequence[float]) -> TwoSpeeds | None:
-    """Return the two speeds of ``samples_us``; ``None`` if they are too few or do not fall into two groups."""
-    rounds = len(samples_us)
+def two_speeds(samples_us: NDArray[np.float64]) -> list[TwoSpeeds | None]:
+    """Return the two speeds of each row; ``None`` if a row has too few times, or they do not fall into two groups."""
+    cells, rounds = samples_us.shape
     least = max(2, int(np.ceil(_LEAST_SHARE * rounds)))
     if rounds < _LEAST_ROUNDS:
-        return None
-    times = np.sort(np.asarray(samples_us, dtype=float))
+        return [None] * cells
+    times = np.sort(samples_us, axis=1)
     fast = np.arange(least, rounds - least + 1)
-    sums = np.cumsum(times)[fast - 1]
-    fast_us, slow_us = sums / fast, (times.sum() - sums) / (rounds - fast)
+    sums = np.cumsum(times, axis=1)[:, fast - 1]
+    total_us = times.sum(axis=1, keepdims=True)
+    fast_us, slow_us = sums / fast, (total_us - sums) / (rounds - fast)
     between = fast * (rounds - fast) / rounds * (slow_us - fast_us) ** 2
-    best = int(np.argmax(between))
-    total = float(((times - times.mean()) ** 2).sum())
-    if not total or between[best] < _LEAST_EXPLAINED * total:
-        return None
-    return TwoSpeeds(fast_us=float(fast_us[best]), slow_us=float(slow_us[best]), explained=float(between[best] / total))
+    best = between.argmax(axis=1)[:, None]
+    fast_us, slow_us, between = (np.take_along_axis(column, best, 1)[:, 0] for column in (fast_us, slow_us, between))
+    total = ((times - times.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    explained = np.divide(between, total, out=np.zeros(cells), where=total > 0)
+    return [
+        TwoSpeeds(fast_us=fast, slow_us=slow, explained=share) if two else None
+        for fast, slow, share, two in zip(
+            fast_us.tolist(),
+            slow_us.tolist(),
+            explained.tolist(),
+            ((total > 0) & (between >= _LEAST_EXPLAINED * total)).tolist(),
+            strict=True,
+        )
+    ]

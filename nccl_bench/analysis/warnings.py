@@ -21,9 +21,10 @@ from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
 from nccl_bench.config.sizes import format_size
+from nccl_bench.records.columns import SampleColumns
 from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run, is_attached
-from nccl_bench.records.schema import BuffersRegistered, Registration, Samples, Status
+from nccl_bench.records.schema import BuffersRegistered, Registration, Status
 
 # A share of the time. Ranks wait for each other, so the times of the ranks normally differ by a few percent only.
 LARGE_SPREAD = 0.1
@@ -135,10 +136,9 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     """Yield the warnings about the whole run that concern ``arms`` or ``baseline``."""
     worker = run.meta.get("worker") or {}
     library = worker.get("transport") or {}
-    measured = [line for line in run.lines if isinstance(line, Samples)]
-    with_events = [line for line in measured if line.per_iteration is not None]
+    with_events = int((~run.samples.per_iteration.equals(None)).sum())
     if with_events and run.is_import:
-        option, cells = READERS[run.baseline].events_option, counted(len(with_events), "cell")
+        option, cells = READERS[run.baseline].events_option, counted(with_events, "cell")
         yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, option=option, cells=cells)
     if libraries := worker.get("other_nccl_libraries"):
         callers = callers_of(run.meta, [*arms, baseline])
@@ -153,10 +153,10 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     if unregistered:
         how = str(run.meta["config"].get("register")).capitalize()
         yield WarningText.UNREGISTERED.format(how=how, arms=", ".join(unregistered))
-    yield from _same_paths(worker, [line for line in measured if line.arm in {*arms, baseline}], arms, baseline)
+    yield from _same_paths(worker, run.samples, arms, baseline)
     existing = [user_arm.get("arm") for user_arm in recorded_user_arms(run) if user_arm.get("ready")]
     twin_base = run.recorded_baseline
-    if twin_base in existing and any(line.arm == twin_of(twin_base) for line in measured):
+    if twin_base in existing and twin_of(twin_base) in run.samples.arm.distinct():
         yield WarningText.SAME_OBJECT.format(baseline=twin_base)
 
 
@@ -192,18 +192,21 @@ def twin_warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _same_paths(
-    worker: Mapping[str, Any], measured: Sequence[Samples], arms: Collection[str], baseline: str
+    worker: Mapping[str, Any], samples: SampleColumns, arms: Collection[str], baseline: str
 ) -> Iterator[str]:
     paths = {(path.get("collective"), path.get("arm")): path for path in worker.get("paths") or ()}
     for (collective, arm), path in paths.items():
         of_baseline = paths.get((collective, baseline))
         if of_baseline is None or arm not in arms or arm in (baseline, twin_of(baseline)):
             continue
-        of_collective = [line for line in measured if line.case.collective == collective]
-        own, other = ({line.placement for line in of_collective if line.arm == name} for name in (arm, baseline))
+        cases = [case for case in samples.case.values if case.collective == collective]
+        of_collective = samples.take(samples.case.equals(*cases) & samples.arm.equals(*arms, baseline))
+        own, other = (
+            {*of_collective.placement.take(of_collective.arm.equals(name)).distinct()} for name in (arm, baseline)
+        )
         if own != other:
             continue
-        timings = dict.fromkeys(line.timing for line in of_collective)
+        timings = of_collective.timing.distinct()
         for mode in Mode:
             of_mode = [timing for timing in timings if TIMINGS[timing].captured == (mode is Mode.GRAPH)]
             same = path.get(mode)

@@ -137,6 +137,11 @@ def twin_of(name: str) -> str:
     return name + TWIN_SUFFIX
 
 
+def is_twin(name: str) -> bool:
+    """Return True if ``name`` is that of a twin."""
+    return name.endswith(TWIN_SUFFIX)
+
+
 def fair_pair(first: str, second: str) -> tuple[str, str] | None:
     """Return the arm of another tool and the built-in arm like it, if these are ``first`` and ``second``."""
     return next((pair for pair in ((first, second), (second, first)) if IMPORTED_ARMS.get(pair[0]) == pair[1]), None)

@@ -7,6 +7,7 @@ doc/PERFORMANCE.md).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from nccl_bench.catalog.arms import BUILT_IN_COMMUNICATORS, COORDINATORS
 
@@ -128,11 +129,11 @@ class Collective:
         """Return the message size as nccl-tests counts it: the larger of one rank's send and receive bytes."""
         return itemsize * max(self.send_count(block_count, world_size), self.receive_count(block_count, world_size))
 
-    def algbw_gb_s(self, size_bytes: int, time_us: float) -> float:
-        """Return the algorithm bandwidth in GB/s (10^9 bytes)."""
+    def algbw_gb_s(self, size_bytes: Any, time_us: Any) -> Any:
+        """Return the algorithm bandwidth in GB/s (10^9 bytes); of arrays, that of each of their entries."""
         return size_bytes / time_us / 1e3
 
-    def busbw_gb_s(self, size_bytes: int, time_us: float, world_size: int) -> float:
+    def busbw_gb_s(self, size_bytes: Any, time_us: Any, world_size: int) -> Any:
         """Return the bus bandwidth in GB/s: the traffic of one link, comparable between world sizes."""
         return self.algbw_gb_s(size_bytes, time_us) * self.bus_factor(world_size)
 

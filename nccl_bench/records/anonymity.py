@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nccl_bench.records.lines import Lines
 from nccl_bench.records.named_hosts import hosts_in, replace_addresses, short_name
 from nccl_bench.records.redaction import map_texts
 from nccl_bench.records.run import Run
@@ -150,7 +151,7 @@ class Aliases:
 
     def run(self, run: Run) -> Run:
         """Return ``run`` with aliases, and without its directory."""
-        for line in run.lines:
+        for line in run.others:
             if isinstance(line, Hang | Crash):
                 self.host(line.host)
         for name in hosts_in([list(each.command) for each in run.resumes]):
@@ -158,7 +159,11 @@ class Aliases:
         return replace(
             run,
             meta=self.meta(run.meta),
-            lines=tuple(map(self.line, run.lines)),
+            lines=Lines(
+                replace(run.samples, reason=run.samples.reason.changed(self.text)),
+                run.lines.positions,
+                {position: self.line(line) for position, line in run.lines.others.items()},
+            ),
             resumes=tuple(replace(each, command=tuple(self.words(each.command))) for each in run.resumes),
             warnings=tuple(map(self.text, run.warnings)),
             directory=None,

@@ -7,13 +7,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.question import analysed_baseline, asked_candidates
 from nccl_bench.errors import RecordError
-from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
@@ -22,6 +21,11 @@ from nccl_bench.records.redaction import redact
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
 from nccl_bench.records.upgrade import upgrade
 from nccl_bench.safety.regular_files import lines_of, open_regular
+
+if TYPE_CHECKING:
+    from nccl_bench.records.attempts import CaseInLaunch
+    from nccl_bench.records.columns import SampleColumns
+    from nccl_bench.records.lines import Lines
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
@@ -39,13 +43,20 @@ class Run:
     """A run as it was read from its directory."""
 
     meta: Mapping[str, Any]  # the content of run.json
-    lines: tuple[Line, ...]  # the lines of samples.jsonl, only one attempt of each case in each launch
+    # The lines of samples.jsonl, only one attempt of each case in each launch. Any sequence becomes `Lines`.
+    lines: Lines[Line]
     ended: frozenset[CaseInLaunch] = frozenset()  # the cases, each in a launch, that have an end; empty before schema 4
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
     directory: Path | None = None  # the directory; None if the run was not read from one, or it was removed
     # True while a command writes the run; None if the run has ended, or if this is unknown.
     is_written: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Make the columns of the samples."""
+        from nccl_bench.records.lines import Lines
+
+        object.__setattr__(self, "lines", Lines.of(self.lines))
 
     @classmethod
     @pausing_collection()
@@ -65,7 +76,8 @@ class Run:
     @classmethod
     def parse(cls, meta: Mapping[str, Any], samples: Iterable[bytes], file: Path) -> Run:
         """Return the run with ``meta`` and the lines in ``samples``; ``file`` is for messages about the lines."""
-        # Only here, because ranks import this module, and their interpreter can lack msgspec.
+        # Only here, because ranks import this module, and their interpreter can lack msgspec and numpy.
+        from nccl_bench.records.attempts import sort_out
         from nccl_bench.records.reading import read_entries
 
         entries, warnings = read_entries(samples, file)
@@ -77,6 +89,16 @@ class Run:
             resumes=attempts.resumes,
             warnings=warnings,
         )
+
+    @property
+    def samples(self) -> SampleColumns:
+        """The lines with samples."""
+        return self.lines.samples
+
+    @property
+    def others(self) -> Iterable[Line]:
+        """The lines without samples: skipped cases, hangs and crashes."""
+        return self.lines.others.values()
 
     @property
     def world_size(self) -> int:
@@ -143,7 +165,7 @@ class Run:
     @property
     def skipped(self) -> int:
         """The number of skipped cases; a case counts in each launch."""
-        return sum(isinstance(line, Skipped) for line in self.lines)
+        return sum(isinstance(line, Skipped) for line in self.others)
 
     @property
     def missing(self) -> int:
@@ -156,7 +178,7 @@ class Run:
     @property
     def excluded(self) -> tuple[str, ...]:
         """The arms that are no longer measured, because they hung or crashed."""
-        ends = (line for line in self.lines if isinstance(line, Hang | Crash) and line.excludes_arm)
+        ends = (line for line in self.others if isinstance(line, Hang | Crash) and line.excludes_arm)
         return tuple(dict.fromkeys(end.arm.removesuffix(TWIN_SUFFIX) for end in ends))
 
     @property

@@ -281,10 +281,8 @@ def from_json(value: object) -> Entry:
 def check(line: Entry) -> None:
     """Raise ``RecordError`` if ``line`` names what the catalog lacks, or if its columns do not fit together."""
     case = None if isinstance(line, Resume) else line.case
-    if case is not None and not (case.collective in COLLECTIVES and case.dtype in DTYPES):
-        for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
-            if getattr(case, name) not in table:
-                raise RecordError(f"case.{name} is {shown(getattr(case, name))}: known are {', '.join(table)}")
+    if case is not None:
+        check_case(case)
     if isinstance(line, Samples):
         count, of_ranks = len(line.rounds), len(line.fastest_rank_us)
         if (
@@ -294,3 +292,10 @@ def check(line: Entry) -> None:
             or len(line.arms_before) not in (count, 0)
         ):
             raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
+
+
+def check_case(case: Case) -> None:
+    """Raise ``RecordError`` if ``case`` names what the catalog lacks."""
+    for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
+        if getattr(case, name) not in table:
+            raise RecordError(f"case.{name} is {shown(getattr(case, name))}: known are {', '.join(table)}")

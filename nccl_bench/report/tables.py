@@ -7,7 +7,7 @@ from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import DISCARDED
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, with_notes
-from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.arms import TWIN_SUFFIX, is_twin
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
@@ -71,9 +71,9 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
     if run is None:
         return
     groups: dict[tuple[Case, Timing], list[Samples]] = {}
-    for line in run.lines:
-        if isinstance(line, Samples) and line.per_iteration is not None and not line.arm.endswith(TWIN_SUFFIX):
-            groups.setdefault((line.case.kind, line.timing), []).append(line)
+    samples = run.samples
+    for line in samples.take(~samples.per_iteration.equals(None) & ~samples.arm.map(is_twin)).lines():
+        groups.setdefault((line.case.kind, line.timing), []).append(line)
     for (case, timing), lines in groups.items():
         lines.sort(key=lambda line: line.case.size_bytes)
         placements = {line.placement for line in lines}

@@ -9,6 +9,7 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
+from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PerIteration, Samples, Status
 
@@ -165,7 +166,7 @@ def meta(**config: Any) -> dict[str, Any]:
 
 def run(lines: Iterable[Line], **config: Any) -> Run:
     """Return a run with ``lines``, as if it was loaded."""
-    return Run(meta=meta(**config), lines=tuple(lines))
+    return Run(meta=meta(**config), lines=Lines.of(tuple(lines)))
 
 
 def out_of_place(size_bytes: int = 1024) -> Case:

@@ -36,7 +36,7 @@ def drawn_runs(analysis: Analysis, most: int) -> list[DrawnRun]:
         # If a side has several runs, their names end in a number.
         arms = {each.arm: each for each in drawn if side == each.side or side.startswith(f"{each.side} ")}
         rounds: dict[tuple[Timing, Kind], list[RoundTimes]] = {}
-        for each in round_times(run.lines, arms, most // len(analysis.runs)):
+        for each in round_times(run.samples, arms, most // len(analysis.runs)):
             rounds.setdefault((each.timing, kind_of(each.case)), []).append(each)
         runs.append(DrawnRun(side=side, rounds=rounds, arms=arms))
     return runs

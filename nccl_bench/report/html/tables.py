@@ -67,7 +67,7 @@ def checked_results(runs: Iterable[tuple[str, Run]]) -> Iterator[Block]:
     """Yield the checks of the outputs of each arm in each run."""
     for side, run in runs:
         of_side = f" {side}" if side else ""
-        checks = checks_of_arms(run.lines)
+        checks = checks_of_arms(run)
         if checks:
             yield PageTable(
                 caption=f"Checks of the outputs{of_side}, in cells. A cell is a case, an arm and a timing.",

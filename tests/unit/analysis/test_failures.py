@@ -35,7 +35,7 @@ def failures_of(*lines: Line, **config: object) -> list[str]:
     ],
 )
 def test_the_worst_failure_decides_the_exit_code(lines: list[Line], code: ExitCode) -> None:
-    assert exit_code_of(lines) is code
+    assert exit_code_of(run(lines)) is code
 
 
 def test_a_hang_names_the_set_up_the_close_and_the_call_of_the_user() -> None:

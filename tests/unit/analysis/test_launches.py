@@ -17,7 +17,7 @@ from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import Limits
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import BuffersRegistered, Line, Samples, Skipped, Status
-from tests.support.synthetic_runs import case, crash, gpus, per_iteration, run, samples, wrong
+from tests.support.synthetic_runs import case, crash, gpus, imported, per_iteration, run, samples, wrong
 
 BASE = "dedicated-stream"
 ARMS = [BASE, "stream-free"]
@@ -138,6 +138,11 @@ def test_joined_samples_have_the_worst_state_and_all_batches() -> None:
     assert line.per_iteration == replace(per_iteration(), operations=1800, min_us=1.0, p50_us=pytest.approx(12.22))
     once = run([first])
     assert join_launches(once) is once
+
+
+def test_times_of_ranks_that_one_launch_lacks_are_left_out() -> None:
+    (row,) = Analysis.of(run([samples(), imported(launch=2)])).rows
+    assert (row.rounds, row.time_us, row.rank_spread_us) == (6, 8.4, None)
 
 
 def test_a_case_that_every_launch_skips_is_listed_once_and_a_crash_names_its_launch() -> None:

@@ -137,7 +137,7 @@ def test_a_summary_is_loaded_with_medians_only(tmp_path: Path) -> None:
 def test_a_summary_has_the_exit_code_of_its_run(tmp_path: Path, lines: list[Line], code: ExitCode) -> None:
     made = run([*LINES, *lines])
     (tmp_path / "summary.csv").write_text(summary_csv(made.lines))
-    assert load_run(tmp_path / "summary.csv").exit_code is code is exit_code_of(made.lines)
+    assert load_run(tmp_path / "summary.csv").exit_code is code is exit_code_of(made)
 
 
 def test_the_same_run_is_recognised_in_any_form(tmp_path: Path) -> None:

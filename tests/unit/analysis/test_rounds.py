@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from nccl_bench.analysis.rounds import round_times
 from nccl_bench.catalog.timings import Timing
-from tests.support.synthetic_runs import case, samples
+from nccl_bench.records.schema import Samples
+from tests.support.synthetic_runs import case, run, samples
 
 ROUNDS = 100
 
 
-def line(arm: str, times_us: list[float], **changes: object) -> object:
+def line(arm: str, times_us: list[float], **changes: object) -> Samples:
     return samples(
         arm, **{"case": case(8), "samples_us": tuple(times_us), "rounds": tuple(range(len(times_us)))} | changes
     )
@@ -17,7 +18,7 @@ def line(arm: str, times_us: list[float], **changes: object) -> object:
 
 def test_a_short_run_keeps_every_round() -> None:
     lines = [line("a", [1.0, 2.0, 3.0]), line("b", [4.0, 5.0], rounds=(0, 2))]
-    (times,) = round_times(lines, {"a", "b"}, most=1000)
+    (times,) = round_times(run(lines).samples, {"a", "b"}, most=1000)
     assert (times.case, times.timing, times.count) == (case(8), Timing.GATED, 3)
     assert times.positions == (0, 1, 2)
     # The second batch of the second arm was discarded.
@@ -27,7 +28,7 @@ def test_a_short_run_keeps_every_round() -> None:
 def test_a_long_run_keeps_rounds_at_equal_distances_and_the_extremes_of_the_arm_that_varies_most() -> None:
     first, second = [10.0] * ROUNDS, [20.0] * ROUNDS
     first[33], first[77], second[55] = 99.0, 1.0, 30.0
-    (times,) = round_times([line("a", first), line("b", second)], {"a", "b"}, most=20)
+    (times,) = round_times(run([line("a", first), line("b", second)]).samples, {"a", "b"}, most=20)
     assert times.count == ROUNDS
     assert times.positions == (0, 10, 20, 30, 33, 40, 50, 60, 70, 77, 80, 90)
     assert times.times_us["a"] == tuple(first[at] for at in times.positions)
@@ -36,5 +37,5 @@ def test_a_long_run_keeps_rounds_at_equal_distances_and_the_extremes_of_the_arm_
 
 def test_twins_and_lines_without_times_are_left_out() -> None:
     lines = [line("a", [1.0]), line("a:twin", [2.0]), samples("b", case=case(16), samples_us=(), rounds=())]
-    (times,) = round_times(lines, {"a", "b"}, most=100)
+    (times,) = round_times(run(lines).samples, {"a", "b"}, most=100)
     assert list(times.times_us) == ["a"]

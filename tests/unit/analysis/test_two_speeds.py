@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.two_speeds import two_speeds
+from nccl_bench.analysis.two_speeds import TwoSpeeds, two_speeds
 from nccl_bench.catalog.timings import Timing
 from tests.support.synthetic_runs import case, run, samples
 
@@ -18,18 +20,22 @@ def planted(slow_rounds: int = 8) -> tuple[float, ...]:
     return tuple(float(time) for time in rng.permutation(times))
 
 
+def speeds_of(samples_us: Sequence[float]) -> TwoSpeeds | None:
+    return two_speeds(np.array([samples_us]))[0]
+
+
 def test_planted_speeds_are_found() -> None:
-    speeds = two_speeds(planted())
+    speeds = speeds_of(planted())
     assert speeds is not None
     assert (speeds.fast_us, speeds.slow_us) == (pytest.approx(14, rel=0.03), pytest.approx(21, rel=0.03))
 
 
 def test_noise_outliers_and_few_rounds_are_not_two_speeds() -> None:
     rng = np.random.default_rng(1)
-    assert two_speeds(planted()[:8]) is None
-    assert two_speeds(planted(slow_rounds=2)) is None
-    assert two_speeds((14.0,) * 20) is None
-    noise = [two_speeds([float(time) for time in rng.normal(14, 2, 20)]) for _ in range(200)]
+    assert speeds_of(planted()[:8]) is None
+    assert speeds_of(planted(slow_rounds=2)) is None
+    assert speeds_of((14.0,) * 20) is None
+    noise = two_speeds(rng.normal(14, 2, (200, 20)))
     assert sum(each is not None for each in noise) <= 2
 
 

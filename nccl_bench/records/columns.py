@@ -1,0 +1,314 @@
+"""The lines of a run as columns of numbers. A run can have a million lines, and an object for each would be slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import chain, pairwise
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.plan.memory import Arena
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
+
+Value = TypeVar("Value")
+Indexes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueColumn(Generic[Value]):
+    """A column whose values repeat from line to line."""
+
+    values: tuple[Value, ...]  # the distinct values; some may be in no line
+    codes: NDArray[np.int32]  # for each line, the index of its value; -1 for None
+
+    def take(self, indexes: NDArray[Any]) -> ValueColumn[Value]:
+        """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
+        return ValueColumn(self.values, self.codes[indexes])
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the value of a line; ``None`` if it has none."""
+        code = self.codes[index]
+        return None if code < 0 else self.values[code]
+
+    def map(self, function: Callable[[Any], Any], dtype: Any = bool) -> NDArray[Any]:
+        """Return the result of ``function`` for the value of each line; for ``None`` too, if a line has no value."""
+        results = np.empty(len(self.values) + 1, dtype=dtype)
+        results[:-1] = list(map(function, self.values))
+        if self.codes.min(initial=0) < 0:
+            # The last one is at -1.
+            results[-1] = function(None)
+        return results[self.codes]
+
+    def changed(self, function: Callable[[Value], Value]) -> ValueColumn[Value]:
+        """Return the column with the result of ``function`` for each value."""
+        return ValueColumn(tuple(map(function, self.values)), self.codes)
+
+    def to_list(self) -> list[Any]:
+        """Return the value of each line."""
+        values: list[Any] = self.map(lambda value: value, object).tolist()
+        return values
+
+    def distinct(self) -> tuple[Value, ...]:
+        """Return the values that the lines have, in the order in which they first occur."""
+        codes, first = np.unique(self.codes, return_index=True)
+        return tuple(self.values[code] for code in codes[np.argsort(first)] if code >= 0)
+
+    def equals(self, *values: Any) -> NDArray[np.bool_]:
+        """Return whether the value of each line is one of ``values``."""
+        chosen = frozenset(values)
+        return self.map(chosen.__contains__)
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A column with a list of numbers for each line, all in one array."""
+
+    numbers: NDArray[Any]  # the numbers of all lines
+    ends: Indexes  # the list of line i is numbers[ends[i] : ends[i + 1]]
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[float]], dtype: Any) -> ListColumn:
+        """Return the column of ``lists``."""
+        ends = _ends(np.fromiter(map(len, lists), np.intp, len(lists)))
+        return cls(np.fromiter(chain.from_iterable(lists), dtype, ends[-1]), ends)
+
+    @property
+    def lengths(self) -> Indexes:
+        """The length of each list."""
+        return np.diff(self.ends)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        """Return the list of a line."""
+        return self.numbers[self.ends[index] : self.ends[index + 1]]
+
+    def of_equal_length(self, most: int) -> Iterator[Indexes]:
+        """Yield the indexes of lines whose lists have the same length, at most so many at once; no empty lists."""
+        lengths = self.lengths
+        for length in np.unique(lengths[lengths > 0]):
+            lines = np.flatnonzero(lengths == length)
+            yield from (lines[first : first + most] for first in range(0, len(lines), most))
+
+    def places(self, lines: Indexes) -> Indexes:
+        """Return where the numbers of ``lines`` are, whose lists have the same length: a row for each line."""
+        return self.ends[lines][:, None] + np.arange(self.ends[lines[0] + 1] - self.ends[lines[0]])
+
+    def matrix(self, lines: Indexes) -> NDArray[Any]:
+        """Return the lists of ``lines``, which all have the same length, as the rows of a matrix."""
+        return self.numbers[self.places(lines)]
+
+    def take(self, indexes: NDArray[Any]) -> ListColumn:
+        """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
+        lengths = self.lengths[indexes]
+        ends = _ends(lengths)
+        # The place of each number in `numbers`: its place in its list, behind the start of the list.
+        places = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
+        return ListColumn(self.numbers[places], ends)
+
+    def joined(self, starts: Indexes) -> ListColumn:
+        """Return one list for each group of neighbouring lines; ``starts`` has where each group begins."""
+        return ListColumn(self.numbers, np.append(self.ends[starts], self.ends[-1]))
+
+    def without(self, lines: NDArray[np.bool_]) -> ListColumn:
+        """Return the column with an empty list for each of ``lines``, a mask."""
+        lengths = self.lengths
+        kept = np.repeat(~lines, lengths)
+        return ListColumn(self.numbers[kept], _ends(np.where(lines, 0, lengths)))
+
+    def to_lists(self) -> list[list[Any]]:
+        """Return the list of each line."""
+        numbers, ends = self.numbers.tolist(), self.ends.tolist()
+        return [numbers[start:end] for start, end in pairwise(ends)]
+
+
+# No slots: the cells are computed once.
+@dataclass(frozen=True, eq=False)
+class SampleColumns:
+    """The lines of samples as columns. The names and the meanings are those of the fields of ``Samples``."""
+
+    case: ValueColumn[Case]
+    arm: ValueColumn[str]
+    timing: ValueColumn[Timing]
+    status: ValueColumn[Status]
+    rounds: ValueColumn[tuple[int, ...]]
+    arena: ValueColumn[Arena]
+    per_iteration: ValueColumn[PerIteration]
+    gpus: ValueColumn[GpuState]
+    reason: ValueColumn[str]
+    registered: ValueColumn[BuffersRegistered]
+    arm_placement: ValueColumn[Placement]
+    world_size: NDArray[np.int64]
+    ops_per_batch: NDArray[np.int64]
+    discarded: NDArray[np.int64]
+    launch: NDArray[np.int64]
+    # In these three, -1 is None.
+    wrong: NDArray[np.int64]
+    tolerance_ulp: NDArray[np.int64]
+    late: NDArray[np.int64]
+    samples_us: ListColumn
+    fastest_rank_us: ListColumn
+    slowest_rank: ListColumn
+    arms_before: ListColumn
+
+    def __len__(self) -> int:
+        return len(self.launch)
+
+    def take(self, indexes: NDArray[Any]) -> SampleColumns:
+        """Return some of the lines; ``indexes`` are their indexes, or a mask."""
+        columns = ((column.name, getattr(self, column.name)) for column in fields(self))
+        return SampleColumns(
+            **{
+                name: column[indexes] if isinstance(column, np.ndarray) else column.take(indexes)
+                for name, column in columns
+            }
+        )
+
+    @cached_property
+    def is_timed(self) -> NDArray[np.bool_]:
+        """True for each line that has times."""
+        return self.samples_us.lengths > 0
+
+    @cached_property
+    def kind(self) -> ValueColumn[Case]:
+        """The case of each line without its size."""
+        codes = Codes()
+        of_cases = np.array([codes[case.kind] for case in self.case.values], dtype=np.int32)
+        return ValueColumn(tuple(codes.in_order), of_cases[self.case.codes])
+
+    @cached_property
+    def placement(self) -> ValueColumn[Placement]:
+        """The placement of each line's calls."""
+        placements = tuple(Placement)
+        codes = np.array([placements.index(case.placement) for case in self.case.values], dtype=np.int32)
+        own = self.arm_placement.map(lambda value: -1 if value is None else placements.index(value), np.int32)
+        return ValueColumn(placements, np.where(own < 0, codes[self.case.codes], own))
+
+    @cached_property
+    def point(self) -> Indexes:
+        """A number for each line: lines of the same case and timing have the same."""
+        return self.case.codes * np.intp(len(self.timing.values)) + self.timing.codes
+
+    @cached_property
+    def cell(self) -> Indexes:
+        """A number for each line: lines of the same case, timing and arm have the same."""
+        return self.point * len(self.arm.values) + self.arm.codes
+
+    def are_in(self, cells: Iterable[tuple[Case, Timing, str]]) -> NDArray[np.bool_]:
+        """Return whether each line is about one of ``cells``, which are cases with a timing and an arm."""
+        cases, timings, arms = (
+            {value: code for code, value in enumerate(column.values)} for column in (self.case, self.timing, self.arm)
+        )
+        numbers = [
+            (cases[case] * len(timings) + timings[timing]) * len(arms) + arms[arm]
+            for case, timing, arm in cells
+            if case in cases and timing in timings and arm in arms
+        ]
+        return np.isin(self.cell, numbers)
+
+    def lines(self) -> list[Samples]:
+        """Return each line as an object."""
+        columns = [_plain(getattr(self, name), name) for name in COLUMNS]
+        return [Samples(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+COLUMNS = tuple(each.name for each in fields(SampleColumns))
+VALUES = tuple(each.name for each in fields(SampleColumns) if str(each.type).startswith("ValueColumn"))
+NUMBERS = tuple(each.name for each in fields(SampleColumns) if str(each.type).startswith("NDArray"))
+LISTS: Mapping[str, Any] = {
+    "samples_us": np.float64,
+    "fastest_rank_us": np.float64,
+    "slowest_rank": np.int32,
+    "arms_before": np.int32,
+}
+_CAN_BE_ABSENT = ("wrong", "tolerance_ulp", "late")
+
+
+def _plain(column: Any, name: str) -> list[Any]:
+    """Return the value of each line in a column."""
+    if isinstance(column, ListColumn):
+        return list(map(tuple, column.to_lists()))
+    if isinstance(column, ValueColumn):
+        return column.to_list()
+    numbers: list[Any] = column.tolist()
+    return [None if number < 0 else number for number in numbers] if name in _CAN_BE_ABSENT else numbers
+
+
+class Codes(dict[Any, int]):
+    """The code of each value of a column, given out in the order in which the values come; -1 for ``None``.
+
+    Other keys of a value, such as its JSON, can have its code too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({None: -1})
+        self.in_order: list[Any] = []  # the values
+
+    def __missing__(self, value: Any) -> int:
+        code = self[value] = len(self.in_order)
+        self.in_order.append(value)
+        return code
+
+
+class ColumnsBuilder:
+    """Makes the columns of lines that come block by block."""
+
+    def __init__(self, codes: Mapping[str, Codes] | None = None) -> None:
+        self._codes = codes or {name: Codes() for name in VALUES}
+        self._parts: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+
+    def columns_of(self, lines: Sequence[Any], as_json: Collection[str] = ()) -> dict[str, Any]:
+        """Return the columns of ``lines``, objects with the attributes of ``Samples``.
+
+        The attributes ``as_json`` have the JSON of their value, and ``codes`` know it.
+        """
+        columns: dict[str, Any] = {}
+        members = zip(*map(attrgetter(*COLUMNS), lines), strict=True) if lines else [()] * len(COLUMNS)
+        for name, values in zip(COLUMNS, members, strict=True):
+            if name in LISTS:
+                columns[name] = ListColumn.of(values, LISTS[name])
+            elif name in VALUES:
+                # An absent field has no JSON.
+                keys = [None if value is None else bytes(value) for value in values] if name in as_json else values
+                columns[name] = np.array(list(map(self._codes[name].__getitem__, keys)), dtype=np.int32)
+            else:
+                numbers = [-1 if value is None else value for value in values] if name in _CAN_BE_ABSENT else values
+                columns[name] = np.array(numbers, dtype=np.int64)
+        return columns
+
+    def append(self, columns: Mapping[str, Any]) -> None:
+        """Append columns that ``columns_of`` returned."""
+        for name, part in columns.items():
+            self._parts[name].append(part)
+
+    def build(self) -> SampleColumns:
+        """Return the columns of all lines that were appended."""
+        columns: dict[str, Any] = {}
+        # Column by column, so that no more than one column is in memory twice.
+        for name, parts in self._parts.items():
+            if name in LISTS:
+                numbers = _joined([part.numbers for part in parts], LISTS[name])
+                columns[name] = ListColumn(numbers, _ends(_joined([part.lengths for part in parts], np.intp)))
+            elif name in VALUES:
+                columns[name] = ValueColumn(tuple(self._codes[name].in_order), _joined(parts, np.int32))
+            else:
+                columns[name] = _joined(parts, np.int64)
+            parts.clear()
+        return SampleColumns(**columns)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
+def _ends(lengths: Indexes) -> Indexes:
+    """Return where each list ends in an array of all lists, and 0 before the first."""
+    ends = np.zeros(len(lengths) + 1, dtype=np.intp)
+    np.cumsum(lengths, out=ends[1:])
+    return ends

@@ -1,0 +1,99 @@
+"""The lines of a run in the order of their file. Those with samples are columns, all others are objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from operator import eq
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nccl_bench.records.columns import ColumnsBuilder, Indexes, SampleColumns
+from nccl_bench.records.schema import Entry, Samples
+
+Kind = TypeVar("Kind", bound=Entry)
+# So many objects are made at once while somebody iterates over the lines.
+_AT_ONCE = 1000
+
+
+class Lines(Sequence[Kind]):
+    """Lines of ``samples.jsonl``. A line with samples becomes an object only when somebody asks for it."""
+
+    __slots__ = ("_others", "_positions", "samples")
+
+    def __init__(self, samples: SampleColumns, positions: Indexes, others: Mapping[int, Kind]) -> None:
+        self.samples = samples  # the lines with samples
+        self._positions = positions  # the position of each of them among all lines, in order
+        self._others = others  # all other lines by their position, in order
+
+    @classmethod
+    def of(cls, lines: Sequence[Kind]) -> Lines[Kind]:
+        """Return ``lines`` as columns."""
+        if isinstance(lines, Lines):
+            return lines
+        builder = ColumnsBuilder()
+        positions = [position for position, line in enumerate(lines) if isinstance(line, Samples)]
+        builder.append(builder.columns_of([lines[position] for position in positions]))
+        others = {position: line for position, line in enumerate(lines) if not isinstance(line, Samples)}
+        return cls(builder.build(), np.array(positions, dtype=np.intp), others)
+
+    @property
+    def positions(self) -> Indexes:
+        """The position of each line with samples among all lines."""
+        return self._positions
+
+    @property
+    def others(self) -> Mapping[int, Kind]:
+        """All lines without samples, by their position among all lines."""
+        return self._others
+
+    def only(self, samples: NDArray[np.bool_], others: Sequence[int]) -> Lines[Any]:
+        """Return the lines with samples of a mask, and those of ``others`` at these positions, in the same order."""
+        if samples.all() and len(others) == len(self._others):
+            return self
+        kept = np.append(self._positions[samples], others).astype(np.intp)
+        order = np.argsort(np.argsort(kept))
+        count = int(samples.sum())
+        columns = self.samples if count == len(samples) else self.samples.take(samples)
+        renumbered = order[count:].tolist()
+        return Lines(
+            columns, order[:count], {new: self._others[old] for new, old in zip(renumbered, others, strict=True)}
+        )
+
+    def __len__(self) -> int:
+        return len(self._positions) + len(self._others)
+
+    def __iter__(self) -> Iterator[Any]:
+        position = 0
+        for first in range(0, len(self._positions), _AT_ONCE):
+            block = np.arange(first, min(first + _AT_ONCE, len(self._positions)))
+            for line, of_line in zip(self.samples.take(block).lines(), self._positions[block].tolist(), strict=True):
+                while position < of_line:
+                    yield self._others[position]
+                    position += 1
+                yield line
+                position += 1
+        while position in self._others:
+            yield self._others[position]
+            position += 1
+
+    @overload
+    def __getitem__(self, index: int) -> Kind: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Kind]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        position = range(len(self))[index]
+        if position in self._others:
+            return self._others[position]
+        return self.samples.take(np.searchsorted(self._positions, [position])).lines()[0]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # lines can have millions of numbers
+
+    def __repr__(self) -> str:
+        return f"Lines.of({list(self)!r})"

@@ -1,0 +1,44 @@
+"""Lines that are kept as columns are the same lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.lines import Lines
+from nccl_bench.records.schema import BuffersRegistered, Line
+from tests.support.synthetic_runs import case, crash, declined, gpus, hang, imported, per_iteration, samples, wrong
+
+LINES: tuple[Line, ...] = (
+    hang(),
+    samples(per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), late=0),
+    imported(case=case(2048)),
+    crash(case=None),
+    wrong(case=case(collective="broadcast"), registered=BuffersRegistered.PARTLY),
+    declined(),
+    samples("torch", Timing.GRAPH, samples_us=(9.0, 9.5), rounds=(3, 2**62)),
+    crash(),
+)
+
+
+def test_columns_give_back_every_line_at_its_place() -> None:
+    lines = Lines.of(LINES)
+    assert tuple(lines) == LINES
+    assert [lines[at] for at in range(len(LINES))] == [*LINES]
+    assert (lines[-1], lines[1:3]) == (LINES[-1], LINES[1:3])
+    assert lines == LINES
+    assert lines != LINES[1:]
+    assert lines.only(np.array([True, False, True, False, True]), [7]) == tuple(LINES[at] for at in (1, 4, 6, 7))
+
+
+def test_lines_of_equal_length_are_rows_of_a_matrix() -> None:
+    times_us = Lines.of(LINES).samples.samples_us
+    found = [(lines.tolist(), times_us.matrix(lines).tolist()) for lines in times_us.of_equal_length(1)]
+    assert found == [([4], [[9.0, 9.5]]), ([0], [[8.4, 8.3, 8.5]]), ([1], [[8.4, 8.3, 8.5]])]
+
+
+@pytest.mark.parametrize("kept", [[4, 0], [True, False, False, False, True]])
+def test_some_lines_keep_their_values(kept: list[int] | list[bool]) -> None:
+    of_all = Lines.of(LINES).samples
+    assert {*of_all.take(np.array(kept)).lines()} == {LINES[1], LINES[6]}
