@@ -118,14 +118,20 @@ MUTANTS = (
     Mutant(
         "a read hides an earlier write",
         "history",
-        "if not ordered or (old.writes and not new.writes):",
+        "if not ordered or (old.writes and not new.writes) or (by_host and old.moment.lane.stream):",
         "if not ordered:",
     ),
     Mutant(
         "a write does not hide what it follows",
         "history",
-        "if not ordered or (old.writes and not new.writes):",
+        "if not ordered or (old.writes and not new.writes) or (by_host and old.moment.lane.stream):",
         "if True:",
+    ),
+    Mutant(
+        "an access of the host hides one of a stream from other threads",
+        "history",
+        " or (by_host and old.moment.lane.stream):",
+        ":",
     ),
     Mutant(
         "reads conflict with reads",
@@ -142,7 +148,7 @@ MUTANTS = (
     Mutant(
         "a later access takes the place of one that it does not follow",
         "history",
-        "if not ordered or (old.writes and not new.writes):",
+        "if not ordered or (old.writes and not new.writes) or (by_host and old.moment.lane.stream):",
         "if old.writes and not new.writes:",
     ),
     Mutant(
@@ -172,7 +178,7 @@ MUTANTS = (
     Mutant(
         "memory that was handed out again is not recognised",
         "reports",
-        "if not changes_owner and block is not None and old.time <= block.time:",
+        "if not changes_owner and block is not None and old.moment.time <= block.time:",
         "if False:",
     ),
     Mutant(
@@ -226,7 +232,7 @@ MUTANTS = (
     Mutant(
         "two accesses of the host race",
         "order",
-        "races = [each for each in conflicts if each.old.lane.stream or each.new.lane.stream]",
+        "races = [each for each in conflicts if each.old.moment.lane.stream or each.new.moment.lane.stream]",
         "races = list(conflicts)",
     ),
     Mutant(

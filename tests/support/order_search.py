@@ -229,7 +229,10 @@ class Search:
             use
             for index, use in enumerate(uses)
             if not any(
-                (other.writes or not use.writes) and not self._overlap(use.step, other.step)
+                (other.writes or not use.writes)
+                and not self._overlap(use.step, other.step)
+                # Races between two accesses of the host are not reported, so these hide no race with a stream.
+                and (other.step not in self._tasks.on_host or use.step in self._tasks.on_host)
                 for other in uses[index + 1 :]
             )
             and not any(

@@ -39,7 +39,7 @@ class Pending:
     @property
     def lanes(self) -> set[Lane]:
         """Return the lanes of the accesses."""
-        return {entry.lane for entry, _ in self.uses}
+        return {entry.moment.lane for entry, _ in self.uses}
 
     def without(self, clock: Clock) -> Pending | None:
         """Return the block without the accesses that ``clock`` follows; ``None`` if none is left."""

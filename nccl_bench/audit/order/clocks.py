@@ -107,9 +107,11 @@ class Clocks:
         for lane in self._streams(device):
             self.learn(thread, self._lanes[lane])
 
-    def learn(self, lane: Lane, clock: Clock) -> None:
-        """Make later steps of ``lane`` wait for what ``clock`` knows."""
+    def learn(self, lane: Lane, clock: Clock, mark: Hashable = None) -> None:
+        """Make later steps of ``lane`` wait for what ``clock`` knows, and what waits for ``mark``, its newest mark."""
         self._end(lane, joined(self.knows(lane), clock))
+        if mark is not None:
+            self._marks[mark] = joined(self._marks[mark], clock)
 
     def unmark(self, mark: Hashable) -> None:
         """Forget a mark."""

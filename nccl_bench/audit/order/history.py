@@ -11,15 +11,22 @@ from nccl_bench.audit.order.races import Access
 from nccl_bench.audit.order.range_map import RangeMap
 
 
+@dataclass(slots=True, eq=False)
+class Moment:
+    """A piece of work in the order of all work."""
+
+    lane: Lane  # where the work runs
+    time: int  # its time on the lane
+    clock: Clock  # what its lane knows as soon as the work has ended; it grows if a wait before the work is assumed
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """An access in the history."""
 
     source: Access | Replay  # the access, or the replay that stands for the accesses of its graph
     writes: bool  # whether the access writes
-    lane: Lane  # where the access runs
-    time: int  # its time on the lane, which all accesses of one work share
-    clock: Clock  # what its lane knows as soon as the access has ended
+    moment: Moment  # the work that makes the access
 
     def access(self, address: int) -> Access:
         """Return the access to the byte at ``address``."""
@@ -28,13 +35,15 @@ class Entry:
 
 def follows(clock: Clock, entry: Entry) -> bool:
     """Return whether work that knows ``clock`` begins after ``entry`` has ended."""
-    return clock.get(entry.lane, 0) >= entry.time
+    return clock.get(entry.moment.lane, 0) >= entry.moment.time
 
 
 class History:
     """The accesses that matter for each byte. A later access takes the place of those that it follows.
 
-    A read takes the place of reads only, because a later read conflicts with an earlier write.
+    A read takes the place of reads only, because a later read conflicts with an earlier write. An access of the host
+    takes the place of accesses of the host only, because a later access of another thread can race with a stream, but
+    its race with the host is not looked for.
     """
 
     def __init__(self) -> None:
@@ -50,16 +59,17 @@ class History:
         Add what a work writes before what it reads.
         """
         conflicts: list[tuple[Entry, ByteRange]] = []
+        by_host = new.moment.lane.stream is None
 
         def meet(start: int, end: int, segment: tuple[Entry, ...] | None) -> tuple[Entry, ...]:
             kept = []
             for old in segment or ():
-                if old.time == new.time:
+                if old.moment is new.moment:
                     return segment or ()  # the work writes these bytes too
                 ordered = follows(clock, old)
                 if not ordered and (old.writes or new.writes):
                     conflicts.append((old, ByteRange(address=start, length=end - start)))
-                if not ordered or (old.writes and not new.writes):
+                if not ordered or (old.writes and not new.writes) or (by_host and old.moment.lane.stream):
                     kept.append(old)
             kept.append(new)
             return tuple(kept)
@@ -85,7 +95,7 @@ class History:
 
     def lanes(self) -> set[Lane]:
         """Return the lanes of all accesses."""
-        return {entry.lane for _, entries in self._entries for entry in entries}
+        return {entry.moment.lane for _, entries in self._entries for entry in entries}
 
     def graph(self) -> Graph:
         """Return the graph whose work has these accesses."""

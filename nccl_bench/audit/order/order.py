@@ -146,12 +146,14 @@ class Order:
         self._time += 1
         reading = replace(source, mode=AccessMode.READ) if isinstance(source, Access) else source
         accesses = ((AccessMode.WRITE, source, ranges.writes), (AccessMode.READ, reading, ranges.reads))
-        return self._judge(world, lane, world.launch(thread, lane, self._time, accesses, mark))
+        return self._judge(world, lane, world.launch(thread, lane, self._time, accesses, mark), mark)
 
-    def _judge(self, world: World, lane: Lane, conflicts: Sequence[Conflict]) -> Sequence[Conflict]:
+    def _judge(
+        self, world: World, lane: Lane, conflicts: Sequence[Conflict], mark: Hashable = None
+    ) -> Sequence[Conflict]:
         # Python's own races between threads are not races of streams.
-        races = [each for each in conflicts if each.old.lane.stream or each.new.lane.stream]
-        return races if self._every_pair or not races else world.without_repeats(lane, races)
+        races = [each for each in conflicts if each.old.moment.lane.stream or each.new.moment.lane.stream]
+        return races if self._every_pair or not races else world.without_repeats(lane, races, mark)
 
     # Waiting
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 from nccl_bench.audit.order.blocks import Blocks
+from nccl_bench.audit.order.history import Moment
 from nccl_bench.audit.order.places import StreamKind
 from nccl_bench.audit.order.races import Access, AccessMode, Missing, Race, RaceKind
 from nccl_bench.audit.order.world import Conflict
@@ -29,11 +30,11 @@ class Reports:
     def add(self, conflicts: Iterable[Conflict]) -> tuple[Race, ...]:
         """Add the conflicts of one action, and return the races that are new."""
         new: list[Race] = []
-        seen: set[int] = set()
+        seen: set[Moment] = set()
         for conflict in conflicts:
-            if conflict.old.time in seen:
+            if conflict.old.moment in seen:
                 continue  # two pieces of work race once, in however many ranges
-            seen.add(conflict.old.time)
+            seen.add(conflict.old.moment)
             race = self._race(conflict)
             key = (race.kind, _key(race.first), _key(race.second))
             known = self._races.get(key)
@@ -48,7 +49,7 @@ class Reports:
         block = self._blocks.at(overlap.address)
         freed = conflict.freed
         changes_owner = second.mode is AccessMode.HAND_OUT
-        if not changes_owner and block is not None and old.time <= block.time:
+        if not changes_owner and block is not None and old.moment.time <= block.time:
             changes_owner, freed = True, block.replaced
         if conflict.only_host_speed:
             kind = RaceKind.HOST_SPEED
@@ -70,7 +71,7 @@ class Reports:
 
 def _missing(conflict: Conflict, first: Access, second: Access) -> Missing:
     """Return the order that is missing before the second access of a conflict."""
-    if conflict.old.lane.stream is None or first.stream is None:
+    if conflict.old.moment.lane.stream is None or first.stream is None:
         return Missing.SIGNAL
     if second.stream is None:
         return Missing.HOST_WAIT

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nccl_bench.audit.order.clocks import Clock, Clocks, Lane, joined
 from nccl_bench.audit.order.graphs import Replay
-from nccl_bench.audit.order.history import Entry, History, follows
+from nccl_bench.audit.order.history import Entry, History, Moment, follows
 from nccl_bench.audit.order.places import ByteRange
 from nccl_bench.audit.order.races import Access, AccessMode
 
@@ -58,10 +58,10 @@ class World:
     ) -> list[Conflict]:
         """Add work with its accesses, the writes first, and return its conflicts."""
         before, *observed = [clocks.launch(thread, lane, time, mark) for clocks in self.all_clocks]
-        after = {**before, lane: time}
+        moment = Moment(lane, time, {**before, lane: time})
         conflicts = []
         for mode, source, ranges in accesses:
-            entry = Entry(source, mode is AccessMode.WRITE, lane, time, after)
+            entry = Entry(source, mode is AccessMode.WRITE, moment)
             for memory in ranges:
                 for old, overlap in self.history.add(memory, entry, before):
                     conflicts.append(Conflict(old, entry, overlap, any(follows(clock, old) for clock in observed)))
@@ -78,14 +78,14 @@ class World:
     ) -> list[Conflict]:
         """Return the ``uses`` of ``freed`` memory that an allocation on ``lane`` does not follow."""
         before, *observed = [clocks.begin(thread, lane) for clocks in self.all_clocks]
-        entry = Entry(access, True, lane, time, before)
+        entry = Entry(access, True, Moment(lane, time, before))
         return [
             Conflict(old, entry, overlap, any(follows(clock, old) for clock in observed), freed)
             for old, overlap in uses
             if not follows(before, old)
         ]
 
-    def without_repeats(self, lane: Lane, conflicts: Iterable[Conflict]) -> list[Conflict]:
+    def without_repeats(self, lane: Lane, conflicts: Sequence[Conflict], mark: Hashable = None) -> list[Conflict]:
         """Return the conflicts that each need a wait of their own, and go on as if these waits were there.
 
         One wait for a stream orders all its work until then, so the newest conflict stands for the older ones. Without
@@ -93,13 +93,14 @@ class World:
         """
         needed: list[Conflict] = []
         repaired: Clock = {}
-        for conflict in sorted(conflicts, key=lambda conflict: -conflict.old.time):
+        for conflict in sorted(conflicts, key=lambda conflict: -conflict.old.moment.time):
             if not follows(repaired, conflict.old):
                 needed.append(conflict)
-                repaired = joined(repaired, conflict.old.clock)
-        if needed:
-            for clocks in self.all_clocks:
-                clocks.learn(lane, repaired)
+                repaired = joined(repaired, conflict.old.moment.clock)
+        moment = conflicts[0].new.moment
+        moment.clock = joined(moment.clock, repaired)
+        for clocks in self.all_clocks:
+            clocks.learn(lane, repaired, mark)
         return needed
 
     def forget(self, common: Clock, used: Set[Lane]) -> None:

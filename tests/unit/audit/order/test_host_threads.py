@@ -56,3 +56,8 @@ def test_a_thread_that_took_the_number_of_another_one_knows_nothing_of_it() -> N
 
 def test_host_work_on_other_bytes_is_no_race() -> None:
     assert races(COLLECTIVE, host_reads(ByteRange(address=9000, length=8))) == ()
+
+
+def test_a_thread_that_waited_does_not_hide_a_race_of_a_thread_that_did_not() -> None:
+    (race,) = races(*BEGIN, COLLECTIVE, WAIT, host_reads(OUTPUT), host_reads(OUTPUT, thread=2))
+    assert (race.second.thread, race.missing) == (2, Missing.HOST_WAIT)
