@@ -95,8 +95,8 @@ def moved_step(bands: Sequence[Band]) -> str:
     if not moved or 2 * moved > comparisons_of(still_open):
         return ""
     return (
-        f"{moved} of them stay open however many rounds there are, because the machine changed between the runs. For "
-        f"them, measure {_ONE_RUN}, or both runs at one CPU speed: see nccl-bench doctor."
+        f"{moved} comparisons stay open however many rounds there are, because the machine changed between the runs. "
+        f"For them, measure {_ONE_RUN}, or both runs at one CPU speed: see nccl-bench doctor."
     )
 
 

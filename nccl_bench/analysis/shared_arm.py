@@ -124,4 +124,6 @@ def moved_text(sizes: Sequence[OwnTimes]) -> str:
 def own_times_text(sizes: Sequence[OwnTimes]) -> str:
     """Return how the arm's own times changed, at the first and at the last of ``sizes``: own time 6.07 -> 6.38 us."""
     texts = [f"{significant(each.baseline_us)} -> {significant(each.candidate_us)} us" for each in sizes]
-    return f"own time {texts[0]}" if len(texts) == 1 else f"own times {texts[0]} to {texts[-1]}"
+    if len(texts) == 1:
+        return f"own time {texts[0]}"
+    return f"own times {texts[0]} {'and' if len(texts) == 2 else '...'} {texts[-1]}"

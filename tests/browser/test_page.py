@@ -154,6 +154,19 @@ def test_a_page_fits_the_window_and_has_no_barriers(
         assert violations(page) == []
 
 
+def test_a_table_that_is_cut_says_so_until_its_end_is_seen(page: Page, default: Written) -> None:
+    page.open(default.file, width=390)
+    frames = "new Promise(seen => requestAnimationFrame(() => requestAnimationFrame(seen)))"
+    boxes = "[...document.querySelectorAll('.scroll')].filter(each => each.checkVisibility())"
+    cut = page.evaluate(f"{frames}.then(() => {boxes}.map(each => 'cut' in each.dataset))")
+    wide = page.evaluate(f"{boxes}.map(each => each.scrollWidth > each.clientWidth + 4)")
+    assert cut == wide
+    last = f"{boxes}.at(-1)"
+    assert page.evaluate(f"'cut' in {last}.dataset")
+    page.evaluate(f"{last}.scrollLeft = 1e6")
+    assert not page.evaluate(f"{frames}.then(() => 'cut' in {last}.dataset)")
+
+
 def test_a_wide_window_has_charts_side_by_side(page: Page, default: Written) -> None:
     page.open(default.file, width=2560)
     draw_all(page)
@@ -288,7 +301,7 @@ def test_the_fastest_arm_of_a_size_is_bold_with_its_time(page: Page, default: Wr
     row = "[...document.querySelectorAll('.times tbody tr')].find(row => row.cells[0].textContent === '1 MiB')"
     assert page.evaluate(f"{row}.querySelector('b').textContent") == "16.3"
     column = page.evaluate(f"{row}.querySelector('b').parentElement.cellIndex")
-    heading = page.evaluate(f"document.querySelectorAll('.times thead tr')[1].cells[{column}].innerText")
+    heading = page.evaluate(f"document.querySelector('.times thead tr').cells[{column}].innerText")
     assert heading == ARM
     # A hidden arm has no column.
     page.evaluate(f"[...document.querySelectorAll('#arms label')].find(each => each.innerText === '{ARM}').click()")

@@ -64,11 +64,15 @@ def kind_of(case: Case | Row) -> Kind:
 
 
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
-    """Return the arms with times, the baseline first; for two sides, the compared pairs."""
+    """Return the arms with times, the baseline first; for two sides, the shared arm and the compared pairs."""
     if analysis.run is None:
         pairs = {pair_name(each, analysis): each for each in analysis.comparisons}
         styles = _styles_of_pairs(analysis)
-        return {name: ChartArm(name=name, note="", style=styles[each.candidate]) for name, each in pairs.items()}
+        shared = analysis.shared_arm if pairs else None
+        of_shared = {shared: ChartArm(name=shared, note="shared", style=styles[shared])} if shared is not None else {}
+        return of_shared | {
+            name: ChartArm(name=name, note="", style=styles[each.candidate]) for name, each in pairs.items()
+        }
     timed = {row.arm for row in analysis.rows if row.time_us is not None}
     present = [arm for arm in analysis.run.arms if arm in timed]
     baseline = analysis.run.baseline
@@ -79,23 +83,32 @@ def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
 
 
 def _styles_of_pairs(analysis: Analysis) -> dict[str, int]:
-    """Return the style of each arm of the compared pairs."""
-    return arm_styles(
-        list(dict.fromkeys(arm for each in analysis.comparisons for arm in (each.candidate, each.baseline)))
-    )
+    """Return the style of each arm of the compared pairs, and of the shared arm."""
+    compared = [arm for each in analysis.comparisons for arm in (each.candidate, each.baseline)]
+    shared = [analysis.shared_arm] if analysis.shared_arm is not None else []
+    return arm_styles(list(dict.fromkeys([*compared, *shared])))
 
 
 def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
-    """Return the arms that charts of times draw: those of the run, or both parts of each compared pair."""
+    """Return the arms that charts of times draw: those of the run, or both parts of each compared pair.
+
+    The shared arm is the first, because it shows what the machine did.
+    """
     arms = arms_of(analysis)
     if analysis.run is not None:
         return [
             DrawnArm(side="", arm=arm.name, label=arm.name, name=arm.name, style=arm.style) for arm in arms.values()
         ]
     sides = ("", "") if analysis.basis.of_one_run else analysis.sides
-    alone = len(arms) == 1
+    alone = len({pair_name(each, analysis) for each in analysis.comparisons}) == 1
     styles = _styles_of_pairs(analysis)
     drawn: dict[tuple[str, str], DrawnArm] = {}
+    shared = analysis.shared_arm
+    for part, side in enumerate(sides):
+        if shared is not None and shared in arms:
+            drawn[side, shared] = DrawnArm(
+                side=side, arm=shared, label=f"{shared}, {side}", name=shared, style=styles[shared], hollow=part == 0
+            )
     for each in analysis.comparisons:
         pair = arms[pair_name(each, analysis)]
         parts = (each.baseline, each.candidate)

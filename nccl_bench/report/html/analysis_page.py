@@ -48,6 +48,7 @@ _TIME_GOES = (
 )
 _TIMES = "The median time of a call, in us. The verdicts say which differences are more than noise."
 _SMALLEST = "The smallest time of each size and timing is bold."
+_SHARED = "{arm} is the arm to which all changes are relative; it shows what the machine did."
 _BELOW_ENQUEUE = (
     "eager can be below enqueue. The two come from different batches: the device times eager while it works, and the "
     "CPU times enqueue while a gate holds the device. A CPU that is slower during one of the batches changes only one "
@@ -86,7 +87,10 @@ def page_of(analysis: Analysis) -> Page:
         data={
             "arms": [{"name": arm.name, "note": arm.note, "style": arm.style} for arm in arms],
             "kinds": [cases.name for cases in of_kinds],
-            "charts": {name: [list(map(plain, of_kind)) for of_kind in of_name] for name, of_name in charts.items()},
+            "charts": {
+                name: [[plain(name, chart) for chart in of_kind] for of_kind in of_name]
+                for name, of_name in charts.items()
+            },
             "numbers": numbers(analysis),
         },
     )
@@ -108,7 +112,9 @@ def _sections(
     below_enqueue = any(map(eager_below_enqueue, charts["latency"]))
     if drawn("latency"):
         one_run = analysis.basis.of_one_run
-        notes = [f"{_TIMES} {_SMALLEST}" if one_run else _TIMES, *([_BELOW_ENQUEUE] if below_enqueue else [])]
+        more = [_SMALLEST] if one_run else []
+        more += [_SHARED.format(arm=analysis.shared_arm)] if analysis.shared_arm is not None else []
+        notes = [" ".join([_TIMES, *more]), *([_BELOW_ENQUEUE] if below_enqueue else [])]
         yield section("times", Paragraphs(items=notes), TimesTable(charts="latency", emphasised=one_run))
     ratio = drawn("ratio")
     if ratio:

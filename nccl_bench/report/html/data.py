@@ -13,6 +13,10 @@ from nccl_bench.report.charts.times import bandwidth_charts, cost_charts, latenc
 
 # With so many times of rounds, a page stays below 1 MB.
 MOST_ROUNDS = 40_000
+# The significant digits of the values. The script rounds those of the table of times once more, as a terminal does, so
+# they have more.
+_USUAL_DIGITS = 4
+_DIGITS = {"latency": 6}
 
 
 def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> dict[str, list[list[Chart]]]:
@@ -30,8 +34,9 @@ def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> dict[str, lis
     }
 
 
-def plain(chart: Chart) -> dict[str, object]:
-    """Return ``chart`` for JSON: without absent fields, numbers with four significant digits."""
+def plain(name: str, chart: Chart) -> dict[str, object]:
+    """Return ``chart``, one of the charts with ``name``, for JSON: without absent fields, with few digits."""
+    digits = _DIGITS.get(name, _USUAL_DIGITS)
     record: dict[str, object] = {
         "title": chart.title,
         "arm": chart.arm,
@@ -43,35 +48,35 @@ def plain(chart: Chart) -> dict[str, object]:
         "y_scale": chart.y_scale,
         "y_reference": chart.y_reference,
         "y_range": chart.y_range,
-        "lines": [_line(line) for line in chart.lines],
-        "shades": [_shade(shade) for shade in chart.shades],
+        "lines": [_line(line, digits) for line in chart.lines],
+        "shades": [_shade(shade, digits) for shade in chart.shades],
         "points_only": chart.points_only or None,
     }
     # A chart without marks or shades has no such field; 0 is a value.
     return {name: value for name, value in record.items() if value or value == 0}
 
 
-def _line(line: ChartLine) -> dict[str, object]:
-    ends = {"low": _rounded(line.low), "high": _rounded(line.high)} if line.low else {}
+def _line(line: ChartLine, digits: int) -> dict[str, object]:
+    ends = {"low": _rounded(line.low, digits), "high": _rounded(line.high, digits)} if line.low else {}
     hollow = {"hollow": True} if line.hollow else {}
     return {
         "arm": line.arm,
         "label": line.label,
         "style": line.style,
-        "values": _rounded(line.values),
+        "values": _rounded(line.values, digits),
         **ends,
         **hollow,
     }
 
 
-def _shade(shade: ChartShade) -> dict[str, object]:
+def _shade(shade: ChartShade, digits: int) -> dict[str, object]:
     return {
         "shading": shade.shading,
         "label": shade.label,
-        "low": _rounded(shade.low),
-        "high": _rounded(shade.high),
+        "low": _rounded(shade.low, digits),
+        "high": _rounded(shade.high, digits),
     }
 
 
-def _rounded(values: Sequence[Value]) -> list[Value]:
-    return [None if value is None else float(f"{value:.4g}") for value in values]
+def _rounded(values: Sequence[Value], digits: int) -> list[Value]:
+    return [None if value is None else float(f"{value:.{digits}g}") for value in values]

@@ -95,7 +95,18 @@ function rangesByMark(chart) {
   });
 }
 
-const scrolling = (label, table) => make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
+const scrolling = (label, table) => hinted(make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table));
+
+// A box whose table is wider than the window says so until the reader has scrolled to its end.
+const cuts = new ResizeObserver((entries) => entries.forEach(({ target }) => hint(target.closest(".scroll"))));
+const hint = (box) => box.toggleAttribute("data-cut", box.scrollWidth - box.clientWidth - box.scrollLeft > 4);
+
+function hinted(box) {
+  box.addEventListener("scroll", () => hint(box), { passive: true });
+  cuts.observe(box);
+  for (const table of box.children) cuts.observe(table);
+  return box;
+}
 
 const views = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) if (isIntersecting) drawOnce(target);

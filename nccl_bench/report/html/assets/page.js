@@ -44,6 +44,7 @@ function startThemes() {
   addEventListener("afterprint", () => setTheme(theme));
 }
 
+document.querySelectorAll(".scroll").forEach(hinted);
 startThemes();
 fillControls();
 if (data.charts) showKind();

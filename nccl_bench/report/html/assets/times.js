@@ -1,24 +1,23 @@
-// The table of times: a row for each size, a column for each arm of each timing.
+// The tables of times, one for each timing: a row for each size, a column for each arm. They wrap in a narrow window.
 
 function fillTimes(holder) {
   const charts = data.charts[holder.dataset.times][kind];
-  const groups = charts.map((chart) => ({ chart, lines: visible(chart) })).filter((group) => group.lines.length);
-  const sizes = [...new Set(groups.flatMap(({ chart }) => chart.positions))].sort((a, b) => a - b);
-  const head = [
-    make("tr", {}, make("td", {}), ...groups.map(({ chart, lines }) => make("th", { scope: "colgroup", colspan: lines.length }, chart.title))),
-    make("tr", {}, make("th", { scope: "col", class: "numeric" }, "size"), ...groups.flatMap(({ lines }) => lines.map((line, at) => make("th", { scope: "col", class: at ? "numeric" : "numeric first" }, line.label)))),
-  ];
-  const rows = sizes.map((size) => make("tr", {}, make("th", { scope: "row" }, sizeText(size)), ...groups.flatMap(({ chart, lines }) => {
+  holder.replaceChildren(...charts.filter((chart) => visible(chart).length).map((chart) => timesTable(chart, "emphasised" in holder.dataset)));
+}
+
+function timesTable(chart, emphasised) {
+  const lines = visible(chart);
+  const sizes = [...chart.positions].sort((a, b) => a - b);
+  const heads = [make("th", { scope: "col", class: "numeric" }, "size"), ...lines.map((line) => make("th", { scope: "col", class: "numeric" }, line.label))];
+  const rows = sizes.map((size) => {
     const values = lines.map((line) => line.values[chart.positions.indexOf(size)]);
     // Times that look the same are all the smallest.
     const least = timeText(Math.min(...values.filter((value) => value != null)));
-    const emphasised = lines.length > 1 && "emphasised" in holder.dataset;
-    return values.map((value, at) => {
-      const text = value == null ? "" : timeText(value);
-      return make("td", { class: at ? "numeric" : "numeric first" }, emphasised && text === least ? make("b", {}, text) : text);
-    });
-  })));
-  holder.replaceChildren(scrolling("Times by size", make("table", { "aria-label": "Times by size" }, make("thead", {}, ...head), make("tbody", {}, ...rows))));
+    const texts = values.map((value) => (value == null ? "" : timeText(value)));
+    const bold = emphasised && lines.length > 1;
+    return make("tr", {}, make("th", { scope: "row" }, sizeText(size)), ...texts.map((text) => make("td", { class: "numeric" }, bold && text === least ? make("b", {}, text) : text)));
+  });
+  return scrolling(`Times by size, ${chart.title}`, make("table", {}, make("caption", {}, chart.title), make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
 }
 
 const fillAllTimes = () => document.querySelectorAll("[data-times]").forEach(fillTimes);
