@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +17,9 @@ from tests.support.communicators import one_rank_group
 from tests.support.fake_nccl import FakeNccl, build
 from tests.support.snapshots import CheckSnapshot, check_snapshot
 
+# pytest keeps the modules whose asserts it has rewritten, even if PYTHONDONTWRITEBYTECODE is set. Every process of the
+# tests imports all of them, and rewriting takes 5 s of CPU time.
+sys.dont_write_bytecode = False
 # A busy machine is slow, and no example fails for that.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")

@@ -113,7 +113,7 @@ def test_the_interval_is_no_wider_than_it_has_to_be() -> None:
         assert 2 * sum(comb(size, below) for below in range(rank + 2)) / 2**size > error
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 45, 100, 676, 677, 1500, 3000])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 45, 100, 676, 677, 1500])
 def test_the_error_of_an_interval_is_the_binomial_one(size: int) -> None:
     values = [float(number) for number in range(size)]
     ways = list(accumulate(comb(size, heads) for heads in range(size)))
@@ -129,10 +129,10 @@ def test_the_error_of_an_interval_is_the_binomial_one(size: int) -> None:
 
 
 def test_many_thousands_of_rounds_have_an_interval() -> None:
-    result = interval([float(number) for number in range(100_001)], 0.05)
+    result = interval([float(number) for number in range(20_001)], 0.05)
     assert result is not None
     # 1.96 standard deviations of half the root of the number of rounds.
-    assert result.low == pytest.approx(50_000 - 1.96 * math.sqrt(100_001) / 2, abs=1.5)
+    assert result.low == pytest.approx(10_000 - 1.96 * math.sqrt(20_001) / 2, abs=1.5)
 
 
 FAMILIES: dict[str, Callable[[int], float]] = {
@@ -149,7 +149,7 @@ FAMILIES: dict[str, Callable[[int], float]] = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("count", "tries"), [(1, 2000), (10, 500), (100, 75)])
+@pytest.mark.parametrize(("count", "tries"), [(1, 800), (10, 200), (100, 30)])
 def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: int, tries: int) -> None:
     rng = np.random.default_rng(3)
     truths = [FAMILIES[family](index) for index in range(count)]

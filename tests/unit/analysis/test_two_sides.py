@@ -83,7 +83,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(first: int, second: i
 def test_all_verdicts_of_two_sides_are_wrong_as_rarely_as_one(truth: float, first: int, second: int) -> None:
     """Runs deviate at all eight sizes together. A false alarm is any faster or slower, which holds at no size."""
     rng = np.random.default_rng(22)
-    tries, alarms = 125, 0
+    tries, alarms = 60, 0
     for _ in range(tries):
         runs = []
         for count, of in ((first, 1.0), (second, truth)):
@@ -454,7 +454,7 @@ def test_arms_and_runs_that_differ_only_by_communicator_variance_seldom_get_a_ve
 ) -> None:
     """A ``lasting`` deviation is the same for all sizes of a communicator; otherwise each case has its own."""
     rng = np.random.default_rng(26)
-    tries, alarms = 75, [0, 0]
+    tries, alarms = 40, [0, 0]
     for _ in range(tries):
         runs = []
         for _ in range(2):

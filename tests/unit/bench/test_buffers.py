@@ -144,11 +144,11 @@ def reduced(inputs: Sequence[Tensor], redop: RedOp | None) -> Tensor:
 
 @pytest.mark.parametrize(("name", "redop", "placement"), KINDS)
 def test_a_right_collective_has_no_wrong_element(name: str, redop: RedOp | None, placement: Placement) -> None:
-    for dtype, ranks in itertools.product(DTYPES, (1, 2, 3)):
+    for dtype, ranks in (*itertools.product(DTYPES, (3,)), ("bfloat16", 1), ("bfloat16", 2)):
         assert AllRanks(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks, dtype
 
 
-@pytest.mark.parametrize("count", [1, values.PERIOD - 1, values.PERIOD, 3 * values.PERIOD + 5])
+@pytest.mark.parametrize("count", [1, values.PERIOD, 2 * values.PERIOD + 5])
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
 def test_blocks_of_any_length_repeat_the_table(
     name: str, redop: RedOp | None, placement: Placement, count: int

@@ -10,12 +10,18 @@ import pytest
 
 from nccl_bench.cli import launched_run, main
 from nccl_bench.config.verification import resolve_verification
-from nccl_bench.launch import hardware
+from nccl_bench.launch import hardware, job
 from nccl_bench.records.store import RunStore
 from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
 from tests.support.findings import make_findings, write_verification
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no agent, which would import torch in vain: these tests start no ranks."""
+    monkeypatch.setattr(job.Agent, "prepare", lambda _self, _launch: None)
 
 
 @pytest.fixture(scope="module")

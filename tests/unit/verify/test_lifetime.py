@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ from nccl_bench.verify import lifetime
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.lifetime import COMMUNICATORS, _count_resources
 from nccl_bench.verify.rig import Rig
+
+
+@pytest.fixture(autouse=True)
+def few_objects() -> Iterator[None]:
+    """Leave the objects of earlier tests out of the search for streams, which would take a second for each count."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(("kind", "shared", "counted"), [("cuda", False, 1), ("cuda", True, 0), ("cpu", False, 0)])
