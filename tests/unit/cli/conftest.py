@@ -24,12 +24,12 @@ def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job.Agent, "prepare", lambda _self, _launch: None)
 
 
-@pytest.fixture(scope="module")
-def recorded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run."""
-    directory = tmp_path_factory.mktemp("runs") / "made-up"
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The content of ``directory``, which each test gets a copy of."""
+    path = tmp_path_factory.mktemp("files")
     store = RunStore.create(
-        directory,
+        path / "a-run",
         name="made-up",
         command=[],
         config=meta(device="cpu")["config"],
@@ -38,26 +38,26 @@ def recorded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment={},
     )
     store.append(samples())
-    return directory
+    shutil.copytree(path / "a-run", path / "another-run")
+    (path / "mine.toml").write_text("rounds = 2\nper_iteration = true\nsame_buffer = true\n", encoding="utf-8")
+    (path / "a-verification").mkdir()
+    config = resolve_verification("cpu", {"arms": "torch"})
+    write_verification(path / "a-verification", config, make_findings(config)[:3])
+    (path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
+    for tree in (".", "x", "y", "old", "new"):
+        (path / tree).mkdir(exist_ok=True)
+        (path / tree / "m.py").touch()
+    return path
 
 
 @pytest.fixture
-def directory(tmp_path: Path, recorded_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, on a machine without GPUs."""
     for name in LAUNCHER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 0)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.toml").write_text("rounds = 2\nper_iteration = true\nsame_buffer = true\n", encoding="utf-8")
-    (tmp_path / "a-verification").mkdir()
-    config = resolve_verification("cpu", {"arms": "torch"})
-    write_verification(tmp_path / "a-verification", config, make_findings(config)[:3])
-    (tmp_path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
-    for name in ("a-run", "another-run"):
-        shutil.copytree(recorded_run, tmp_path / name)
-    for tree in (".", "x", "y", "old", "new"):
-        (tmp_path / tree).mkdir(exist_ok=True)
-        (tmp_path / tree / "m.py").touch()
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -72,24 +72,34 @@ def command_line(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     return CommandLine(monkeypatch, capsys)
 
 
+@pytest.fixture(scope="session")
+def compared_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs and summaries for ``compare``, which each test gets a copy of."""
+    path = tmp_path_factory.mktemp("compared")
+    write(path / "before", lines())
+    write(path / "same", lines(seed=2, drift=1.2))
+    write(path / "slower", lines(new_us=8.8, seed=3))
+    write(path / "faster", lines(new_us=7.2, seed=4))
+    write(path / "noisy", [times(BASE, 10.0, 15), times(NEW, 8.0, 15, noise=0.2)])
+    write(path / "few", [times(BASE, 10.0, 6, rounds=3), times(NEW, 8.0, 6, rounds=3)])
+    write(path / "alone", [times(NEW, 8.0, 7)])
+    write(path / "lonely", [times(NEW, 8.0, 17)])
+    write(path / "hung", [*lines(seed=9), hang(arm=NEW, case=case(64))])
+    write(path / "crashed", [*lines(seed=10), crash(arm=NEW, case=case(64))])
+    write(path / "wrong", [*lines(seed=8), wrong(arm=NEW, case=case(64))])
+    for name, of in (("before", lines()), ("after", lines(seed=11, drift=2.0)), ("hung", [*lines(seed=9), hang()])):
+        (path / f"{name}.csv").write_text(summary_csv(run(of, arms=[BASE, NEW])))
+    return path
+
+
 @pytest.fixture
-def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CompareCommand:
+def compare(
+    tmp_path: Path, compared_files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> CompareCommand:
     """Return a function that runs ``nccl-bench compare`` in a directory with runs and summaries."""
+    shutil.copytree(compared_files, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    write(tmp_path / "before", lines())
-    write(tmp_path / "same", lines(seed=2, drift=1.2))
-    write(tmp_path / "slower", lines(new_us=8.8, seed=3))
-    write(tmp_path / "faster", lines(new_us=7.2, seed=4))
-    write(tmp_path / "noisy", [times(BASE, 10.0, 15), times(NEW, 8.0, 15, noise=0.2)])
-    write(tmp_path / "few", [times(BASE, 10.0, 6, rounds=3), times(NEW, 8.0, 6, rounds=3)])
-    write(tmp_path / "alone", [times(NEW, 8.0, 7)])
-    write(tmp_path / "lonely", [times(NEW, 8.0, 17)])
-    write(tmp_path / "hung", [*lines(seed=9), hang(arm=NEW, case=case(64))])
-    write(tmp_path / "crashed", [*lines(seed=10), crash(arm=NEW, case=case(64))])
-    write(tmp_path / "wrong", [*lines(seed=8), wrong(arm=NEW, case=case(64))])
-    for name, of in (("before", lines()), ("after", lines(seed=11, drift=2.0)), ("hung", [*lines(seed=9), hang()])):
-        (tmp_path / f"{name}.csv").write_text(summary_csv(run(of, arms=[BASE, NEW])))
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["nccl-bench", "compare", *map(str, arguments)])
