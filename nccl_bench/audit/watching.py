@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -10,7 +9,7 @@ import torch
 
 from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.order.races import Race
-from nccl_bench.audit.sources.base import Source, SourceStatus
+from nccl_bench.audit.sources.base import Source, SourceStatus, living
 from nccl_bench.audit.sources.cpu_streams import CpuStreamsSource
 from nccl_bench.audit.sources.cuda_streams import CudaStreamsSource
 from nccl_bench.audit.sources.distributed import DistributedSource
@@ -84,7 +83,7 @@ def watch() -> Iterator[Watch]:
     with ExitStack() as stack:
         stack.callback(_running.remove, result)
         stack.callback(setattr, feed, "is_open", False)
-        for tensor in [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]:
+        for tensor in living(torch.Tensor):
             memory.note_existing(tensor)
         for source in sources:
             refusal = source.refusal()

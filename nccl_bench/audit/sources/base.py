@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -32,6 +33,18 @@ class SourceStatus:
     sees: str  # what it watches
     blind_to: tuple[str, ...]  # what it cannot see
     reason_off: str | None = None  # why it does not watch; None if it watches
+
+
+def living(kind: type) -> list[Any]:
+    """Return the objects of a class and its subclasses that the garbage collector knows."""
+    # `type` instead of isinstance: the latter asks lazy objects for their class, which can import modules.
+    kinds = {kind, *_subclasses(kind)}
+    return [each for each in gc.get_objects() if type(each) in kinds]
+
+
+def _subclasses(kind: type) -> set[type]:
+    direct: set[type] = set(type.__subclasses__(kind))
+    return direct.union(*map(_subclasses, direct))
 
 
 class Replacements:

@@ -250,7 +250,9 @@ class DistributedSource(Source):
 
     def _watched_wait(self, wait: Callable[..., Any]) -> Callable[..., Any]:
         def watched(work: Any, *args: Any, **kwargs: Any) -> Any:
-            result = wait(work, *args, **kwargs)
+            # Gloo does part of a collective within the wait, with operators of torch.
+            with self._feed.hiding():
+                result = wait(work, *args, **kwargs)
             event = self._events_of_works.get(work)
             # `is_completed` waits only if it returns True; the other methods return a future, None or True.
             if event is not None and result is not False:

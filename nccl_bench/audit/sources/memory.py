@@ -28,7 +28,9 @@ class Memory:
 
     def note_existing(self, tensor: Tensor) -> None:
         """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
-        if tensor.layout is torch.strided and not tensor.is_meta and self._model.holds(tensor):
+        # Wrappers, such as DTensor and the tensors of functorch, have no memory; the tensors inside them have.
+        is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
+        if is_plain and self._model.holds(tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
             self.note(tensor)
 
     def note(self, tensor: Tensor, stream: Stream | None = None, where: Stack | None = None) -> int:

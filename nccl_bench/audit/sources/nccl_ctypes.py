@@ -7,11 +7,10 @@ function of the library, also of functions that were fetched long before, and co
 from __future__ import annotations
 
 import ctypes
-import gc
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from nccl_bench.audit.sources.base import Replacements, Source
+from nccl_bench.audit.sources.base import Replacements, Source, living
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.nccl_calls import WATCHED, CommFacts, NcclCalls
@@ -39,10 +38,9 @@ class NcclCtypesSource(Source):
         return None
 
     def start(self) -> None:
-        # `type` instead of isinstance: the latter asks lazy objects for their class, which can import modules.
-        for candidate in gc.get_objects():
-            if issubclass(type(candidate), ctypes.CDLL) and _has_nccl(candidate):
-                self._watch(candidate)
+        for library in living(ctypes.CDLL):
+            if _has_nccl(library):
+                self._watch(library)
         self._replacements.replace(ctypes.CDLL, "__getattr__", self._watched_lookup)
         self._replacements.replace(ctypes.CDLL, "__getitem__", self._watched_lookup)
 

@@ -35,6 +35,10 @@ _Keywords = Mapping[str, Any]
 Handler = Callable[[Any, _Arguments, dict[str, Any]], Any]
 
 
+# Tensors with data of their own. The others wrap such tensors, or have no data.
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
+
+
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Hands every operator of one thread to ``Operators``."""
 
@@ -50,10 +54,14 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: _Arguments = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # A subclass such as DTensor calls operators on the tensors inside it, which this mode then sees.
         for kind in types:
-            if kind is not Tensor and kind is not torch.nn.Parameter:
-                return NotImplemented
+            if kind in _PLAIN:
+                continue
+            # A tensor without data, which torch uses to find out the shape of a result.
+            if kind.__module__.startswith("torch._subclasses"):
+                return func(*args, **(kwargs or {}))
+            # A subclass such as DTensor calls operators on the tensors inside it, which this mode then sees.
+            return NotImplemented
         return self._operators.call(func, args, kwargs or {})
 
 
@@ -142,7 +150,7 @@ class Operators(Source):
     ) -> None:
         """Put the operator's work between the actions that torch's callbacks reported while it ran."""
         feed, holds = self._feed, self._model.holds
-        new = list(tensors_in(result)) if operator.returns_new else []
+        new = [each for each in tensors_in(result) if type(each) in _PLAIN] if operator.returns_new else []
         here = None
         for tensor in (*writes, *reads, *new):
             if holds(tensor):

@@ -16,8 +16,11 @@ import sys
 import sysconfig
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -76,7 +79,8 @@ class Stack:
     def calls(self) -> tuple[_Call, ...]:
         """Return file, line and function of all calls, also of the audit's own."""
         if self._calls is None:
-            (frames,) = symbolize_tracebacks([self._captured])
+            with _without_import_of_inductor():
+                (frames,) = symbolize_tracebacks([self._captured])
             self._calls = tuple((frame["filename"], int(frame["line"]), frame["name"]) for frame in frames)
             self._captured = None
         return self._calls if self._outer is None else self._calls + self._outer.calls
@@ -108,6 +112,21 @@ class Stack:
 def capture(outer: Stack | None = None) -> Stack:
     """Return the stack of the calling thread, and ``outer`` around it."""
     return Stack(gather_traceback(True, False, False), outer)  # the stack of Python, not of TorchScript and C++
+
+
+@contextmanager
+def _without_import_of_inductor() -> Iterator[None]:
+    """Keep torch from importing ``torch._inductor``, which takes seconds, only to ask it for code that it generated."""
+    if "_inductor" in vars(torch):
+        yield
+        return
+    empty = SimpleNamespace()
+    vars(torch)["_inductor"] = empty
+    try:
+        yield
+    finally:
+        if vars(torch).get("_inductor") is empty:  # otherwise another thread has imported it meanwhile
+            del vars(torch)["_inductor"]
 
 
 def capture_thread(thread: int) -> Stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ import torch.distributed as dist
 from nccl_bench.audit import Watch, watch
 from nccl_bench.audit.sources.operators import Operators
 from tests.support.audited import found_at
-from tests.support.communicators import one_rank_group
 from tests.support.pretended_gpu import PretendedGpu, pretend
 
 pytestmark = pytest.mark.timeout(60)
@@ -23,12 +22,6 @@ PRIVATE, FORK, END = 7, 100, 101  # a stream and two events
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
     return pretend(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
 
 
 def test_events_order_streams(gpu: PretendedGpu) -> None:
@@ -96,7 +89,7 @@ def names(found: Watch) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_an_asynchronous_collective_runs_on_the_stream_of_its_end(
-    gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, group: dist.ProcessGroup, waits: bool
+    gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, one_rank: dist.ProcessGroup, waits: bool
 ) -> None:
     nccl(gpu, monkeypatch, private=True)
     tensor = torch.zeros(8)
@@ -110,7 +103,7 @@ def test_an_asynchronous_collective_runs_on_the_stream_of_its_end(
 
 
 def test_a_synchronous_collective_runs_on_the_current_stream(
-    gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, group: dist.ProcessGroup
+    gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, one_rank: dist.ProcessGroup
 ) -> None:
     nccl(gpu, monkeypatch, private=False)
     tensor = torch.zeros(8)

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from nccl_bench.audit import watch
 from tests.support.audited import found_at
-from tests.support.communicators import one_rank_group
 
 pytestmark = [
     pytest.mark.timeout(60),
+    pytest.mark.usefixtures("one_rank"),
     # torch 2.13 renames some collectives; older versions have only the old names.
     pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*torch.distributed._all_gather_base:UserWarning"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
 
 
 def test_an_asynchronous_collective_that_is_never_waited_for_is_a_race() -> None:
@@ -91,16 +88,33 @@ def test_a_coalesced_collective_that_is_not_waited_for_is_a_race() -> None:
     assert found_at(found) == {("coalesced", "consumer")}
 
 
-def test_a_functional_collective_is_ordered_by_the_use_of_its_result(group: dist.ProcessGroup) -> None:
+def test_a_functional_collective_is_ordered_by_the_use_of_its_result(one_rank: dist.ProcessGroup) -> None:
     tensor = torch.zeros(8)
     with watch() as found:
-        reduced = functional.all_reduce(tensor, "sum", group)
+        reduced = functional.all_reduce(tensor, "sum", one_rank)
         reduced + 1
     assert not found.races
 
 
-def test_distributed_data_parallel_has_no_race() -> None:
-    model = DistributedDataParallel(torch.nn.Linear(8, 8))
+def data_parallel(model: torch.nn.Module) -> torch.nn.Module:
+    return DistributedDataParallel(model)
+
+
+def fully_sharded(model: torch.nn.Module) -> torch.nn.Module:
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    return model
+
+
+def tensor_parallel(model: torch.nn.Module) -> torch.nn.Module:
+    plan = {"0": ColwiseParallel(), "1": RowwiseParallel()}
+    return parallelize_module(model, init_device_mesh("cpu", (1,)), plan)
+
+
+@pytest.mark.parametrize("parallel", [data_parallel, fully_sharded, tensor_parallel])
+def test_torchs_own_ways_to_train_in_parallel_have_no_race(
+    parallel: Callable[[torch.nn.Module], torch.nn.Module],
+) -> None:
+    model = parallel(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)))
     optimizer = torch.optim.AdamW(model.parameters())
     with watch() as found:
         for _ in range(2):

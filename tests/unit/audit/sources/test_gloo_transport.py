@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,25 +16,18 @@ from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
 from tests.support.audited import found_at
-from tests.support.communicators import one_rank_group
 
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
 @pytest.fixture
-def device(group: dist.ProcessGroup) -> Device:
+def device(one_rank: dist.ProcessGroup) -> Device:
     streams = CpuStreams()
     return Device(streams=streams, transport=GlooTransport(streams))
 
 
-def test_the_stream_free_communicator_has_no_race_on_any_stream(group: dist.ProcessGroup, device: Device) -> None:
-    communicator = StreamFreeCommunicator(group, device)
+def test_the_stream_free_communicator_has_no_race_on_any_stream(one_rank: dist.ProcessGroup, device: Device) -> None:
+    communicator = StreamFreeCommunicator(one_rank, device)
     with watch() as found:
         for caller in (cpu.default_stream(), cpu.Stream()):
             with cpu.stream(caller):
@@ -50,11 +42,11 @@ def test_the_stream_free_communicator_has_no_race_on_any_stream(group: dist.Proc
 
 @pytest.mark.parametrize("was_made_before", [True, False])
 def test_a_private_stream_without_waits_has_both_races(
-    group: dist.ProcessGroup, device: Device, was_made_before: bool
+    one_rank: dist.ProcessGroup, device: Device, was_made_before: bool
 ) -> None:
-    made: Any = DedicatedStreamCommunicator(group, device) if was_made_before else None
+    made: Any = DedicatedStreamCommunicator(one_rank, device) if was_made_before else None
     with watch() as found:
-        communicator = made or DedicatedStreamCommunicator(group, device)
+        communicator = made or DedicatedStreamCommunicator(one_rank, device)
         with cpu.stream(cpu.Stream()) as caller:
             tensor = torch.zeros(8)
             caller.submit(tensor.fill_, 1)  # producer
@@ -64,8 +56,8 @@ def test_a_private_stream_without_waits_has_both_races(
     assert found_at(found) == {("producer", "collective"), ("collective", "consumer")}
 
 
-def test_a_private_stream_with_both_waits_has_no_race(group: dist.ProcessGroup, device: Device) -> None:
-    communicator = DedicatedStreamCommunicator(group, device)
+def test_a_private_stream_with_both_waits_has_no_race(one_rank: dist.ProcessGroup, device: Device) -> None:
+    communicator = DedicatedStreamCommunicator(one_rank, device)
     with watch() as found, cpu.stream(cpu.Stream()) as caller:
         for _ in range(3):
             tensor = torch.zeros(8)
