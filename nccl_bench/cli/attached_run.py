@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import NoReturn
 
+from nccl_bench.cli.cleaned_streams import CleanedStreams
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.progress import Lines
@@ -77,9 +78,11 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     # At a deadline two threads can try to end the process: the thread of the watchdog, and the main thread, if
     # `measure` raises because another rank has ended. The faster thread takes this lock and never releases it.
     leaving = threading.Lock()
+    streams = CleanedStreams()
 
     def end_at_deadline(late: Position) -> None:
         leaving.acquire()
+        streams.stop()
         hang = make_hang(late, config.timeout_s, case_at(plan.cases, late.case_index))
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
         print_message(f"rank {late.rank} on {late.host} did not finish within {round(hang.timeout_s, 1):g} s: {where}")
@@ -108,7 +111,9 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     try:
         with closing_on_error(store, output, crash_of):
             try:
-                measure(spec, progress)
+                # The report comes later, because its colours would be cleaned too.
+                with streams:
+                    measure(spec, progress)
             finally:
                 leaving.acquire()
     except Exception as error:  # noqa: BLE001 - the rank ends here, whatever the error is

@@ -45,6 +45,21 @@ def plain(rank: int) -> dict[str, str]:
     return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
 
 
+SECRET = "pl4nted-hf"
+PRINTS = """
+
+import logging, os, sys
+
+print("printed \\x1b[31m" + os.environ["HF_TOKEN"])
+logging.getLogger("mine").warning("logged \\x1b]0;x\\x07%s", os.environ["HF_TOKEN"])
+sys.stdout.buffer.write(b"bytes \\x1b[31m" + os.environ["HF_TOKEN"].encode() + b"\\n")
+"""
+
+
+def with_secret(rank: int) -> dict[str, str]:
+    return {**plain(rank), "HF_TOKEN": SECRET}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -157,10 +172,18 @@ def test_under_srun_ranks_end_at_their_deadline_and_record_the_hang(sandbox: San
 def test_a_rank_whose_peer_dies_keeps_and_prints_what_was_measured(sandbox: Sandbox) -> None:
     # Also, ranks import only a user arm from the current directory.
     plant_user_arm(sandbox.cwd)
+    with (sandbox.cwd / "mine.py").open("a") as file:
+        file.write(PRINTS)
     fault = {"rank": 1, "arm": "torch", "act": "kill", "size_bytes": 2048}
     user_arm = ("--arm", "mine=mine:Comm", "--baseline", "stream-free", "--attach")
-    first, second = both_ranks(sandbox, plain, *user_arm, "--sizes", "1K,2K", faults=[fault])
+    first, second = both_ranks(sandbox, with_secret, *user_arm, "--sizes", "1K,2K", faults=[fault])
     assert imported_modules(sandbox.cwd) == []
+    # The ranks write to the terminal, so what user arms print is cleaned too.
+    for ended in (first, second):
+        assert SECRET not in ended.stdout + ended.stderr
+        assert "\x1b" not in ended.stdout + ended.stderr
+        assert r"printed \x1b[31m[value of HF_TOKEN]" in ended.stdout
+        assert r"logged \x1b]0;x\x07[value of HF_TOKEN]" in ended.stderr
     assert (first.code, second.code) == (3, -signal.SIGKILL), first
     run = Run.load(sandbox.cwd / "there")
     assert run.meta["status"] == "failed"
