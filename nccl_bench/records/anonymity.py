@@ -32,9 +32,10 @@ _UUID = re.compile(r"(?:GPU-|MIG-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 # A quoted path can contain spaces.
 _QUOTED_PATH = re.compile(r"(?<=['\"])~?/[^'\"\n]+(?=['\"])")
 _PATH = re.compile(r"(?<![\w.:/~-])~?(?:/[\w.@%+~-]*[\w@%+~-])+/?")
-# A directory can contain spaces, and a quoted text has each backslash twice.
+# A directory can contain spaces, the last part only in quotation marks. A quoted text has each backslash twice.
 _WINDOWS_PATH = re.compile(
-    r"(?<!\w)[A-Za-z]:(?:\\+(?:[^\\:*?\"'<>|\n]+\\+)*[^\s\\:*?\"'<>|,;)]*|(?:/[^\s\\/:*?\"'<>|,;)]+)+)"
+    r"(?<=['\"])[A-Za-z]:[\\/][^'\"\n]+(?=['\"])"
+    r"|(?<!\w)[A-Za-z]:(?:\\+(?:[^\\:*?\"'<>|\n]+\\+)*[^\s\\:*?\"'<>|,;)]*|(?:/[^\s\\/:*?\"'<>|,;)]+)+)"
 )
 # Every machine has these.
 _SYSTEM = re.compile(r"/(?:proc|sys)/.*|/dev/(?:shm|nvidia.*)|/etc/nccl\.conf")

@@ -14,6 +14,17 @@ _HOLDS_HOST = re.compile(r"(?i)(?:\w+_)?(?:addr|host|hostid|hostname|comm_id|end
 _ASSIGNED = re.compile(r"(?:\b([A-Za-z_]\w*)=|(?<![\w-])--([\w-]+)[= ])(?=([^,=\s'\"]*))")
 # HOST, HOST:PORT or an address with a scheme.
 _NAME = re.compile(r"(?:\w+://)?(\w[\w.-]*?)\.?(?::\d*)?")
+# The endings of files, whose names can stand before the number of a line.
+_FILES = "".join(rf"(?<!\.{ending})" for ending in ("py", "pyx", "c", "cc", "cu", "cpp", "h", "hpp", "cuh", "so"))
+# How errors of torch, NCCL and ssh name a host. A name that only a port follows has a digit, a dot or a hyphen.
+_IN_ERRORS = re.compile(
+    r"(?<=://)(?:[^\s/@]*@)?([A-Za-z][\w.-]*):\d"
+    r"|\[([A-Za-z][\w.-]*)\]:\d"
+    r"|address of \(([A-Za-z][\w.-]*), \d"
+    r"|\bhost(?:name)? ['\"]?(?=[A-Za-z.-]*\d)([A-Za-z][\w.-]*)"
+    r"|(?<![\w./-])([A-Za-z][\w.-]*):\d+:\d+ \[\d+\] NCCL "
+    rf"|(?<![\w./:-])(?=[A-Za-z]*[\d.-])([A-Za-z][\w.-]*){_FILES}:\d{{4,5}}(?![\w:.])"
+)
 # Names that every machine has, what stands for a value that is not recorded, and placeholders in commands to type.
 _NO_HOST = ("localhost", SET, "HOST", "ADDRESS", "VALUE")
 _IPV4 = re.compile(r"(?<![\w.])(?!127\.)\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
@@ -37,6 +48,8 @@ def hosts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, str):
         for variable, option, assigned in _ASSIGNED.findall(value):
             yield from _named(variable or option.replace("-", "_"), assigned)
+        for match in _IN_ERRORS.finditer(value):
+            yield from _named("host", match[match.lastindex or 0].rstrip("."))
 
 
 def short_name(host: str) -> str:

@@ -60,6 +60,16 @@ def test_a_record_has_one_alias_for_each_host_path_and_gpu() -> None:
         ("::1, 12:34:56, 0000:1b:00.0, c10d::Store", "::1, 12:34:56, 0000:1b:00.0, c10d::Store"),
         (r"at C:\Users\bob\a b\c.py, 'C:\\Users\\bob', D:/bob/x", "at path-1, 'path-2', path-3"),
         ("run --rdzv-endpoint head2.lab.org:29500 reached head2", "run --rdzv-endpoint host-2:29500 reached host-2"),
+        (r"'C:\\Program Files\\My Engine' and '" + "D:/my engine/a b.so'", "'path-1' and 'path-2'"),
+        ("connect to ip-9.lab.org:29500, tcp://master:1", "connect to host-2:29500, tcp://host-3:1"),
+        ("address of (worker, 29500). [gw.lab.org]:8", "address of (host-2, 29500). [host-3]:8"),
+        ("resolve host gpu12: no; gpu12 is down", "resolve host host-2: no; host-2 is down"),
+        ("vm9:1009:1024 [1] NCCL INFO Channel", "host-2:1009:1024 [1] NCCL INFO Channel"),
+        (
+            "host memory, a.cu:4012, pid:12345, 8:1K:x2, see https://a.org/b#c",
+            "host memory, a.cu:4012, pid:12345, 8:1K:x2, see https://a.org/b#c",
+        ),
+        ("ProcessGroupNCCL.cpp:2314, localhost:29500, host 8", "ProcessGroupNCCL.cpp:2314, localhost:29500, host 8"),
         ("--rdzv-endpoint localhost:1 --env MASTER_ADDR=set", "--rdzv-endpoint localhost:1 --env MASTER_ADDR=set"),
     ],
 )
