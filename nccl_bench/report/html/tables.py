@@ -14,28 +14,33 @@ from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
 
-def bands_table(bands: Iterable[Band], sides: tuple[str, str]) -> PageTable:
+def bands_table(bands: Sequence[Band], sides: tuple[str, str]) -> PageTable:
     """Return the table of all bands, which the reader can unfold; ``sides`` are the names of the two sides."""
+    arms = [compared_text(band.comparisons[0], sides) for band in bands]
+    # A baseline that all bands share stands only in the caption, so that the table fits into a window of 1280 pixels.
+    baselines = {f" against {band.baseline}" for band in bands}
+    shared = baselines.pop() if len(baselines) == 1 else ""
+    shared = shared if all(text.endswith(shared) for text in arms) else ""
     return PageTable(
-        caption="Verdicts of bands: neighbouring sizes that share a verdict",
+        caption=f"Verdicts of bands{shared}: neighbouring sizes that share a verdict. One size alone: the largest "
+        "change of one size that the verdict can hide.",
         header=("arms", "timing", "sizes", "verdict", "ratio", "interval", "noise floor", "one size alone"),
-        rows=[_band(band, sides) for band in bands],
+        rows=[(text.removesuffix(shared), *_band(band)) for text, band in zip(arms, bands, strict=True)],
         numeric=(False, False, False, False, True, True, True, True),
         folded=True,
     )
 
 
-def _band(band: Band, sides: tuple[str, str]) -> tuple[str, ...]:
+def _band(band: Band) -> tuple[str, ...]:
     first, last = (size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))
     return (
-        compared_text(band.comparisons[0], sides),
         band.timing,
         first if first == last else f"{first} to {last}",
         verdict_text(band),
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
         "" if band.noise_floor is None else format_share(band.noise_floor),
-        "" if band.hidden_change is None else f"up to {format_share(band.hidden_change)} off",
+        "" if band.hidden_change is None else format_share(band.hidden_change),
     )
 
 
