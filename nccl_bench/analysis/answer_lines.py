@@ -21,16 +21,16 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.verdict_words import noise_hides_the_rest
 from nccl_bench.analysis.wording import format_share, joined
 
-# The reason why comparisons are open, behind their number.
-_WHY: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "perhaps under {threshold}{noise}",
-    OpenReason.WITHIN_NOISE: "within noise (the times vary more than the arms differ)",
-    OpenReason.TOO_FEW_ROUNDS: "with too few rounds",
-    OpenReason.NO_TWIN: "without a twin, so the noise is unknown",
-    OpenReason.DIFFERENT_PROCESSES: "of different processes, whose CPU speeds differ",
-    OpenReason.ONE_LAUNCH: "with times of both arms in one launch only",
-    OpenReason.SHARED_ARM_MOVED: "perhaps changed by the machine alone",
-    None: "without a verdict, because nobody knows how much the times vary",
+# What is so of comparisons that are open for a reason, behind the word "which".
+_WHICH: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "may be under {threshold}{noise}",
+    OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
+    OpenReason.TOO_FEW_ROUNDS: "{have} too few rounds",
+    OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
+    OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed",
+    None: "{have} no verdict, because nobody knows how much the times vary",
 }
 
 
@@ -77,13 +77,18 @@ def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
     still_open = [band for band in bands if is_open(band)]
     if not still_open:
         return
-    by_reason = {reason: [band for band in still_open if band.reason is reason] for reason in _WHY}
+    by_reason = {reason: [band for band in still_open if band.reason is reason] for reason in _WHICH}
     reason, of_reason = max(by_reason.items(), key=lambda item: comparisons_of(item[1]))
-    noise = " without noise" if any(map(noise_hides_the_rest, of_reason)) else ""
-    why = _WHY[reason].format(threshold=format_share(max(band.threshold for band in of_reason)), noise=noise)
-    number, of_all = comparisons_of(of_reason), comparisons_of(still_open)
-    of_them = "" if number == of_all else f"{number} of them "
-    yield HeadlineLine(label=Label.OPEN, timing=None, text=f"{share_of(still_open, bands)}, {of_them}{why}")
+    number = comparisons_of(of_reason)
+    which = _WHICH[reason].format(
+        threshold=format_share(max(band.threshold for band in of_reason)),
+        noise=" without noise" if any(map(noise_hides_the_rest, of_reason)) else "",
+        are="is" if number == 1 else "are",
+        have="has" if number == 1 else "have",
+    )
+    some = "" if number == comparisons_of(still_open) else f"{number} of "
+    text = f"{share_of(still_open, bands)}, {some}which {which}"
+    yield HeadlineLine(label=Label.OPEN, timing=None, text=text)
 
 
 def _nowhere_slower(pairs: Mapping[str, Sequence[Band]]) -> Iterator[HeadlineLine]:

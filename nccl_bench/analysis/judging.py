@@ -17,7 +17,7 @@ class OpenReason(StrEnum):
     NO_TWIN = "no twin"  # communicator variance is unknown, because no twin was measured
     DIFFERENT_PROCESSES = "different processes"  # one launch cannot tell apart the arms and the CPU speeds of processes
     ONE_LAUNCH = "one launch"  # only one launch of several measured the ratio
-    SHARED_ARM_MOVED = "shared arm moved"  # the arm seems to change only because the shared arm itself changed
+    SHARED_ARM_MOVED = "shared arm moved"  # the machine changed between two runs, and that alone can explain the change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,10 +115,12 @@ def moved_text(sizes: Sequence[OwnTimes]) -> str:
     elsewhere = [of for each in shared for of in each.cpu_factors or () if 0 < of < math.inf]
     if len(shared) == 1:
         times = f"{significant(shared[0].before_us)} us before and {significant(shared[0].after_us)} us after"
-        cpu = f", but changed to {format_ratios(elsewhere)} where it waits for the CPU" if elsewhere else ""
-        return f"{arm} itself took {times}{cpu}; {own_text}"
+        cpu = f" ({format_ratios(elsewhere)} where it waits for the CPU)" if elsewhere else ""
+        return f"the machine changed: {arm} itself took {times}{cpu}; {own_text}"
     ratios = [*elsewhere, *(each.ratio for each in shared if each.cpu_factors is None)]
-    return f"{arm} itself changed to {format_ratios(ratios or [each.ratio for each in shared])}; {own_text}"
+    return (
+        f"the machine changed: {arm} itself to {format_ratios(ratios or [each.ratio for each in shared])}; {own_text}"
+    )
 
 
 def own_times_text(sizes: Sequence[OwnTimes]) -> str:

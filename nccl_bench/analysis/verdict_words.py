@@ -14,6 +14,8 @@ VERDICT_WORDS: Mapping[Verdict | None, str] = {
     Verdict.INCONCLUSIVE: "open",
     None: "none",
 }
+# The reasons whose names do not explain them.
+_REASON_WORDS: Mapping[OpenReason, str] = {OpenReason.SHARED_ARM_MOVED: "the machine changed"}
 
 
 def verdict_text(band: Band) -> str:
@@ -22,7 +24,7 @@ def verdict_text(band: Band) -> str:
     if band.reason is None:
         return word
     if band.reason is not OpenReason.BELOW_THRESHOLD:
-        return f"{word}: {band.reason}"
+        return f"{word}: {_REASON_WORDS.get(band.reason, band.reason)}"
     noise = f" after noise of {format_share(band.noise_floor or 0)}" if noise_hides_the_rest(band) else ""
     return f"{word}: may be under {format_share(band.threshold)}{noise}"
 

@@ -30,7 +30,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "open: no twin",
     OpenReason.DIFFERENT_PROCESSES: "open: processes",
     OpenReason.ONE_LAUNCH: "open: 1 launch",
-    OpenReason.SHARED_ARM_MOVED: "open: moved",
+    OpenReason.SHARED_ARM_MOVED: "open: machine",
     None: "open",
 }
 
@@ -41,11 +41,11 @@ def heading(analysis: Analysis) -> str:
     if not _judged(comparisons):
         return "Ratios below 1 are faster."
     thresholds = sorted({each.threshold for each in comparisons})
-    limit = format_share(thresholds[0])
+    matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
-        limit = f"{limit} to {format_share(thresholds[-1])} (see the column limit)"
+        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     floor = ", after the noise floor is taken off" if any(each.noise_floor for each in comparisons) else ""
-    return f"Verdicts. Ratios below 1 are faster; a difference of {limit} matters{floor}."
+    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}{floor}."
 
 
 def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Remarks]:

@@ -118,7 +118,7 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
     ]
     assert lines_of(*cells) == [
         "SLOWER gated 8 B, 20 %, costs 2.0 us",
-        "OPEN 4 of 9 comparisons, 2 of them within noise (the times vary more than the arms differ)",
+        "OPEN 4 of 9 comparisons, 2 of which are within noise (the times vary more than the arms differ)",
         "SAME eager to 16 B; gated 16 B to 32 B",
         "OPEN eager 32 B, 3.0 % faster (1.5 to 4.0): may be under 2.0 %",
         "OPEN gated from 64 B: within noise",
@@ -183,7 +183,7 @@ def test_an_open_line_never_mixes_faster_and_slower() -> None:
         comparison(32, ratio=1.13, interval=Interval(low=1.02, high=1.3, error=0.05), **below),
     ]
     assert lines_of(*cells)[-1] == (
-        "OPEN 2 of 3 comparisons, perhaps under 2.0 %: gated 8 B, 3.0 % faster (1.5 to 6.0); "
+        "OPEN 2 of 3 comparisons, which may be under 2.0 %: gated 8 B, 3.0 % faster (1.5 to 6.0); "
         "gated 32 B, 13 % slower (2.0 to 30)"
     )
 
@@ -198,7 +198,7 @@ def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
     assert arms(same, still_open) == [
         "NOWHERE slower by over 2.0 %: stream-free (the only comparison)",
         "SAME stream-free: gated 8 B",
-        "OPEN 1 of 2 comparisons, perhaps under 2.0 %: torch: gated 8 B, 3.0 % faster (2.0 to 4.0)",
+        "OPEN 1 of 2 comparisons, which may be under 2.0 %: torch: gated 8 B, 3.0 % faster (2.0 to 4.0)",
     ]
     assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith("stream-free, 3.0 %, saves 0.30 us; open: torch")
     # No candidate has a verdict, so no arm is the fastest.

@@ -74,8 +74,8 @@ bfloat16 sum in-place
   FASTER  gated   8 B to 16 B  37 to 39 %, saves 3.7 to 3.9 us
   SLOWER  eager   1 KiB        25 %, costs 2.5 us
   SAME    gated 32 B
-  OPEN    1 of 5 comparisons, within noise (the times vary more than the arms
-          differ): gated 64 B
+  OPEN    1 of 5 comparisons, which is within noise (the times vary more than
+          the arms differ): gated 64 B
   Basis    a reason; 4 of 5 comparisons decided in 3 verdicts; with 95 %
            confidence, all of them are right as far as these two runs show; a
            CPU speed that differs between runs can move a ratio
@@ -235,7 +235,7 @@ def test_the_heading_says_what_matters() -> None:
         "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
     )
     assert text(comparison(noise_floor=0.01)).endswith("matters, after the noise floor is taken off.")
-    assert "a difference of 2.0 % to 10 % (see the column limit) matters." in text(
+    assert "a difference of 2.0 % to 10 % matters (see the column limit)." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
     )
 
