@@ -69,7 +69,10 @@ def answer_lines(
     if len(still_open) == len(count) == 1:
         yield replace(count[0], text=f"{count[0].text}: {still_open[0][0]}")
     else:
-        yield from (HeadlineLine(label=Label.OPEN, timing=None, text=f"{places}: {why}") for places, why in still_open)
+        # The line with the count has the only reason.
+        known_reason = bool(count) and len({why for _, why in still_open}) == 1
+        texts = (places if known_reason else f"{places}: {why}" for places, why in still_open)
+        yield from (HeadlineLine(label=Label.OPEN, timing=None, text=text) for text in texts)
 
 
 def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:

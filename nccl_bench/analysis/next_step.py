@@ -56,16 +56,17 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     wide = comparisons_of(filter(_is_wide, still_open))
     moved = comparisons_of(filter(_is_moved, still_open))
+    most = "" if number in (wide, moved) else "most of them "
     (what, options), why = new_communicators(basis, meta), ""
     if 2 * moved > number:
         # New runs can have different CPU speeds again.
         what, options = _ONE_RUN, ""
-        why = f", {moved} of them because the machine changed between the runs"
+        why = f", {most}because the machine changed between the runs"
     elif needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
         what, options, why = rounds, _fewest_rounds(meta, 2 * max(needed)), ", with too few rounds"
     elif 2 * wide > number:
-        why = f", {wide} of them with a wide interval"
+        why = f", {most}with a wide interval"
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
     are = "is" if number == 1 else "are"

@@ -321,7 +321,7 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
     ]
     # More rounds do not help.
     assert next_step(bands[1:2], Basis.SHARED_ARM, {}) == (
-        "the only comparison is open, 1 of them because the machine changed between the runs. Measure both versions in "
+        "the only comparison is open, because the machine changed between the runs. Measure both versions in "
         "one run (--before-tree, --after-tree)",
         "",
     )
