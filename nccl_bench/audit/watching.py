@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 
 from nccl_bench.audit.order.order import Order
-from nccl_bench.audit.order.races import Race
+from nccl_bench.audit.order.races import AccessMode, Race
 from nccl_bench.audit.sources.base import Source, SourceStatus, living
 from nccl_bench.audit.sources.cpu_streams import CpuStreamsSource
 from nccl_bench.audit.sources.cuda_streams import CudaStreamsSource
@@ -16,10 +17,12 @@ from nccl_bench.audit.sources.distributed import DistributedSource
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.gloo_transport import GlooTransportSource
 from nccl_bench.audit.sources.memory import Memory
-from nccl_bench.audit.sources.model import find_model
+from nccl_bench.audit.sources.model import DeviceModel, find_model
 from nccl_bench.audit.sources.nccl4py import Nccl4pySource
 from nccl_bench.audit.sources.nccl_ctypes import NcclCtypesSource
 from nccl_bench.audit.sources.operators import Operators
+from nccl_bench.audit.sources.ranges import Span, have_common_bytes
+from nccl_bench.audit.sources.stacks import Stack
 from nccl_bench.audit.sources.threads import ThreadsSource
 from nccl_bench.audit.sources.triton_kernels import TritonSource
 from nccl_bench.errors import UsageError
@@ -29,22 +32,69 @@ from nccl_bench.streams import cpu
 class Watch:
     """What a watch has found. It can be read within the block and after it."""
 
-    def __init__(self, order: Order, feed: Feed) -> None:
-        self._order = order
-        self._feed = feed
+    def __init__(self, model: DeviceModel) -> None:
         self.sources: tuple[SourceStatus, ...] = ()  # all sources, also those that are off
+        self._model = model
+        self._order = Order()
+        self._earlier: list[Race] = []  # the races before the latest pause
+        self.feed = Feed(self._order.take)
+        self.memory = Memory(self.feed, model)
 
     @property
     def races(self) -> tuple[Race, ...]:
         """Return each race once, with its count. Work that CPU streams have not done yet is not judged yet."""
-        self._feed.flush()
-        return self._order.races
+        self.feed.flush()
+        races: dict[Hashable, Race] = {}
+        for race in (*self._earlier, *self._order.races):
+            key = (race.kind, race.missing, race.first.work, race.first.mode, race.second.work, race.second.mode)
+            if key in races:
+                races[key] = replace(races[key], count=races[key].count + race.count)
+            elif _is_exact(race):
+                races[key] = race
+        return tuple(races.values())
 
     @property
     def actions(self) -> int:
         """Return the number of actions that were judged: works, waits, allocations."""
-        self._feed.flush()
-        return self._feed.actions
+        self.feed.flush()
+        return self.feed.actions
+
+    @property
+    def cost(self) -> float:
+        """Return how many times longer the operators took with the audit than without; 1.0 if none was watched."""
+        program = self.feed.program_ns
+        return (program + self.feed.audit_ns) / program if program else 1.0
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Judge nothing within the ``with`` block, which then costs little.
+
+        The device is synchronised before and after it, because waits within the block are not seen.
+        """
+        self._model.synchronize()
+        self.feed.flush()
+        self.feed.is_open = False
+        try:
+            yield
+        finally:
+            self._model.synchronize()
+            self._earlier += self._order.races
+            self._order = Order()
+            self.memory.forget()
+            self.feed.restart(self._order.take)
+
+
+def _is_exact(race: Race) -> bool:
+    """Return whether the accesses of a race really share bytes, if the order has seen spans with gaps."""
+    sides = []
+    for access in (race.first, race.second):
+        where = access.work.where
+        if access.mode is AccessMode.HAND_OUT or not isinstance(where, Stack) or not where.touched:
+            return True
+        sides.append(where.touched)
+    if not any(isinstance(each, Span) for side in sides for each in side):
+        return True
+    return have_common_bytes(*sides)
 
 
 _running: list[Watch] = []
@@ -61,10 +111,9 @@ def watch() -> Iterator[Watch]:
     """
     if _running:
         raise UsageError("a watch is running in this process: use its result, or end it first")
-    order = Order()
-    feed = Feed(order.take)
     model = find_model()
-    memory = Memory(feed, model)
+    result = Watch(model)
+    feed, memory = result.feed, result.memory
     operators = Operators(feed, model, memory)
     sources: Sequence[Source] = (
         CudaStreamsSource(feed, model, memory),
@@ -77,7 +126,6 @@ def watch() -> Iterator[Watch]:
         ThreadsSource(feed, operators),
         operators,
     )
-    result = Watch(order, feed)
     _running.append(result)
     statuses = []
     with ExitStack() as stack:

@@ -150,8 +150,12 @@ class DistributedSource(Source):
     # -- collectives ---------------------------------------------------------------------------------------------------
 
     def _collective(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._feed.collecting() as meanwhile:
+        meanwhile: list[Action] = []
+        before = self._feed.collect(meanwhile)
+        try:
             result = func(*args, **kwargs)
+        finally:
+            self._feed.collect(before)
         name = func._schema.name
         reads, writes = _tensors(func, args, kwargs, result)
         used = [each for each in (*reads, *writes) if self._model.holds(each)]

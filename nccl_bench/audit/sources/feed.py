@@ -47,6 +47,8 @@ class Feed:
         self._numbers = itertools.count(1)
         self.is_open = True  # False after the watch: later actions are dropped
         self.actions = 0  # the number of actions that the order has taken
+        self.program_ns = 0  # the time of the program's operators that were reported
+        self.audit_ns = 0  # the time that their reports took
 
     def new_number(self) -> int:
         """Return a number that no handle and no other number of this feed equals."""
@@ -84,15 +86,14 @@ class Feed:
         for action in actions:
             self.put(action)
 
-    @contextmanager
-    def collecting(self) -> Iterator[list[Action]]:
-        """Yield a list that gets the calling thread's actions within the ``with`` block, instead of the queue."""
+    def collect(self, actions: list[Action] | None) -> list[Action] | None:
+        """Append the calling thread's actions to ``actions``, from now on; ``None``: to the queue.
+
+        Return what got them until now, so that the caller can put it back.
+        """
         here = self._per_thread
-        before, here.collected = here.collected, []
-        try:
-            yield here.collected
-        finally:
-            here.collected = before
+        before, here.collected = here.collected, actions
+        return before
 
     @contextmanager
     def hiding(self) -> Iterator[None]:
@@ -132,6 +133,13 @@ class Feed:
         """Say that ``place`` gets no more actions."""
         place.is_complete = True
         self._pass_on()
+
+    def restart(self, take: Callable[[Action], Sequence[Race]]) -> None:
+        """Give later actions to another order."""
+        with self._lock:
+            self._queue.clear()
+            self._take = take
+        self.is_open = True
 
     def flush(self) -> None:
         """Pass on everything that is complete, after another thread that does the same."""

@@ -26,6 +26,10 @@ class Memory:
         self._model = model
         self._blocks: set[int] = set()  # the addresses of the blocks in use
 
+    def forget(self) -> None:
+        """Forget all blocks, because another order knows none of them."""
+        self._blocks.clear()
+
     def note_existing(self, tensor: Tensor) -> None:
         """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
         # Wrappers, such as DTensor and the tensors of functorch, have no memory; the tensors inside them have.

@@ -31,6 +31,9 @@ class DeviceModel(Protocol):
     def stream(self, handle: int) -> Stream:
         """Return the stream with a raw handle."""
 
+    def synchronize(self) -> None:
+        """Block the host until all streams are empty."""
+
 
 class CpuModel(DeviceModel):
     """The CPU with the streams of ``streams.cpu``."""
@@ -48,6 +51,9 @@ class CpuModel(DeviceModel):
     def stream(self, handle: int) -> Stream:
         kind = StreamKind.NON_BLOCKING if handle else StreamKind.INLINE
         return Stream(device=CPU_DEVICE, handle=handle, kind=kind)
+
+    def synchronize(self) -> None:
+        cpu.drain()
 
 
 class CudaModel(DeviceModel):
@@ -72,6 +78,10 @@ class CudaModel(DeviceModel):
         """Return the stream with a raw handle. A stream that is not a default stream has one device for ever."""
         device = torch._C._cuda_getDevice() if handle <= _PER_THREAD else self._devices.get(handle)
         return self._stream(torch._C._cuda_getDevice() if device is None else device, handle)
+
+    def synchronize(self) -> None:
+        for device in {stream.device for stream in self._streams.values()}:
+            torch.cuda.synchronize(device)
 
     def _stream(self, device: int, handle: int) -> Stream:
         if handle == _LEGACY:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, ClassVar
 
 from nccl_bench.audit.sources.base import Replacements, Source
@@ -46,7 +47,11 @@ class Nccl4pySource(Source):
         self._replacements = Replacements()
 
     def refusal(self) -> str | None:
-        return None if MODULE in sys.modules else "nccl4py was not imported before the watch"
+        try:
+            import_module(MODULE)
+        except ImportError as error:
+            return f"nccl4py cannot be imported: {error}"
+        return None
 
     def start(self) -> None:
         module = sys.modules[MODULE]

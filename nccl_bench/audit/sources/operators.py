@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from time import perf_counter_ns
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +27,7 @@ from nccl_bench.audit.sources.effects import Operator, operator_of, tensors_in
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
-from nccl_bench.audit.sources.ranges import byte_ranges
+from nccl_bench.audit.sources.ranges import MOST_BLOCKS, byte_ranges
 from nccl_bench.audit.sources.stacks import current_thread_is_pythons
 
 _Arguments = tuple[Any, ...]
@@ -78,7 +79,7 @@ class Operators(Source):
         "Writes that the schema of a custom operator does not declare; nccl_bench.audit.declare_effects declares them.",
         "Kernels that a C++ extension launches without an operator.",
         "Code that torch.compile has compiled: it runs eagerly while it is watched.",
-        "A tensor with more than 256 separate blocks counts as one range from its first to its last byte.",
+        f"A tensor with more than {MOST_BLOCKS} blocks: its gaps hide other streams' earlier work from later checks.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel, memory: Memory) -> None:
@@ -133,16 +134,22 @@ class Operators(Source):
         # Without GPUs, operators in a thread of C++ are Gloo's, and part of a collective that is reported as a whole.
         if not (has_callbacks or current_thread_is_pythons()):
             return func(*args, **kwargs)
-        # An operator such as `resize_` can free what an argument had, so the ranges are those before the call.
         reads = list(operator.read(args, kwargs))
         writes = list(operator.written(args, kwargs))
+        meanwhile: list[Action] = []
+        begin = perf_counter_ns()
         if has_callbacks:
-            with feed.collecting() as meanwhile:
+            before = feed.collect(meanwhile)
+            try:
                 result = func(*args, **kwargs)
+            finally:
+                feed.collect(before)
         else:
             result = func(*args, **kwargs)
-            meanwhile = []
+        end = perf_counter_ns()
         self._report(operator, reads, writes, result, meanwhile)
+        feed.program_ns += end - begin
+        feed.audit_ns += perf_counter_ns() - end
         return result
 
     def _report(
@@ -170,6 +177,7 @@ class Operators(Source):
         feed.extend(meanwhile[:position])
         if read_ranges or written_ranges:
             work = Work(name=operator.name, where=where)
+            where.touched = read_ranges + written_ranges
             feed.put(
                 WorkLaunched(thread=feed.thread(), stream=stream, work=work, reads=read_ranges, writes=written_ranges)
             )

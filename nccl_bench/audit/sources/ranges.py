@@ -1,8 +1,10 @@
-"""The bytes that a tensor uses."""
+"""The bytes that a tensor uses, and whether two accesses have bytes in common."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -10,10 +12,24 @@ from torch import Tensor
 
 from nccl_bench.audit.order.places import ByteRange
 
-# A tensor with more separate blocks than this counts as one range, from its first to its last byte. Then two tensors
-# that share a storage and lie between each other's blocks seem to overlap.
-MOST_BLOCKS = 256
+# A tensor with more separate blocks than this is given to the order as one `Span`. Then two tensors that lie between
+# each other's blocks seem to overlap, and `have_common_bytes` looks at their blocks.
+MOST_BLOCKS = 64
+_MOST_COMPARED = 1 << 20  # `have_common_bytes` gives up if the spans have more blocks, and believes the order
 _KEPT = 4096  # the number of tensors whose ranges are kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span(ByteRange):
+    """The bytes from the first to the last byte of a tensor that has gaps."""
+
+    block: int  # the bytes of one block
+    repeated: tuple[tuple[int, int], ...]  # the stride in bytes and the size of each dimension that repeats the block
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks."""
+        return prod(size for _, size in self.repeated)
 
 
 def byte_ranges(tensor: Tensor) -> tuple[ByteRange, ...]:
@@ -53,8 +69,36 @@ def _strided(address: int, item_bytes: int, shape: tuple[int, ...], strides: tup
         else:
             repeated.append((stride, size))
     if prod(size for _, size in repeated) > MOST_BLOCKS:
-        return (ByteRange(address=address, length=span),)
+        return (Span(address=address, length=span, block=block, repeated=tuple(repeated)),)
+    return tuple(ByteRange(address=start, length=block) for start in _starts(address, repeated))
+
+
+def _starts(address: int, repeated: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the addresses of all blocks, in order."""
     starts = [address]
     for stride, size in reversed(repeated):
         starts = [start + index * stride for start in starts for index in range(size)]
-    return tuple(ByteRange(address=start, length=block) for start in starts)
+    return starts
+
+
+def have_common_bytes(first: Sequence[ByteRange], second: Sequence[ByteRange]) -> bool:
+    """Return whether two accesses use a byte that is the same, not only spans that overlap."""
+    if sum(each.blocks if isinstance(each, Span) else 1 for each in (*first, *second)) > _MOST_COMPARED:
+        return True
+    ends = sorted((start, end) for start, end in _exact(first))
+    begins = sorted((start, end) for start, end in _exact(second))
+    index = 0
+    for start, end in begins:
+        while index < len(ends) and ends[index][1] <= start:
+            index += 1
+        if index < len(ends) and ends[index][0] < end:
+            return True
+    return False
+
+
+def _exact(ranges: Sequence[ByteRange]) -> Iterator[tuple[int, int]]:
+    for each in ranges:
+        if isinstance(each, Span):
+            yield from ((start, start + each.block) for start in _starts(each.address, each.repeated))
+        else:
+            yield each.address, each.end

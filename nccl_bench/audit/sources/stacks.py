@@ -27,6 +27,7 @@ import torch
 from torch._C._profiler import gather_traceback, symbolize_tracebacks
 
 import nccl_bench
+from nccl_bench.audit.order.places import ByteRange
 
 _Call = tuple[str, int, str]  # the file, the line and the function of a call
 
@@ -55,7 +56,7 @@ class Frame:
 class Stack:
     """The calls that led to an action, the innermost first. Two stacks are equal if every call is the same."""
 
-    __slots__ = ("_calls", "_captured", "_outer")
+    __slots__ = ("_calls", "_captured", "_outer", "touched")
 
     def __init__(
         self, captured: Any = None, outer: Stack | None = None, calls: tuple[_Call, ...] | None = None
@@ -64,6 +65,7 @@ class Stack:
         self._captured = captured
         self._outer = outer
         self._calls = calls
+        self.touched: tuple[ByteRange, ...] = ()  # what the action uses, for a closer look at a race
 
     def __hash__(self) -> int:
         return hash(self.calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -15,6 +16,8 @@ from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.ranges import byte_ranges
+
+_MODULE = "triton.runtime.jit"
 
 
 class TritonSource(Source):
@@ -34,13 +37,15 @@ class TritonSource(Source):
         self._replacements = Replacements()
 
     def refusal(self) -> str | None:
-        if "triton.runtime.jit" not in sys.modules:
-            return "Triton was not imported before the watch"
-        kind = getattr(sys.modules["triton.runtime.jit"], "JITFunction", None)
-        return None if hasattr(kind, "run") else "this Triton has no triton.runtime.jit.JITFunction.run"
+        try:
+            module = import_module(_MODULE)
+        except ImportError as error:
+            return f"Triton cannot be imported: {error}"
+        kind = getattr(module, "JITFunction", None)
+        return None if hasattr(kind, "run") else f"this Triton has no {_MODULE}.JITFunction.run"
 
     def start(self) -> None:
-        self._replacements.replace(sys.modules["triton.runtime.jit"].JITFunction, "run", self._watched)
+        self._replacements.replace(sys.modules[_MODULE].JITFunction, "run", self._watched)
 
     def stop(self) -> None:
         self._replacements.restore()

@@ -150,6 +150,35 @@ def test_a_failed_function_does_not_hold_back_later_findings(streams: tuple[cpu.
     assert found_at(found) == {("write", "add")}
 
 
+def test_halves_of_many_rows_conflict_only_where_they_overlap(streams: tuple[cpu.Stream, cpu.Stream]) -> None:
+    first, second = streams
+    matrix = torch.zeros(500, 8)
+    with watch() as found:
+        first.submit(lambda: matrix[:, :4].fill_(1))  # left half
+        second.submit(lambda: matrix[:, 4:].fill_(1))  # right half
+        second.wait_stream(first)
+        second.submit(lambda: matrix[:, 2:6].fill_(1))  # middle
+        first.submit(lambda: matrix[:, 1:3].fill_(1))  # left of the middle
+    assert found_at(found) == {("middle", "left of the middle")}
+
+
+def test_nothing_is_judged_in_a_pause_and_its_work_counts_as_ended(streams: tuple[cpu.Stream, cpu.Stream]) -> None:
+    first, second = streams
+    tensor, other = torch.zeros(8), torch.zeros(8)
+    with watch() as found:
+        first.submit(tensor.fill_, 1)  # write
+        second.submit(tensor.add_, 1)  # add
+        with found.pause():
+            first.submit(other.fill_, 1)
+            other.add_(1)
+        other.add_(1)
+        tensor.add_(1)
+        first.submit(other.fill_, 1)  # later write
+        other.add_(1)  # later add
+    assert found_at(found) == {("write", "add"), ("later write", "later add")}
+    assert found.cost >= 1
+
+
 def test_a_watch_within_a_watch_is_refused() -> None:
     with watch(), pytest.raises(UsageError, match="a watch is running"), watch():
         pass

@@ -13,7 +13,7 @@ from nccl_bench.audit import declare_effects, watch
 from nccl_bench.audit.order.actions import Action, WorkLaunched
 from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.sources import effects
-from nccl_bench.audit.sources.ranges import MOST_BLOCKS, byte_ranges
+from nccl_bench.audit.sources.ranges import MOST_BLOCKS, byte_ranges, have_common_bytes
 
 
 @pytest.fixture
@@ -112,9 +112,13 @@ def test_the_ranges_of_a_tensor_are_exact(tensor: Tensor, expected: list[tuple[i
     ]
 
 
-def test_a_tensor_with_very_many_blocks_is_one_range() -> None:
-    tensor = torch.empty(MOST_BLOCKS + 1, 2)[:, 0]
-    assert [each.length for each in byte_ranges(tensor)] == [MOST_BLOCKS * 8 + 4]
+def test_a_tensor_with_very_many_blocks_is_one_span() -> None:
+    matrix = torch.empty(MOST_BLOCKS + 1, 4)
+    left, right, row = (byte_ranges(each) for each in (matrix[:, :2], matrix[:, 2:], matrix[7:8, 1:3]))
+    assert [each.length for each in left] == [MOST_BLOCKS * 16 + 8]
+    assert not have_common_bytes(left, right)
+    assert have_common_bytes(left, row)
+    assert have_common_bytes(row, right)
 
 
 @pytest.mark.parametrize(
