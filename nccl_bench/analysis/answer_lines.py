@@ -1,6 +1,6 @@
 """Lines of the headline about one kind of case: first what changed, then what is open, then what stayed the same."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -35,7 +35,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
 
 
 def answer_lines(
-    pairs: Mapping[str, Sequence[Band]], swept: Iterable[int], *, ranked: bool, brief: bool, counts: bool
+    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, ranked: bool, brief: bool, counts: bool
 ) -> Iterator[HeadlineLine]:
     """Yield the lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
 
@@ -43,7 +43,7 @@ def answer_lines(
     ``brief``, all timings share a line. With ``counts``, a line counts the comparisons that are open.
     """
     bands = list(chain.from_iterable(pairs.values()))
-    known = known_sizes(bands, [*swept])
+    known = known_sizes(bands, swept)
     several = len(pairs) > 1
 
     def named(name: str, lines: Iterable[HeadlineLine]) -> Iterator[HeadlineLine]:
@@ -96,17 +96,17 @@ def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
 
 def _nowhere_slower(pairs: Mapping[str, Sequence[Band]]) -> Iterator[HeadlineLine]:
     """Yield a line about the pairs in which no decided comparison is slower; it says how many are decided."""
-    never = {
+    not_slower = {
         name: bands
         for name, bands in pairs.items()
         if any(not is_open(band) for band in bands) and all(band.verdict is not Verdict.SLOWER for band in bands)
     }
-    if not never:
+    if not not_slower:
         return
-    bands = list(chain.from_iterable(never.values()))
+    bands = list(chain.from_iterable(not_slower.values()))
     left = comparisons_of(filter(is_open, bands))
     share = share_of((band for band in bands if not is_open(band)), bands)
     count = f"{share}, {left} open" if left else share
     text = f"slower by over {format_share(max(band.threshold for band in bands))}"
-    text += f": {joined(list(never))} ({count})" if len(pairs) > 1 else f", in {count}"
+    text += f": {joined(list(not_slower))} ({count})" if len(pairs) > 1 else f", in {count}"
     yield HeadlineLine(label=Label.NOWHERE, timing=None, text=text)

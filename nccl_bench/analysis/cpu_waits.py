@@ -19,7 +19,7 @@ _UNKNOWN: Factors = (0.0, float("inf"))
 
 
 class CpuWaits:
-    """Which times of two sides wait for the CPU, and how those of the shared arm changed."""
+    """The times of two sides that wait for the CPU, and how those of the shared arm changed."""
 
     def __init__(
         self, before: Sequence[ComparableRun], after: Sequence[ComparableRun], shared_arm: str, points: Iterable[Point]
