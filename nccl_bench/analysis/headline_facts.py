@@ -74,7 +74,7 @@ def results_text(rows: Sequence[Row | Samples]) -> str:
 def compared_text(bands: Sequence[Band]) -> str:
     """Return how many cells ``bands`` compare with those of a baseline; empty if there are none."""
     number = comparisons_of(bands)
-    return f"the answer compares {number} of them" if number else ""
+    return f"{number} of them {'is' if number == 1 else 'are'} compared" if number else ""
 
 
 def machine_text(metas: NamedRuns) -> str:

@@ -74,7 +74,7 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
     report = json.loads(compare("old", "new", "--threshold", "5%", "--format", "json")[1])
     facts = [(fact["name"], fact["text"]) for fact in report["headline"]["facts"]]
     assert list(dict.fromkeys(name for name, _ in facts)) == ["Basis", "Results", "Order", "Machine", "Command", "Next"]
-    assert ("Results", "before and after: right in all 4 cells, on every rank; the answer compares 2 of them") in facts
+    assert ("Results", "before and after: right in all 4 cells, on every rank; 2 of them are compared") in facts
     assert [text for name, text in facts if name == "Command"] == [
         "before: nccl-bench run --out old",
         "after: nccl-bench run --out new",
