@@ -29,6 +29,11 @@ from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.first_call import accepts
 from nccl_bench.verify.outcomes import Outcome, join_outcomes
 
+# A delay is at least this many times as long as a call that nothing delays. On a busy machine the ranks need longer for
+# their calls and for the work that could race.
+_CALLS_OF_DELAY = 4
+_LONGEST_DELAY_S = 0.2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -62,9 +67,11 @@ class Trial:
     def call_on_other_stream(self) -> None:
         """Run the exchange on another stream and wait. A call on the current stream could order the next call."""
         _, _, other = self.rig.side_streams
+        begin = time.monotonic()
         with self.streams.stream(other):
             self.call()
         self.streams.synchronize()
+        self.rig.call_s = time.monotonic() - begin
 
     def delay_if_late(self) -> None:
         """Delay the host on the late rank. The collective cannot end on any rank before it begins on the late rank."""
@@ -116,6 +123,7 @@ class Rig:
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
     outcomes: list[Outcome] = field(default_factory=list)  # the outcome of every trial so far
     checked: int = 0  # the number of calls so far whose results were checked
+    call_s: float = 0.0  # the seconds of the last call that nothing delayed, until its result was complete
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
     declined: list[str] = field(default_factory=list)  # the exchanges that a user arm declined, each with the reason
@@ -144,7 +152,7 @@ class Rig:
     @property
     def delay_s(self) -> float:
         """The duration in seconds of a slow kernel and of a late rank's delay: long enough to make a race visible."""
-        return self.device_spec.probe_delay_s
+        return max(self.device_spec.probe_delay_s, min(_CALLS_OF_DELAY * self.call_s, _LONGEST_DELAY_S))
 
     @contextmanager
     def at_place(self, place: Place) -> Iterator[None]:

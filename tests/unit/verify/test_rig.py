@@ -255,6 +255,17 @@ def test_a_late_rank_delays_its_host(rig: Rig, monkeypatch: pytest.MonkeyPatch) 
     assert slept == [DEVICES["cpu"].probe_delay_s]
 
 
+def test_a_machine_that_is_slow_now_gets_longer_delays(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(rig=rig, place=Place.SIDE, exchange=rig.exchanges()[0], is_late=False)
+    collective = rig.arm.communicator.all_reduce
+    for call_s, least_s in ((0.02, 0.08), (0.1, 0.2)):
+        slow = lambda *tensors, call_s=call_s: (time.sleep(call_s), collective(*tensors))  # noqa: E731
+        monkeypatch.setattr(rig.arm.communicator, "all_reduce", slow)
+        with rig.at_place(Place.SIDE):
+            trial.call_on_other_stream()
+        assert least_s <= rig.delay_s <= 0.2
+
+
 def test_a_slow_kernel_holds_every_stream_except_one_that_runs_inline(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
