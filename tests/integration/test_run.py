@@ -47,6 +47,14 @@ def directory(ended: CommandResult, sandbox: Sandbox) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def reports(directory: Path, sandbox: Sandbox) -> dict[tuple[str, ...], CommandResult]:
+    """The reports of the run, by the options of the command."""
+    options = ((), ("--full",), ("--format", "csv"), ("--format", "json"))
+    ends = sandbox.in_turn(*(("report", str(directory), *each) for each in options))
+    return dict(zip(options, ends, strict=True))
+
+
 def test_a_run_ends_with_success_and_prints_its_directory(
     directory: Path, ended: CommandResult, sandbox: Sandbox
 ) -> None:
@@ -101,21 +109,21 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
         assert [sorted(of_round) for of_round in zip(*places, strict=True)] == [list(range(len(MEASURED)))] * 2
 
 
-def test_summary_csv_is_what_report_prints_as_csv(directory: Path, sandbox: Sandbox) -> None:
+def test_summary_csv_is_what_report_prints_as_csv(
+    directory: Path, reports: dict[tuple[str, ...], CommandResult]
+) -> None:
     text = (directory / "summary.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) == len(Run.load(directory).lines)
     assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
-    assert sandbox.nccl_bench("report", str(directory), "--format", "csv") == CommandResult(
-        code=0, stdout=text, stderr=""
-    )
+    assert reports["--format", "csv"] == CommandResult(code=0, stdout=text, stderr="")
 
 
 def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
-    directory: Path, ended: CommandResult, sandbox: Sandbox
+    ended: CommandResult, reports: dict[tuple[str, ...], CommandResult]
 ) -> None:
-    full = sandbox.nccl_bench("report", str(directory), "--full").stdout
+    full = reports["--full",].stdout
     for text in (ended.stdout, full):
         assert text.isascii()
         assert "\x1b" not in text
@@ -124,21 +132,15 @@ def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
         assert [line for line in too_long if len(line.removesuffix(" \\").split()) > 1] == []
     for collective, timing in itertools.product(COLLECTIVES, ("eager latency", "gated latency", "enqueue cost")):
         assert re.search(rf"^{collective} bfloat16 .*2 ranks, {timing} \(us\)$", full, re.MULTILINE)
-    assert sandbox.nccl_bench("report", str(directory)) == CommandResult(code=0, stdout=ended.stdout, stderr="")
+    assert reports[()] == CommandResult(code=0, stdout=ended.stdout, stderr="")
 
 
-def test_report_prints_the_run_and_its_rows_as_json(directory: Path, sandbox: Sandbox) -> None:
-    report = json.loads(sandbox.nccl_bench("report", str(directory), "--format", "json").stdout)
+def test_report_prints_the_run_and_its_rows_as_json(
+    directory: Path, reports: dict[tuple[str, ...], CommandResult]
+) -> None:
+    report = json.loads(reports["--format", "json"].stdout)
     assert report["runs"][0]["meta"] == json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert len(report["summary"]) == len(Run.load(directory).lines)
-
-
-def test_a_second_run_never_overwrites_the_first(directory: Path, sandbox: Sandbox) -> None:
-    before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    again = sandbox.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
-    assert (again.code, again.stdout) == (2, "")
-    assert "already holds a record" in again.stderr
-    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def test_options_of_the_measurement_reach_the_worker_of_a_run_of_one_rank(tmp_path: Path) -> None:
@@ -165,7 +167,6 @@ def test_options_of_the_measurement_reach_the_worker_of_a_run_of_one_rank(tmp_pa
         assert line.per_iteration is not None
         assert line.per_iteration.operations >= 300
         assert line.per_iteration.min_us <= line.per_iteration.p50_us <= line.per_iteration.max_us
-    assert "1 rank on cpu" in sandbox.nccl_bench("report", "there").stdout
     sandbox.assert_nothing_is_left()
 
 

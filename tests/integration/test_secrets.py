@@ -48,19 +48,6 @@ class Dies(Raises):
         print("dying with", *SECRETS, file=sys.stderr, flush=True)
         os._exit(9)
 """
-IN_TURN = """
-import contextlib, io, json, sys
-from nccl_bench.cli import main
-
-printed = []
-for arguments in json.loads(sys.argv[1]):
-    output = io.StringIO()
-    sys.argv = ["nccl-bench", *arguments]
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), contextlib.suppress(SystemExit):
-        main()
-    printed.append((arguments, output.getvalue()))
-print(json.dumps(printed))
-"""
 SMALL = ("--device", "cpu", "--sizes", "1K", "--timing", "eager", "--rounds", "2", "--iters", "2")
 
 
@@ -98,12 +85,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         return ended.code
 
     command("run", *SMALL, *OPTIONS, *ARMS, "--arms", "stream-free,torch", "--out", "run")
-    assert command("run", "--resume", "run") == ExitCode.USAGE
     command("verify", "--device", "cpu", "--probes", "producer", "--arm", RAISES, "--out", "verification")
     document = json.loads((ROOT / "tests/data/nccl-tests/all_reduce.json").read_text())
     document["env"] += [f"NCCL_SECRET_TOKEN={SECRET}-import", f"API_TOKEN={SECRET}-import"]
     (sandbox.cwd / "output.json").write_text(json.dumps(document))
     reading = [
+        ("run", "--resume", "run"),
         ("verify", "--resume", "verification"),
         *(("report", "run", "--format", kind) for kind in Format),
         *(("report", "verification", "--format", kind) for kind in VERIFICATION_FORMATS),
@@ -126,10 +113,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         ("doctor", "--format", "json"),
     ]
     reading += [(*arguments, "--anonymous") for arguments in public]
-    # All in one process, since each process takes a second to start.
-    ended = sandbox.wait(sandbox.start("-c", IN_TURN, json.dumps(reading), env=environment))
-    assert ended.code == 0, ended.stderr
-    printed |= {tuple(arguments): text for arguments, text in json.loads(ended.stdout)}
+    ends = sandbox.in_turn(*reading, env=environment)
+    printed |= {arguments: ended.stdout + ended.stderr for arguments, ended in zip(reading, ends, strict=True)}
+    assert ends[0].code == ExitCode.USAGE
     assert "Traceback" not in "".join(printed.values())
     return SimpleNamespace(sandbox=sandbox, printed=printed, run=Run.load(sandbox.cwd / "run"))
 

@@ -31,6 +31,22 @@ _REMOVED_PREFIXES = (
     "COLUMNS",
     "FORCE_COLOR",
 )
+_IN_TURN = """
+import contextlib, io, json, sys
+from nccl_bench.cli import main
+
+ends = []
+for arguments in json.loads(sys.argv[1]):
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = ["nccl-bench", *arguments]
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    ends.append((code, stdout.getvalue(), stderr.getvalue()))
+print(json.dumps(ends))
+"""
 _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -113,6 +129,15 @@ class Sandbox:
     def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
         """Run ``python -m nccl_bench`` and wait for its end."""
         return self.wait(self.start("-m", "nccl_bench", *arguments, env=env))
+
+    def in_turn(self, *command_lines: Sequence[str], env: Mapping[str, str] | None = None) -> list[CommandResult]:
+        """Run command lines of nccl-bench in one process, since each process takes a second to start."""
+        ended = self.wait(self.start("-c", _IN_TURN, json.dumps(command_lines), env=env))
+        assert ended.code == 0, ended.stderr
+        return [
+            CommandResult(code=code, stdout=stdout, stderr=without_numbers(stderr))
+            for code, stdout, stderr in json.loads(ended.stdout)
+        ]
 
     def wait(self, process: subprocess.Popen[str], timeout_s: float = 100) -> CommandResult:
         """Wait for the end of ``process``. Kill it and fail the test if it still runs after ``timeout_s``."""

@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, cast
 from unittest.mock import patch
 
@@ -38,8 +37,6 @@ from nccl_bench.verify.findings import Finding, read_findings
 from nccl_bench.verify.judgement import Verification
 
 WORKER = "tests.support.verify_worker"
-# If this variable is set, the detector is ordered and has wrong results. Launching process and workers read it.
-BLIND = "NCCL_BENCH_TEST_BLIND"
 SKIP_EVERY = 150
 # The size of the verification's small messages.
 SMALL_BYTES = 1024
@@ -312,8 +309,8 @@ DEFECTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
 
 
 def arms() -> Mapping[str, ArmSpec]:
-    """Return the arms with a defect by name, and the blind detector where ``BLIND`` is set."""
-    defective = {
+    """Return the arms with a defect by name."""
+    return {
         name: ArmSpec(
             name=name,
             communicator=name,
@@ -323,9 +320,6 @@ def arms() -> Mapping[str, ArmSpec]:
         )
         for name in DEFECTS
     }
-    if BLIND not in os.environ:
-        return defective
-    return defective | {DETECTOR: replace(ARMS[DETECTOR], communicator="drops-the-sizes", order=Order.CURRENT)}
 
 
 def add_defective_arms() -> None:

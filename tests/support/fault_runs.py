@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ ARMS = ("stream-free", "torch", "stream-free:twin")
 TIMEOUT_S = 4.0
 # So many cases succeed before each fault, so that faults never count as failures in a row.
 CASES_BETWEEN = 2
+_PROGRESS = re.compile(r"nccl-bench: \d+ of \d+ cases, ")
 _POLL_S = 0.005
 _LIMIT_S = 60.0
 
@@ -118,7 +120,7 @@ class FaultRun:
             lost=len(self._missing()),
             processes_left=len(left),
             scratch_left=len(list(self.sandbox.temporary.rglob("*"))),
-            message=(self.sandbox.cwd / "stderr").read_text(encoding="utf-8").strip().rpartition("\n")[2],
+            message=self._last_message(),
         )
 
     def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -178,6 +180,11 @@ class FaultRun:
         lines = self.lines()
         failed = [index for index, line in enumerate(lines) if line["kind"] in ("hang", "crash")]
         return len(failed) > ends and any(line["kind"] == "samples" for line in lines[failed[-1] :])
+
+    def _last_message(self) -> str:
+        """Return the last line on standard error; a command that runs for ten seconds also writes how far it is."""
+        lines = (self.sandbox.cwd / "stderr").read_text(encoding="utf-8").splitlines()
+        return next((line for line in reversed(lines) if not _PROGRESS.match(line)), "")
 
     def _missing(self) -> list[int]:
         """Return the cases without complete results between the first and the last one, but for those in hand."""
