@@ -14,10 +14,11 @@ _MORE: Mapping[Timing, str] = {
     Timing.EAGER: ", launch cost included",
     Timing.GATED: ", launch cost excluded",
     Timing.GRAPH: ", which is replayed",
-    Timing.ENQUEUE: ": the time until it returns",
+    Timing.ENQUEUE: ", until it returns",
 }
 _ARM = "a communicator, with one way of ordering its calls"
 _CELL = "an arm, a timing and a case such as all_reduce of 8 B"
+_COMPARISON = "two such cells: of an arm and its baseline, or before and after"
 _TWIN = "the baseline made a second time; how far the two differ is the noise floor"
 
 
@@ -30,7 +31,9 @@ def legend(of_kinds: Sequence[CasesOfKind], *, has_twin: bool) -> Iterator[Block
             for timing, spec in TIMINGS.items()
             if timing in present
         }
-        words |= {"arm": _ARM, "cell": _CELL} | ({"twin": _TWIN} if has_twin else {})
+        words |= {"arm": _ARM, "cell": _CELL}
+        words |= {"comparison": _COMPARISON} if any(cases.comparisons for cases in of_kinds) else {}
+        words |= {"twin": _TWIN} if has_twin else {}
         yield Facts(items=[NamedText(name=name, text=text) for name, text in words.items()], style="legend")
 
 
