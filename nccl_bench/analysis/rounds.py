@@ -1,13 +1,17 @@
 """The times of rounds in the order of measurement: they show whether the machine was steady."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.columns import SampleColumns
+from nccl_bench.records.columns import ListColumn, SampleColumns
+
+# So many lines are computed at once. More would only need more memory.
+_LINES = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,37 +36,53 @@ def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tup
     _, first, points = np.unique(timed.point, return_index=True, return_inverse=True)
     order = np.argsort(first[points], kind="stable")
     by_point = np.split(order, np.flatnonzero(np.diff(points[order])) + 1) if len(timed) else []
-    return tuple(_kept(timed.take(lines), each) for lines in by_point)
+    lines = zip(
+        *(column.to_list() for column in (timed.case, timed.timing, timed.arm, timed.rounds)),
+        timed.samples_us.to_lists(),
+        _extremes(timed.samples_us),
+        strict=True,
+    )
+    all_lines = [_Line(*line) for line in lines]
+    return tuple(_kept([all_lines[line] for line in of_point.tolist()], each) for of_point in by_point)
 
 
-def _kept(samples: SampleColumns, most: int) -> RoundTimes:
-    arms, times_us = samples.arm.to_list(), samples.samples_us.to_lists()
-    columns: Mapping[str, Sequence[float | None]] = dict(zip(arms, times_us, strict=True))
-    if len({*samples.rounds.codes.tolist()}) > 1:
-        rounds = samples.rounds.to_list()
-        numbers = sorted({number for of_line in rounds for number in of_line})
-        columns = {
-            arm: [*map(dict(zip(of_line, of_arm, strict=True)).get, numbers)]
-            for arm, of_line, of_arm in zip(arms, rounds, times_us, strict=True)
-        }
-    count = len(columns[arms[0]])
-    kept = _chosen(columns.values(), count, most) if count > most else range(count)
+class _Line(NamedTuple):
+    """The times of an arm in the rounds of a case and timing."""
+
+    case: Case  # the measured case
+    timing: Timing  # the way of measuring
+    arm: str  # the arm
+    rounds: Sequence[int]  # the number of each round
+    samples_us: Sequence[float | None]  # the time of each round
+    extremes: tuple[float, int, int]  # the longest time divided by the shortest, and the positions of both
+
+
+def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
+    """Return the rounds of a case and timing that are kept; ``lines`` are its arms."""
+    columns, rounds = [line.samples_us for line in lines], lines[0].rounds
+    varying = max(lines, key=lambda line: line.extremes)
+    _, *extremes = varying.extremes
+    if any(line.rounds is not rounds for line in lines):
+        rounds = sorted({number for line in lines for number in line.rounds})
+        extremes = [rounds.index(varying.rounds[at]) for at in extremes]
+        columns = [[*map(dict(zip(line.rounds, line.samples_us, strict=True)).get, rounds)] for line in lines]
+    kept: Sequence[int] = range(len(rounds))
+    if len(rounds) > most:
+        kept = sorted({*extremes, *(number * len(rounds) // most for number in range(most))})
     return RoundTimes(
-        case=samples.case[0],
-        timing=samples.timing[0],
-        count=count,
+        case=lines[0].case,
+        timing=lines[0].timing,
+        count=len(rounds),
         positions=tuple(kept),
-        times_us={arm: tuple(column[at] for at in kept) for arm, column in columns.items()},
+        times_us={line.arm: tuple([column[at] for at in kept]) for line, column in zip(lines, columns, strict=True)},
     )
 
 
-def _chosen(columns: Iterable[Sequence[float | None]], count: int, most: int) -> list[int]:
-    _, *extremes = max(map(_extremes, columns))
-    return sorted({*extremes, *(number * count // most for number in range(most))})
-
-
-def _extremes(times_us: Sequence[float | None]) -> tuple[float, int, int]:
-    """Return the longest time divided by the shortest, and the positions of both."""
-    known = [time_us for time_us in times_us if time_us is not None]
-    shortest, longest = min(known), max(known)
-    return longest / shortest, times_us.index(shortest), times_us.index(longest)
+def _extremes(samples_us: ListColumn) -> list[tuple[float, int, int]]:
+    """Return, for each line, the longest time divided by the shortest, and the positions of both."""
+    shares, shortest, longest = np.empty(len(samples_us)), *np.empty((2, len(samples_us)), dtype=np.intp)
+    for lines in samples_us.of_equal_length(_LINES):
+        times_us = samples_us.matrix(lines)
+        shortest[lines], longest[lines] = times_us.argmin(axis=1), times_us.argmax(axis=1)
+        shares[lines] = times_us.max(axis=1) / times_us.min(axis=1)
+    return list(zip(shares.tolist(), shortest.tolist(), longest.tolist(), strict=True))

@@ -85,6 +85,9 @@ class ListColumn:
         """The length of each list."""
         return np.diff(self.ends)
 
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
     def __getitem__(self, index: int) -> NDArray[Any]:
         """Return the list of a line."""
         return self.numbers[self.ends[index] : self.ends[index + 1]]
@@ -133,29 +136,28 @@ class ListColumn:
 class SampleColumns:
     """The lines of samples as columns. The names and the meanings are those of the fields of ``Samples``."""
 
-    case: ValueColumn[Case]
-    arm: ValueColumn[str]
-    timing: ValueColumn[Timing]
-    status: ValueColumn[Status]
-    rounds: ValueColumn[tuple[int, ...]]
-    arena: ValueColumn[Arena]
-    per_iteration: ValueColumn[PerIteration]
-    gpus: ValueColumn[GpuState]
-    reason: ValueColumn[str]
-    registered: ValueColumn[BuffersRegistered]
-    arm_placement: ValueColumn[Placement]
-    world_size: NDArray[np.int64]
-    ops_per_batch: NDArray[np.int64]
-    discarded: NDArray[np.int64]
-    launch: NDArray[np.int64]
-    # In these three, -1 is None.
-    wrong: NDArray[np.int64]
-    tolerance_ulp: NDArray[np.int64]
-    late: NDArray[np.int64]
-    samples_us: ListColumn
-    fastest_rank_us: ListColumn
-    slowest_rank: ListColumn
-    arms_before: ListColumn
+    case: ValueColumn[Case]  # the measured case
+    arm: ValueColumn[str]  # the arm's name
+    timing: ValueColumn[Timing]  # the way of measuring
+    status: ValueColumn[Status]  # the result of the check
+    rounds: ValueColumn[tuple[int, ...]]  # the number of each round
+    arena: ValueColumn[Arena]  # the buffers
+    per_iteration: ValueColumn[PerIteration]  # times of single operations
+    gpus: ValueColumn[GpuState]  # the state of the GPUs
+    reason: ValueColumn[str]  # how the arm declined
+    registered: ValueColumn[BuffersRegistered]  # whether NCCL had the buffers registered
+    arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
+    world_size: NDArray[np.int64]  # the number of ranks
+    ops_per_batch: NDArray[np.int64]  # operations in one timed batch
+    discarded: NDArray[np.int64]  # discarded batches
+    launch: NDArray[np.int64]  # the launch, counted from 1
+    wrong: NDArray[np.int64]  # wrong elements; -1 for None
+    tolerance_ulp: NDArray[np.int64]  # allowed error; -1 for None
+    late: NDArray[np.int64]  # elements that the arm wrote too late; -1 for None
+    samples_us: ListColumn  # time per operation in each round, the maximum over ranks
+    fastest_rank_us: ListColumn  # time per operation in each round, the minimum over ranks
+    slowest_rank: ListColumn  # the rank with the maximum in each round
+    arms_before: ListColumn  # how many arms were measured before this one in each round
 
     def __len__(self) -> int:
         return len(self.launch)

@@ -63,7 +63,13 @@ def visible_data(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {visible_data(name): visible_data(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        # Nearly all data of a page are numbers: it can have a million of them.
+        # A page can have a million values. Nearly all of them are numbers, and its texts repeat.
+        types = {*map(type, data)}
+        if types <= _WITHOUT_TEXT:
+            return data
+        if all(issubclass(each, str) for each in types):
+            texts = {text: visible(text) for text in {*data}}
+            return [texts[text] for text in data]
         return [value if type(value) in _WITHOUT_TEXT else visible_data(value) for value in data]
     return visible(data) if isinstance(data, str) else data
 

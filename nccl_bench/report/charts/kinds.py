@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 from nccl_bench.analysis.analysis import Analysis
@@ -19,6 +21,8 @@ Kind = tuple[object, ...]
 Cell = TypeVar("Cell")
 # The cells of one timing: name of the line -> message size -> cell.
 CellsBySize = Mapping[str, Mapping[int, Cell]]
+# The cells by size; each key is a kind, a timing, and a side with an arm, or a pair of arms.
+_Groups = dict[tuple[Kind, str, tuple[str, str]], dict[int, Cell]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +62,8 @@ class CasesOfKind:
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
 
-def kind_of(case: Case | Row) -> Kind:
-    """Return the kind of a case or of a row about a case."""
-    return case.scenario, case.collective, case.dtype, case.redop, case.placement, case.root
+# Returns the kind of a case, or of a row about a case.
+kind_of: Callable[[Case | Row], Kind] = attrgetter("scenario", "collective", "dtype", "redop", "placement", "root")
 
 
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
@@ -129,37 +132,50 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
     """Return the cases of each kind, in the order of measurement."""
     drawn = drawn_arms(analysis)
     labels = {(each.side, each.arm): each.label for each in drawn}
-    rows: dict[Kind, dict[Timing, dict[str, dict[int, Row]]]] = {}
-    comparisons: dict[Kind, dict[Timing, dict[str, dict[int, Comparison]]]] = {}
+    rows: _Groups[Row] = defaultdict(dict)
     for side, row in _rows_by_side(analysis):
-        if row.time_us is not None and (label := labels.get((side, row.arm or ""))):
-            of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(row.timing or ""), {})
-            of_timing.setdefault(label, {})[row.size_bytes or 0] = row
+        if row.time_us is not None:
+            rows[kind_of(row), row.timing or "", (side, row.arm or "")][row.size_bytes or 0] = row
+    comparisons: _Groups[Comparison] = defaultdict(dict)
     for each in analysis.comparisons:
-        of_pair = comparisons.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
-        of_pair.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = each
-    floors: dict[Kind, dict[Timing, dict[str, dict[int, float]]]] = {}
+        comparisons[kind_of(each.case), each.timing, (each.baseline, each.candidate)][each.case.size_bytes] = each
+    names = {(each.baseline, each.candidate): each for of_pair in comparisons.values() for each in of_pair.values()}
+    pairs = {pair: pair_name(each, analysis) for pair, each in names.items()}
+    floors: _Groups[float] = defaultdict(dict)
     for band in analysis.bands:
         if band.noise_floor is not None:
-            for each in band.comparisons:
-                of_floors = floors.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
-                of_floors.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = band.noise_floor
+            of_band = floors[kind_of(band.comparisons[0].case), band.timing, (band.baseline, band.candidate)]
+            of_band |= {each.case.size_bytes: band.noise_floor for each in band.comparisons}
+    rows_of_kinds, comparisons_of_kinds, floors_of_kinds = (
+        _nested(rows, labels),
+        _nested(comparisons, pairs),
+        _nested(floors, pairs),
+    )
     arms = arms_of(analysis)
     ratio, saved = _meanings(analysis)
     return [
         CasesOfKind(
             kind=kind,
-            name=_name(rows.get(kind, {}), comparisons.get(kind, {})),
-            rows=rows.get(kind, {}),
-            comparisons=comparisons.get(kind, {}),
-            floors=floors.get(kind, {}),
+            name=_name(rows_of_kinds.get(kind, {}), comparisons_of_kinds.get(kind, {})),
+            rows=rows_of_kinds.get(kind, {}),
+            comparisons=comparisons_of_kinds.get(kind, {}),
+            floors=floors_of_kinds.get(kind, {}),
             ratio=ratio,
             saved=saved,
             arms=arms,
             drawn={each.label: each for each in drawn},
         )
-        for kind in dict.fromkeys((*rows, *comparisons))
+        for kind in dict.fromkeys((*rows_of_kinds, *comparisons_of_kinds))
     ]
+
+
+def _nested(groups: _Groups[Cell], names: Mapping[tuple[str, str], str]) -> dict[Kind, dict[Timing, CellsBySize[Cell]]]:
+    """Return the cells of each kind, by timing and name of the line; without lines that have no name."""
+    nested: dict[Kind, dict[Timing, dict[str, Mapping[int, Cell]]]] = {}
+    for (kind, timing, line), cells in groups.items():
+        if line in names:
+            nested.setdefault(kind, {}).setdefault(Timing(timing), {})[names[line]] = cells
+    return {kind: {**of_kind} for kind, of_kind in nested.items()}
 
 
 def _meanings(analysis: Analysis) -> tuple[str, str]:

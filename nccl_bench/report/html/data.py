@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade, Value
+from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade
 from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import CasesOfKind
 from nccl_bench.report.charts.steadiness import drawn_runs, round_charts, sensor_charts, spread_charts
 from nccl_bench.report.charts.times import bandwidth_charts, cost_charts, latency_charts
+from nccl_bench.report.html.rounding import rounded
 
 # With so many times of rounds, a page stays below 1 MB.
 MOST_ROUNDS = 40_000
@@ -57,13 +58,13 @@ def plain(name: str, chart: Chart) -> dict[str, object]:
 
 
 def _line(line: ChartLine, digits: int) -> dict[str, object]:
-    ends = {"low": _rounded(line.low, digits), "high": _rounded(line.high, digits)} if line.low else {}
+    ends = {"low": rounded(line.low, digits), "high": rounded(line.high, digits)} if line.low else {}
     hollow = {"hollow": True} if line.hollow else {}
     return {
         "arm": line.arm,
         "label": line.label,
         "style": line.style,
-        "values": _rounded(line.values, digits),
+        "values": rounded(line.values, digits),
         **ends,
         **hollow,
     }
@@ -73,10 +74,6 @@ def _shade(shade: ChartShade, digits: int) -> dict[str, object]:
     return {
         "shading": shade.shading,
         "label": shade.label,
-        "low": _rounded(shade.low, digits),
-        "high": _rounded(shade.high, digits),
+        "low": rounded(shade.low, digits),
+        "high": rounded(shade.high, digits),
     }
-
-
-def _rounded(values: Sequence[Value], digits: int) -> list[Value]:
-    return [None if value is None else float(f"{value:.{digits}g}") for value in values]

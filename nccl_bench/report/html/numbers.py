@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.report.html.rounding import rounded
 from nccl_bench.report.json import comparison_record
 
 # The columns that are shown at first. The reader can show the others.
@@ -20,6 +22,8 @@ _MAIN = frozenset(
 
 # The types of the values of a numeric column.
 _NUMBERS = frozenset({int, float, bool, type(None)})
+# The significant digits of a number in the table.
+_DIGITS = 6
 # A browser shows so many rows quickly. The CSV of a longer run has all of them.
 MOST_ROWS = 20_000
 
@@ -51,23 +55,22 @@ def sortable(
         "count": max(map(len, columns.values()), default=0),
         "left_out": 0,
         "columns": [
-            _column(name, helps.get(name, ""), values, main)
+            _column(name, helps.get(name, ""), values, types, main)
             for name, values in columns.items()
-            if {*map(type, values)} - {type(None)}
+            if (types := {*map(type, values)}) - {type(None)}
         ],
     }
 
 
-def _column(name: str, help: str, values: Sequence[object], main: Collection[str]) -> dict[str, object]:
+def _column(
+    name: str, help: str, values: Sequence[Any], types: Collection[type], main: Collection[str]
+) -> dict[str, object]:
     constant = values.count(values[0]) == len(values)
+    shown = rounded(values, _DIGITS) if float in types else values
     return {
         "name": name,
         "help": help,
         "main": name in main and not (constant and len(values) > 1),
-        "numeric": {*map(type, values)} <= _NUMBERS,
-        **({"same": _rounded(values[0])} if constant else {"values": list(map(_rounded, values))}),
+        "numeric": _NUMBERS.issuperset(types),
+        **({"same": shown[0]} if constant else {"values": shown}),
     }
-
-
-def _rounded(value: object) -> object:
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -6,12 +6,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import ClassVar
 
 from nccl_bench.report.charts.kinds import ChartArm
-from nccl_bench.report.escaping import visible, visible_data
+from nccl_bench.report.escaping import visible
+from nccl_bench.report.html.rounding import script_json
 
 _LIBRARY = "uPlot.iife.min.js"
 # The parts of the page's own script, which share their names.
@@ -162,12 +163,12 @@ def render(page: Page) -> str:
         finalize=_visible,
     )
     environment.filters["whole_units"] = _whole_units
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     # Nothing of a record is in these files, so they are not escaped.
     scripts = [Markup(_asset(_LIBRARY)), Markup(_own_script())]
     styles, licenses = ([Markup(_asset(name)) for name in names] for names in (_STYLES, _LICENSES))
     return environment.get_template("page.html").render(
-        page=replace(page, data=visible_data(page.data)),
+        page=page,
+        data=Markup(script_json(page.data)),
         scripts=scripts,
         styles=styles,
         licenses=licenses,

@@ -1,0 +1,41 @@
+"""Rounds the numbers of a page, which can be a million, and makes a document of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from nccl_bench.report.escaping import visible_data
+
+_POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(309)])
+# So near to the middle between two results, a number is rounded as text.
+_NEAR = 1e-6
+# Where a browser could take a text for markup, JSON can have an escape.
+_ESCAPES: Mapping[str, str] = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "'": r"\u0027"}
+
+
+def rounded(values: Sequence[float | None], digits: int) -> list[float]:
+    """Return ``values`` with so many significant digits; NaN, which JSON shows as null, for ``None``."""
+    numbers = np.array(values, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        places = digits - 1 - np.floor(np.log10(np.abs(numbers)))
+        powers = _POWERS_OF_TEN[np.nan_to_num(np.abs(places), posinf=0).clip(0, 308).astype(np.intp)]
+        scaled = np.where(places < 0, numbers / powers, numbers * powers)
+        # Only powers from 1 on are exact.
+        nearest = np.where(places < 0, np.rint(scaled) * powers, np.rint(scaled) / powers)
+    is_sure = np.isfinite(places) & np.isfinite(nearest) & (np.abs(np.abs(scaled - np.rint(scaled)) - 0.5) > _NEAR)
+    in_digits: list[float] = np.where(is_sure, nearest, numbers).tolist()
+    # Nearly halfway between two results, the product with the power is not exact enough.
+    for index in np.flatnonzero(~is_sure & np.isfinite(numbers)).tolist():
+        in_digits[index] = float(f"{in_digits[index]:.{digits}g}")
+    return in_digits
+
+
+def script_json(data: Mapping[str, object]) -> str:
+    """Return plain data as JSON that stands between tags of HTML. Absent numbers and NaN are null."""
+    text = msgspec.json.encode(visible_data(data)).decode()
+    for letter, escape in _ESCAPES.items():
+        text = text.replace(letter, escape)
+    return text
