@@ -9,6 +9,7 @@ import numpy as np
 
 from nccl_bench.report.escaping import visible_data
 
+_LARGEST_EXACT = 1e22
 _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(309)])
 # So near to the middle between two results, a number is rounded as text.
 _NEAR = 1e-6
@@ -23,11 +24,13 @@ def rounded(values: Sequence[float | None], digits: int) -> list[float]:
         places = digits - 1 - np.floor(np.log10(np.abs(numbers)))
         powers = _POWERS_OF_TEN[np.nan_to_num(np.abs(places), posinf=0).clip(0, 308).astype(np.intp)]
         scaled = np.where(places < 0, numbers / powers, numbers * powers)
-        # Only powers from 1 on are exact.
         nearest = np.where(places < 0, np.rint(scaled) * powers, np.rint(scaled) / powers)
-    is_sure = np.isfinite(places) & np.isfinite(nearest) & (np.abs(np.abs(scaled - np.rint(scaled)) - 0.5) > _NEAR)
+    # A float holds only these powers exactly.
+    is_sure = (
+        np.isfinite(places) & (powers <= _LARGEST_EXACT) & (np.abs(np.abs(scaled - np.rint(scaled)) - 0.5) > _NEAR)
+    )
     in_digits: list[float] = np.where(is_sure, nearest, numbers).tolist()
-    # Nearly halfway between two results, the product with the power is not exact enough.
+    # Nearly halfway between two results, and with an inexact power, the product is not exact enough.
     for index in np.flatnonzero(~is_sure & np.isfinite(numbers)).tolist():
         in_digits[index] = float(f"{in_digits[index]:.{digits}g}")
     return in_digits
