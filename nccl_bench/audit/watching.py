@@ -11,6 +11,7 @@ import torch
 from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.order.races import AccessMode, Race
 from nccl_bench.audit.sources.base import Source, SourceStatus, living
+from nccl_bench.audit.sources.compiled import CompiledCodeSource
 from nccl_bench.audit.sources.cpu_streams import CpuStreamsSource
 from nccl_bench.audit.sources.cuda_streams import CudaStreamsSource
 from nccl_bench.audit.sources.distributed import DistributedSource
@@ -37,13 +38,13 @@ class Watch:
         self._model = model
         self._order = Order()
         self._earlier: list[Race] = []  # the races before the latest pause
-        self.feed = Feed(self._order.take)
-        self.memory = Memory(self.feed, model)
+        self._feed = Feed(self._order.take)
+        self._memory = Memory(self._feed, model)
 
     @property
     def races(self) -> tuple[Race, ...]:
         """Return each race once, with its count. Work that CPU streams have not done yet is not judged yet."""
-        self.feed.flush()
+        self._feed.flush()
         races: dict[Hashable, Race] = {}
         for race in (*self._earlier, *self._order.races):
             key = (race.kind, race.missing, race.first.work, race.first.mode, race.second.work, race.second.mode)
@@ -56,8 +57,8 @@ class Watch:
     @property
     def actions(self) -> int:
         """Return the number of actions that were judged: works, waits, allocations."""
-        self.feed.flush()
-        return self.feed.actions
+        self._feed.flush()
+        return self._feed.actions
 
     @property
     def cost(self) -> float:
@@ -65,8 +66,8 @@ class Watch:
 
         The way from torch to the dispatch mode and back, some microseconds for each operator, is not in it.
         """
-        program = self.feed.program_ns
-        return (program + self.feed.audit_ns) / program if program else 1.0
+        program = self._feed.program_ns
+        return (program + self._feed.audit_ns) / program if program else 1.0
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -75,16 +76,16 @@ class Watch:
         The device is synchronised before and after it, because waits within the block are not seen.
         """
         self._model.synchronize()
-        self.feed.flush()
-        self.feed.is_open = False
+        self._feed.flush()
+        self._feed.is_open = False
         try:
             yield
         finally:
             self._model.synchronize()
             self._earlier += self._order.races
             self._order = Order()
-            self.memory.forget()
-            self.feed.restart(self._order.take)
+            self._memory.forget()
+            self._feed.restart(self._order.take)
 
 
 def _is_exact(race: Race) -> bool:
@@ -116,7 +117,7 @@ def watch() -> Iterator[Watch]:
         raise UsageError("a watch is running in this process: use its result, or end it first")
     model = find_model()
     result = Watch(model)
-    feed, memory = result.feed, result.memory
+    feed, memory = result._feed, result._memory
     operators = Operators(feed, model, memory)
     sources: Sequence[Source] = (
         CudaStreamsSource(feed, model, memory),
@@ -127,6 +128,7 @@ def watch() -> Iterator[Watch]:
         GlooTransportSource(feed, model),
         TritonSource(feed, model, memory),
         ThreadsSource(feed, operators),
+        CompiledCodeSource(),
         operators,
     )
     _running.append(result)

@@ -51,7 +51,7 @@ class Operator:
     """What a call of one operator does. Arguments are named by position and by keyword, as a call can give them."""
 
     name: str  # with its namespace, for example "aten::mul"
-    reads: tuple[tuple[int, str], ...]  # the arguments whose bytes are read
+    reads: tuple[tuple[int, str], ...] | None  # the arguments whose bytes are read; None for all arguments
     writes: tuple[tuple[int, str], ...]  # the arguments whose bytes are written
     returns_new: bool  # True if the call returns tensors that are no views of its arguments
     writes_new: bool  # True if the call writes the tensors that it returns
@@ -59,6 +59,8 @@ class Operator:
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
         """Yield the tensors that a call reads."""
+        if self.reads is None:
+            return tensors_in([*args, *kwargs.values()])
         return _chosen(self.reads, args, kwargs)
 
     def written(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
@@ -89,8 +91,14 @@ def operator_of(overload: Any) -> Operator:
     """Return what calls of an overload (``torch._ops.OpOverload``) do. The schema is read once."""
     operator = _operators.get(overload)
     if operator is None:
-        operator = _operators[overload] = _read_schema(overload._schema)
+        schema = getattr(overload, "_schema", None)
+        operator = _operators[overload] = _higher_order(str(overload)) if schema is None else _read_schema(schema)
     return operator
+
+
+def _higher_order(name: str) -> Operator:
+    """Return what an operator without a schema does: it reads all its arguments and writes what it returns."""
+    return Operator(name=name, reads=None, writes=(), returns_new=True, writes_new=True, does_anything=True)
 
 
 def _read_schema(schema: Any) -> Operator:

@@ -35,9 +35,9 @@ class Span(ByteRange):
 def byte_ranges(tensor: Tensor) -> tuple[ByteRange, ...]:
     """Return the bytes of ``tensor``: exact for at most ``MOST_BLOCKS`` blocks, otherwise the span of all blocks.
 
-    A tensor without memory of its own, for example a sparse tensor, uses no bytes.
+    A sparse or nested tensor has tensors inside it. It uses no bytes itself.
     """
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not torch.strided or tensor.is_nested:
         return ()
     address = tensor.data_ptr()
     if not address:  # an empty tensor, or one on the device "meta"

@@ -1,4 +1,4 @@
-"""Triton's kernels and nccl4py, with planted modules in place of the packages."""
+"""Triton's kernels and nccl4py, with planted modules in place of the packages; and compiled functions."""
 
 from __future__ import annotations
 
@@ -76,3 +76,14 @@ def test_a_collective_of_nccl4py_on_a_stream_without_a_fork_is_one_race(bindings
         bindings.all_reduce(address, address, 8, DataType.FLOAT32.value, 0, comm, second.handle)  # collective
     assert found_at(found) == {("write", "collective")}
     assert [race.count for race in found.races] == [1]
+
+
+def test_compiled_functions_are_seen_because_they_run_eagerly() -> None:
+    compiled = torch.compile(lambda tensor: tensor + 1, fullgraph=True, backend="eager")  # compiled code
+    tensor, stream = torch.zeros(8), cpu.Stream()
+    compiled(tensor)
+    with watch() as found:
+        stream.submit(tensor.fill_, 1)  # write
+        compiled(tensor)
+    assert found_at(found) == {("write", "compiled code")}
+    assert torch._dynamo.eval_frame._stance.stance == "default"
