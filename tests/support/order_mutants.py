@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant(
         "only the block that was freed is handed out",
         "blocks",
-        "return same_stream and same_pool and wanted.length <= memory.length",
+        "return self.block.stream == new.stream and same_pool and wanted.length <= memory.length",
         "return False",
     ),
     Mutant(
@@ -196,14 +196,14 @@ MUTANTS = (
     Mutant(
         "a replay does nothing",
         "order",
-        "        if graph is None:\n            return ()\n        replayed",
-        "        if graph is not None:\n            return ()\n        replayed",
+        "        if graph is None:\n            return ()\n        replay =",
+        "        if graph is not None:\n            return ()\n        replay =",
     ),
     Mutant(
         "replays of one graph are not ordered",
         "order",
-        'graph, ("graph", action.graph))',
-        "graph, None)",
+        'accesses, ("graph", action.graph))',
+        "accesses, None)",
     ),
     Mutant(
         "a graph reads what it writes",
@@ -225,7 +225,7 @@ MUTANTS = (
     ),
     Mutant(
         "freed blocks are not thought of when lanes are forgotten",
-        "order",
+        "blocks",
         "{lane for pending in self._pending for lane in pending.lanes}",
         "set()",
     ),

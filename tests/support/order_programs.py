@@ -220,7 +220,7 @@ def random_program(seed: int) -> list[Step]:
         program.wait_on_host: 1.5,
         program.access: 0.7,
         program.signal: 1.5 if threads > 1 else 0,
-        program.destroy: 0.3,
+        program.destroy: 0.6,
     }
     # Each of these takes many actions, so a program has at most one of them.
     feature = source.choice(("memory", "graphs", "none"))

@@ -49,26 +49,51 @@ class Pending:
     def can_serve(self, new: Block) -> bool:
         """Return whether the allocator handed out the memory again as ``new``, or could have done so."""
         memory, wanted = self.block.memory, new.memory
+        if self.block.world is not new.world:
+            return False
         if memory.address < wanted.end and wanted.address < memory.end:
             return True
         same_pool = (memory.length <= SMALL_BYTES) == (wanted.length <= SMALL_BYTES)
-        same_stream = self.block.world is new.world and self.block.stream == new.stream
-        return same_stream and same_pool and wanted.length <= memory.length
+        return self.block.stream == new.stream and same_pool and wanted.length <= memory.length
 
 
 class Blocks:
-    """All blocks. Memory that was not announced has no block, and nothing is said about its frees."""
+    """All blocks. Memory that was not announced has no block, and its frees say nothing."""
 
     def __init__(self) -> None:
         self._blocks: RangeMap[Block] = RangeMap()
+        self._pending: list[Pending] = []
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return len(self._blocks)
 
     def at(self, address: int) -> Block | None:
         """Return the newest block that contains ``address``, in use or freed."""
         parts = self._blocks.overlapping(ByteRange(address=address, length=1))
         return parts[0][1] if parts else None
 
-    def add(self, block: Block) -> None:
-        """Add a block, which takes the place of the blocks in its memory."""
+    def allocate(self, block: Block) -> list[Pending]:
+        """Add a block, and return the pending blocks that the allocator could have handed out for it."""
         for _, old in self._blocks.overlapping(block.memory):
             block.replaced = block.replaced or old.freed
         self._blocks.set(block.memory, block)
+        served = [pending for pending in self._pending if pending.can_serve(block)]
+        self._pending = [pending for pending in self._pending if pending not in served]
+        return served
+
+    def free(self, block: Block, where: Hashable, known: Clock) -> None:
+        """Free a block whose stream knows ``known``."""
+        block.is_freed, block.freed = True, where
+        uses = tuple(use for use in block.world.history.entries(block.memory) if not follows(known, use[0]))
+        if uses:
+            self._pending.append(Pending(block, uses))
+
+    def forget(self, common: Clock) -> set[Lane]:
+        """Forget the uses of freed blocks that ``common`` covers, and return the lanes of those that are left."""
+        self._pending = [rest for pending in self._pending if (rest := pending.without(common))]
+        return {lane for pending in self._pending for lane in pending.lanes}
+
+    def end(self, world: World) -> None:
+        """Forget the freed blocks of a capture that ended. Its memory belongs to the graph."""
+        self._pending = [pending for pending in self._pending if pending.block.world is not world]

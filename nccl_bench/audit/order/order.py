@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from nccl_bench.audit.order.actions import (
@@ -27,14 +26,13 @@ from nccl_bench.audit.order.actions import (
     ThreadEnded,
     WorkLaunched,
 )
-from nccl_bench.audit.order.blocks import Block, Blocks, Pending
+from nccl_bench.audit.order.blocks import Block, Blocks
 from nccl_bench.audit.order.clocks import Lane
 from nccl_bench.audit.order.graphs import Graph, Replay
-from nccl_bench.audit.order.history import follows
 from nccl_bench.audit.order.places import Stream, StreamKind
 from nccl_bench.audit.order.races import Access, AccessMode, Race
 from nccl_bench.audit.order.reports import Reports
-from nccl_bench.audit.order.world import Conflict, World
+from nccl_bench.audit.order.world import Accesses, Conflict, World
 
 # The fewest actions between two times at which the order forgets. Forgetting looks at every segment of the history.
 FORGET_EVERY = 4096
@@ -55,7 +53,6 @@ class Order:
         self._captured_events: dict[int, World] = {}  # each event that a capture recorded last, with this capture
         self._graphs: dict[int, Graph] = {}
         self._blocks = Blocks()
-        self._pending: list[Pending] = []
         self._streams: dict[Stream, Lane] = {}
         self._threads: dict[int, Lane] = {}
         self._time = 0  # the time of the newest work
@@ -91,7 +88,7 @@ class Order:
     def size(self) -> int:
         """Return the number of things that the order remembers, for statements of its cost."""
         with self._lock:
-            return self._eager.size + len(self._pending)
+            return self._eager.size + len(self._blocks)
 
     def take(self, action: Action) -> tuple[Race, ...]:
         """Take the next action, and return the races that it completes and that no earlier action completed."""
@@ -109,8 +106,7 @@ class Order:
 
     def _forget(self) -> None:
         common = self._eager.clocks.common(self._threads.values())
-        self._pending = [rest for pending in self._pending if (rest := pending.without(common))]
-        self._eager.forget(common, {lane for pending in self._pending for lane in pending.lanes})
+        self._eager.forget(common, self._blocks.forget(common))
         self._until_forgetting = max(FORGET_EVERY, len(self._eager.history))
 
     # Work
@@ -118,34 +114,25 @@ class Order:
     def _launch(self, action: WorkLaunched) -> Sequence[Conflict]:
         thread, lane, world = self._place(action.thread, action.stream)
         mark = None if action.communicator is None else ("communicator", action.communicator)
-        access = Access(work=action.work, mode=AccessMode.WRITE, thread=action.thread, stream=action.stream)
-        return self._add(world, thread, lane, access, action, mark)
+        return self._add(world, thread, lane, _accesses(action, action.stream), mark)
 
     def _access(self, action: HostAccessed) -> Sequence[Conflict]:
         thread = self._thread(action.thread)
-        access = Access(work=action.work, mode=AccessMode.WRITE, thread=action.thread, stream=None)
-        return self._add(self._eager, thread, thread, access, action)
+        return self._add(self._eager, thread, thread, _accesses(action, None))
 
     def _replay(self, action: GraphReplayed) -> Sequence[Conflict]:
         thread, lane, world = self._place(action.thread, action.stream)
         graph = self._graphs.get(action.graph)
         if graph is None:
             return ()
-        replayed = Replay(graph=graph, thread=action.thread, stream=action.stream, where=action.where)
-        return self._add(world, thread, lane, replayed, graph, ("graph", action.graph))
+        replay = Replay(graph=graph, thread=action.thread, stream=action.stream, where=action.where)
+        accesses = [(AccessMode.WRITE, replay, graph.writes), (AccessMode.READ, replay, graph.reads)]
+        return self._add(world, thread, lane, accesses, ("graph", action.graph))
 
     def _add(
-        self,
-        world: World,
-        thread: Lane,
-        lane: Lane,
-        source: Access | Replay,
-        ranges: WorkLaunched | HostAccessed | Graph,
-        mark: Hashable = None,
+        self, world: World, thread: Lane, lane: Lane, accesses: Accesses, mark: Hashable = None
     ) -> Sequence[Conflict]:
         self._time += 1
-        reading = replace(source, mode=AccessMode.READ) if isinstance(source, Access) else source
-        accesses = ((AccessMode.WRITE, source, ranges.writes), (AccessMode.READ, reading, ranges.reads))
         return self._judge(world, lane, world.launch(thread, lane, self._time, accesses, mark), mark)
 
     def _judge(
@@ -207,11 +194,9 @@ class Order:
     def _allocate(self, action: MemoryAllocated) -> Sequence[Conflict]:
         thread, lane, world = self._place(action.thread, action.stream)
         block = Block(action.memory, action.stream, world, self._time)
-        self._blocks.add(block)
         access = Access(work=action.work, mode=AccessMode.HAND_OUT, thread=action.thread, stream=action.stream)
         conflicts: list[Conflict] = []
-        for pending in [pending for pending in self._pending if pending.can_serve(block)]:
-            self._pending.remove(pending)
+        for pending in self._blocks.allocate(block):
             conflicts += world.hand_out(thread, lane, self._time, access, pending.uses, pending.block.freed)
         return self._judge(world, lane, conflicts)
 
@@ -226,15 +211,11 @@ class Order:
         block = self._blocks.at(action.address)
         if block is None or block.is_freed:
             return ()
-        block.is_freed, block.freed = True, action.where
         world = block.world
         # The block cannot be handed out before the thread frees it, and before these streams have done what they have.
         for lane in (thread, *block.streams):
             world.history.forget(world.clocks.begin(thread, lane), block.memory)
-        known = world.clocks.knows(self._lane(thread, block.stream))
-        uses = tuple(use for use in world.history.entries(block.memory) if not follows(known, use[0]))
-        if uses:
-            self._pending.append(Pending(block, uses))
+        self._blocks.free(block, action.where, world.clocks.knows(self._lane(thread, block.stream)))
         return ()
 
     # Captures
@@ -248,7 +229,8 @@ class Order:
         if world is not self._eager:
             self._graphs[action.graph] = world.history.graph()
             self._captures = {lane: other for lane, other in self._captures.items() if other is not world}
-            self._pending = [pending for pending in self._pending if pending.block.world is not world]
+            world.end()
+            self._blocks.end(world)
         return ()
 
     # Ends
@@ -265,6 +247,8 @@ class Order:
 
     def _destroy_graph(self, action: GraphDestroyed) -> Sequence[Conflict]:
         self._graphs.pop(action.graph, None)
+        for clocks in self._eager.all_clocks:
+            clocks.unmark(("graph", action.graph))
         return ()
 
     def _end_thread(self, action: ThreadEnded) -> Sequence[Conflict]:
@@ -299,3 +283,12 @@ class Order:
         thread = self._thread(number)
         lane = self._lane(thread, stream)
         return thread, lane, self._captures.get(lane, self._eager)
+
+
+def _accesses(action: WorkLaunched | HostAccessed, stream: Stream | None) -> Accesses:
+    """Return the accesses of an action, what it writes first."""
+    return [
+        (mode, Access(work=action.work, mode=mode, thread=action.thread, stream=stream), ranges)
+        for mode, ranges in ((AccessMode.WRITE, action.writes), (AccessMode.READ, action.reads))
+        if ranges
+    ]

@@ -49,31 +49,55 @@ class RangeMap(Generic[Value]):
 
     def update(self, memory: ByteRange, change: Callable[[int, int, Value | None], Value | None]) -> None:
         """Set each part of ``memory`` to ``change(start, end, value)``; ``None`` stands for no value."""
-        if memory.length <= 0:
+        address, end = memory.address, memory.end
+        if address >= end:
             return
-        first, last = self._split(memory.address), self._split(memory.end)
+        first = bisect_left(self._starts, address)
+        # Most accesses are to bytes that the last access used too.
+        if first < len(self._starts) and self._starts[first] == address and self._ends[first] == end:
+            self._set_segment(first, change(address, end, self._values[first]))
+            return
+        first, last = self._split(address), self._split(end)
         segments: _Segments[Value] = _Segments()
         # The neighbours take part, because a changed value can be equal to theirs.
-        before = first - 1 if first and self._ends[first - 1] == memory.address else first
-        after = last + 1 if last < len(self._starts) and self._starts[last] == memory.end else last
+        before = first - 1 if first and self._ends[first - 1] == address else first
+        after = last + 1 if last < len(self._starts) and self._starts[last] == end else last
         segments.extend(self._slice(before, first))
-        position = memory.address
-        for start, end, value in self._slice(first, last):
+        position = address
+        for start, stop, value in self._slice(first, last):
             if position < start:
                 segments.append(position, start, change(position, start, None))
-            segments.append(start, end, change(start, end, value))
-            position = end
-        if position < memory.end:
-            segments.append(position, memory.end, change(position, memory.end, None))
+            segments.append(start, stop, change(start, stop, value))
+            position = stop
+        if position < end:
+            segments.append(position, end, change(position, end, None))
         segments.extend(self._slice(last, after))
-        self._starts[before:after], self._ends[before:after] = segments.starts, segments.ends
-        self._values[before:after] = segments.values
+        self._replace(before, after, segments)
+
+    def _set_segment(self, index: int, value: Value | None) -> None:
+        """Set the value of a whole segment, and join neighbours that became equal."""
+        start, end = self._starts[index], self._ends[index]
+        before = index and self._ends[index - 1] == start and self._values[index - 1] == value
+        after = index + 1 < len(self) and self._starts[index + 1] == end and self._values[index + 1] == value
+        if value is not None and not before and not after:
+            self._values[index] = value
+            return
+        segments: _Segments[Value] = _Segments()
+        first, last = (index - 1 if before else index), (index + 2 if after else index + 1)
+        segments.extend(self._slice(first, index))
+        segments.append(start, end, value)
+        segments.extend(self._slice(index + 1, last))
+        self._replace(first, last, segments)
+
+    def _replace(self, first: int, last: int, segments: _Segments[Value]) -> None:
+        self._starts[first:last], self._ends[first:last] = segments.starts, segments.ends
+        self._values[first:last] = segments.values
 
     def update_all(self, change: Callable[[Value], Value | None]) -> None:
         """Set each value to ``change(value)``."""
         segments: _Segments[Value] = _Segments()
         segments.extend((start, end, change(value)) for start, end, value in self._slice(0, len(self)))
-        self._starts, self._ends, self._values = segments.starts, segments.ends, segments.values
+        self._replace(0, len(self), segments)
 
     def _slice(self, first: int, last: int) -> list[tuple[int, int, Value]]:
         return list(zip(self._starts[first:last], self._ends[first:last], self._values[first:last], strict=True))

@@ -11,6 +11,9 @@ from nccl_bench.audit.order.history import Entry, History, Moment, follows
 from nccl_bench.audit.order.places import ByteRange
 from nccl_bench.audit.order.races import Access, AccessMode
 
+# What a piece of work does with which bytes, the writes first.
+Accesses = Sequence[tuple[AccessMode, Access | Replay, Sequence[ByteRange]]]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conflict:
@@ -53,7 +56,7 @@ class World:
         thread: Lane,
         lane: Lane,
         time: int,
-        accesses: Iterable[tuple[AccessMode, Access | Replay, Sequence[ByteRange]]],
+        accesses: Accesses,
         mark: Hashable = None,
     ) -> list[Conflict]:
         """Add work with its accesses, the writes first, and return its conflicts."""
@@ -102,6 +105,10 @@ class World:
         for clocks in self.all_clocks:
             clocks.learn(lane, repaired, mark)
         return needed
+
+    def end(self) -> None:
+        """End a capture. Blocks that were allocated in it still refer to it."""
+        self.history = History()
 
     def forget(self, common: Clock, used: Set[Lane]) -> None:
         """Forget what ``common`` covers, because all later work follows it; accesses on ``used`` lanes still matter."""
