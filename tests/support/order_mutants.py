@@ -244,7 +244,19 @@ MUTANTS = (
     Mutant(
         "an assumed wait is for everything",
         "world",
-        "clocks.learn(lane, repaired)",
+        "clocks.learn(lane, repaired, mark)",
         "clocks.learn(lane, {other: 10**9 for each in clocks._lanes.values() for other in each})",
+    ),
+    Mutant(
+        "no wait is assumed after a race",
+        "world",
+        "clocks.learn(lane, repaired, mark)",
+        "pass",
+    ),
+    Mutant(
+        "work does not know of the wait that is assumed before it",
+        "world",
+        "moment.clock = joined(moment.clock, repaired)",
+        "pass",
     ),
 )

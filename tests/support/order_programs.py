@@ -141,7 +141,9 @@ class Program:
         if made and self.random.random() < 0.5:
             self.add(StreamDestroyed(stream=self.random.choice(made)))
         else:
-            self.add(EventDestroyed(event=self.random.randrange(self.events + 1)))
+            event = self.random.randrange(self.events + 1)
+            self.add(EventDestroyed(event=event))
+            self.add(StreamWaited(thread=self.thread, event=event, stream=self.stream))
 
     def allocate(self) -> None:
         streams = [stream for stream in self.streams if stream.kind is not StreamKind.INLINE]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import nccl_bench.audit.order
 from nccl_bench.audit.order.actions import Action
 from nccl_bench.audit.order.races import RaceKind
 from tests.support.order_actions import COLLECTIVE, CONSUMER, FORK, JOIN, PRODUCER
 from tests.support.order_check import differences
+from tests.support.order_mutants import MUTANTS
 from tests.support.order_programs import Step, random_program
 from tests.support.order_search import Search
 
@@ -33,3 +37,10 @@ def test_a_difference_is_detected() -> None:
     wrong = [*program[:1], *program[2:]]  # the steps are not the numbers of the work
     assert list(differences(program)) == []
     assert any(difference.startswith(("missed", "false")) for difference in differences(wrong))
+
+
+def test_every_rule_that_the_experiment_leaves_out_is_a_line_of_the_code(tmp_path: Path) -> None:
+    for number, mutant in enumerate(MUTANTS):
+        copy = tmp_path / str(number)
+        shutil.copytree(Path(nccl_bench.audit.order.__file__).parent, copy, ignore=shutil.ignore_patterns("*.pyc"))
+        mutant.plant(copy)
