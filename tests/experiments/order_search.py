@@ -45,11 +45,12 @@ def compare(seeds: range) -> int:
     kinds: Counter[str] = Counter()
     for seed in seeds:
         program = random_program(seed)
-        found = list(differences(program, seed))
+        search = Search(program)
+        found = list(differences(program, seed, search))
         different += bool(found)
         for difference in found:
             print(f"program {seed}: {difference}")
-        races = {kind.value for kinds_of_pair in Search(program).pairs.values() for kind in kinds_of_pair}
+        races = {kind.value for kinds_of_pair in search.pairs.values() for kind in kinds_of_pair}
         kinds.update(races or {"none"})
     print(f"{different} of {len(seeds)} programs differ")
     print("programs with races: " + ", ".join(f"{kind} {count}" for kind, count in kinds.most_common()))

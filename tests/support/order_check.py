@@ -24,9 +24,9 @@ NO_STEP = -1
 HOST = Stream(device=-1, handle=0, kind=StreamKind.INLINE)  # an event that a thread records here marks what it has done
 
 
-def differences(steps: Sequence[Step], seed: int = 0) -> Iterator[str]:
+def differences(steps: Sequence[Step], seed: int = 0, search: Search | None = None) -> Iterator[str]:
     """Yield in words what the order reports and the search does not, and the other way round."""
-    expected = Search(steps).pairs
+    expected = (search or Search(steps)).pairs
     for forgets in (False, True):
         reported = reported_pairs(steps, Order(every_pair=True), random.Random(seed) if forgets else None)
         with_forgetting = " with forgetting" if forgets else ""

@@ -141,13 +141,14 @@ class Tasks:
         overlaps = [0] * len(self.needs)
         seen = {0}
         states = [0]
+        tasks = [(task, 1 << task, needs) for task, needs in enumerate(self.needs)]
         while states:
             done = states.pop()
-            ready = [task for task, needs in enumerate(self.needs) if needs & ~done == 0 and not done >> task & 1]
-            together = sum(1 << task for task in ready) & watched
-            for task in ready:
+            ready = [(task, bit) for task, bit, needs in tasks if not (needs & ~done or done & bit)]
+            together = sum(bit for _, bit in ready) & watched
+            for task, bit in ready:
                 overlaps[task] |= together
-                if (state := done | 1 << task) not in seen:
+                if (state := done | bit) not in seen:
                     seen.add(state)
                     states.append(state)
         return overlaps
@@ -175,14 +176,14 @@ class Search:
 
     def _search(self, capture: int | None) -> None:
         """Find the races of the work that runs, or of the work in one capture."""
-        self._tasks = Tasks(one_host=False)
-        observed = Tasks(one_host=True)
+        self._tasks, self._observed = Tasks(one_host=False), Tasks(one_host=True)
         for number, step in enumerate(self._steps):
-            for tasks in (self._tasks, observed):
-                if step.capture == capture:
-                    tasks.step(number, step)
+            if step.capture == capture:
+                self._tasks.step(number, step)
+                self._observed.step(number, step)
         self._overlaps = self._tasks.overlaps()
-        self._observed, self._observed_overlaps = observed, observed.overlaps()
+        same = self._tasks.needs == self._observed.needs
+        self._observed_overlaps = self._overlaps if same else self._observed.overlaps()
         uses = list(self._uses(capture))
         for address in {byte for byte, _ in uses}:
             self._race(address, [use for byte, use in uses if byte == address])
