@@ -1,7 +1,11 @@
 """Opens the files that a user names, which can come from another person. Only regular files of a limited size are read.
 
-A FIFO, a device or a terminal could make a reader wait for ever, and a sparse file could fill the memory. The errors
-are ``OSError`` with the reason as ``strerror``, so that callers treat them like any other file that cannot be read.
+A FIFO, a device or a terminal could make a reader wait for ever, and a sparse file could fill the memory. A command
+refuses every such file within two seconds, because the work for it is limited: a special file is looked at and never
+opened, and of a file that is too large no more than the limit below is read.
+
+The errors are ``OSError`` with the reason as ``strerror``, so that callers treat them like any other file that cannot
+be read.
 """
 
 import errno

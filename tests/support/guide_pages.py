@@ -199,8 +199,9 @@ def reference_page() -> str:
         "## Limits of files",
         "",
         "Somebody else may have sent a file, so every command that reads files has limits. A file beyond a limit is "
-        "refused in one line. Pipes, devices and other special files are refused without waiting: save what a program "
-        "prints into a file first. `report`, `compare` and `import` never run, import or open what a file names.",
+        "refused in one line. Pipes, devices and other special files are refused without being opened: save what a "
+        "program prints into a file first. `report`, `compare` and `import` never run, import or open what a file "
+        "names.",
         "",
         *table(("what", "most"), _LIMITS),
         "",

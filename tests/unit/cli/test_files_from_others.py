@@ -6,14 +6,18 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.errors import ExitCode
+from nccl_bench.records.environment import proc_fields
 from nccl_bench.records.run import FINDINGS, RUN, SAMPLES, VERIFICATION
+from nccl_bench.safety.regular_files import MOST_BYTES_OF_TEXT
 from tests.support.command_line import ROOT, CommandLine, run_process
 from tests.support.findings import make_findings, write_verification
 
@@ -88,13 +92,37 @@ def commands(directory: Path) -> Iterator[tuple[Path, list[str]]]:
     yield directory / "other.toml", ["run", "--dry-run", "--device", "cpu", str(directory / "other.toml")]
 
 
+# The kinds that may not even be opened: this could wait for ever, or change a device.
+NEVER_OPENED = ("pipe", "directory", "device", "terminal", "socket")
+# The most that a command reads of a file before it refuses it, and of its own code meanwhile.
+MOST_READ = MOST_BYTES_OF_TEXT + 32 * 1024**2
+opened: list[str] = []
+
+
+@cache
+def watch_opened_files() -> None:
+    """Keep the names of all files that this process opens from now on. Python cannot remove such a hook."""
+    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+
+
+def bytes_read() -> int:
+    """Return the number of bytes that this process has read so far."""
+    return int(proc_fields(Path("/proc/self/io"))["rchar"])
+
+
 @pytest.mark.parametrize("kind", PLANTED)
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(
     kind: str, tmp_path: Path, command_line: CommandLine
 ) -> None:
+    watch_opened_files()
     for file, arguments in commands(tmp_path):
         PLANTED[kind](file)
+        opened.clear()
+        before = bytes_read()
         code, printed, message = command_line.run(*arguments)
+        # These two make the answer quick, on any machine.
+        assert kind not in NEVER_OPENED or str(file) not in opened, arguments
+        assert bytes_read() - before < MOST_READ, arguments
         assert code in (ExitCode.USAGE, ExitCode.SETUP), arguments
         assert not printed, arguments
         assert message.startswith("nccl-bench: "), arguments
