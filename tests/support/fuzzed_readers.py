@@ -24,10 +24,13 @@ from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.run import read_run_config, resolve
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.config.verification import resolve_verification
+from nccl_bench.errors import RecordError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.records import resuming
 from nccl_bench.records.anonymity import Aliases
+from nccl_bench.records.decoding import decode
 from nccl_bench.records.importers import merge, read
+from nccl_bench.records.meta import RunMeta
 from nccl_bench.records.run import FINDINGS, LAUNCHED, RUN, SAMPLES, VERIFICATION, Run
 from nccl_bench.records.schema import CaseEnd, Resume, Skipped, dump
 from nccl_bench.records.store import new_meta
@@ -151,9 +154,11 @@ def _use_summary(directory: Path, chance: random.Random, reported: bool) -> None
 def _use_import(directory: Path, chance: random.Random, reported: bool) -> None:
     (file,) = directory.iterdir()
     imported = merge([read(file)])
-    meta = json.loads(json.dumps(imported.meta(), allow_nan=False))
-    lines = [dump(line).encode() for line in imported.lines]
-    run = Run.parse(meta, lines, file)
+    try:
+        meta = decode(RunMeta, json.loads(json.dumps(imported.meta(), allow_nan=False)), "")
+        run = Run.parse(meta, [dump(line).encode() for line in imported.lines], file)
+    except RecordError as error:
+        raise AssertionError("what an import writes cannot be read") from error
     if reported:
         _analysis_reports(Analysis.of(run), chance)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import get_args
 
+from nccl_bench.catalog.bounds import AtLeastOne, Bounds
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES, DType
@@ -18,8 +20,8 @@ from nccl_bench.records.importers.nccl_tests.sizes import missing_roots, missing
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
 ARM = "nccl-tests"
-# More ranks than any communicator has.
-_RANK_LIMIT = 2**31
+# The numbers of ranks that a record can have.
+_RANKS: Bounds = get_args(AtLeastOne)[1]
 
 
 def imported(output: Output, name: str) -> Imported:
@@ -28,8 +30,8 @@ def imported(output: Output, name: str) -> Imported:
     A row is left out and named if its count, root or algbw contradicts its size and time. If nccl-tests measured a case
     several times, each result becomes a round.
     """
-    if not 1 <= output.world_size < _RANK_LIMIT:
-        raise RecordError(f"it lists {output.world_size} ranks: it has to be at least 1")
+    if not _RANKS.contain(output.world_size):
+        raise RecordError(f"it lists {output.world_size} ranks: {_RANKS.text}")
     if not output.rows:
         raise RecordError("; ".join(("it has no complete row of results", *output.left_out)))
     has_cpu_time = output.timing is Timing.ENQUEUE

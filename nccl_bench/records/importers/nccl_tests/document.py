@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import NCCL, RCCL, LibraryVersion, OverRanks
 from nccl_bench.records.importers.nccl_tests.output import (
+    WRONG_WITHOUT_ROW,
     Figure,
     Output,
     PlacementResult,
@@ -92,7 +93,7 @@ def read_document(value: object, collective: str | None) -> Output | None:
         gpus=gpus,
         variables=recordable_settings({name: value for name, _, value in variables}),
         rows=tuple(_row(result, batch) for result in whole),
-        left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),
+        left_out=tuple(_left_out(document, whole, measured, complete=complete)),
     )
 
 
@@ -137,6 +138,18 @@ class _Object:
             return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").isoformat()
         except ValueError as error:
             raise RecordError(f"{self.at(key)} is {shown(text)}: nccl-tests writes YYYY-MM-DD HH:MM:SS") from error
+
+
+def _left_out(
+    document: _Object, whole: Sequence[_Object], measured: Sequence[_Object], *, complete: bool
+) -> Iterator[str]:
+    """Yield sentences about results that the document should have; ``measured`` are those in its ``whole`` rows."""
+    if not complete:
+        yield f"nccl-tests did not finish; complete rows: {len(whole)}"
+        return
+    failed = document.object("out_of_bounds").fields.get("count")
+    if failed and not any(placement.fields.get("nwrong") for placement in measured):
+        yield WRONG_WITHOUT_ROW.format(shown(failed))
 
 
 def _check_ranks(devices: Sequence[_Object], ranks_of_process: int) -> None:

@@ -78,7 +78,8 @@ def _pattern(prefix: str) -> str:
 
 def _without(pattern: re.Pattern[str], quote: str, lines: Iterable[Line]) -> Iterable[Line]:
     for line in lines:
-        match = pattern.match(line.text)
+        # An empty line of the table ends with its prefix, without the spaces at the end of it.
+        match = pattern.match(line.text) or pattern.match(f"{line.text} ")
         if match is None:
             yield replace(line, aside=bool(line.text))
             continue

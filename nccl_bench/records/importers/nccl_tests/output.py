@@ -14,6 +14,8 @@ from nccl_bench.records.schema import PerIteration
 _LARGEST_COUNT = 2**53
 # nccl-tests prints no more than six digits after the point, so a time below this limit is an error.
 _SHORTEST_US = 1e-6
+# The sentence about a number of wrong results that the rows do not explain.
+WRONG_WITHOUT_ROW = "nccl-tests counted {} wrong results, and no complete row has them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,8 +37,9 @@ def read_ranks(lines: Sequence[Line], ranks_of_process: int) -> Ranks:
     ranks = matches(_RANK, lines)
     numbers = [int(rank[1]) for rank in ranks]
     if sorted(numbers) != list(range(len(numbers))):
-        missing = sorted(set(range(max(numbers) + 1)) - set(numbers))
-        what = f"rank {missing[0]} is missing" if missing else "a rank is there twice"
+        listed = set(numbers)
+        missing = next(rank for rank in range(len(numbers) + 1) if rank not in listed)
+        what = f"rank {missing} is missing" if missing < max(numbers) else "a rank is there twice"
         raise RecordError(f"it lists {len(numbers)} ranks up to rank {max(numbers)}, and {what}: give the whole output")
     # With NCCL_TESTS_SPLIT several groups measure at the same time. So count the ranks of one group only.
     world_size = sum(rank[2] == ranks[0][2] for rank in ranks)

@@ -41,8 +41,10 @@ def unexpected_rows(output: Output) -> list[str]:
 def missing_roots(output: Output) -> list[str]:
     """Return a sentence if several roots have rows, and others have none: nccl-tests measures one root, or all."""
     roots = {row.root for row in output.rows}
+    if not output.collective.rooted or len(roots) < 2:
+        return []
     missing = [root for root in range(output.world_size) if root not in roots]
-    if not output.collective.rooted or len(roots) < 2 or not missing:
+    if not missing:
         return []
     return [f"{len(missing)} of {output.world_size} roots have no complete row: {_named(missing, unit='')}"]
 

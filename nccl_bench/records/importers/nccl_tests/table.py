@@ -7,7 +7,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.nccl_tests.abridging import abridged
 from nccl_bench.records.importers.nccl_tests.columns import read_columns
 from nccl_bench.records.importers.nccl_tests.lines import Line, matches
-from nccl_bench.records.importers.nccl_tests.output import Output, ResultRow, timing_of
+from nccl_bench.records.importers.nccl_tests.output import WRONG_WITHOUT_ROW, Output, ResultRow, timing_of
 from nccl_bench.records.importers.nccl_tests.programs import collective_of
 from nccl_bench.records.importers.nccl_tests.ranks import read_ranks
 from nccl_bench.records.importers.nccl_tests.rows import RowReader, is_row, pieces_of_rows
@@ -55,7 +55,7 @@ def read_table(lines: Sequence[Line], collective: str | None) -> Output:
     left_out += abridged(broken, "broken rows")
     failed = matches(_FAILED, lines)
     if failed and not any(result.wrong for row in rows for result in row.results.values()):
-        left_out.append(f"nccl-tests counted {failed[0][1]} wrong results, and no complete row has them")
+        left_out.append(WRONG_WITHOUT_ROW.format(failed[0][1]))
     return Output(
         collective=of_program,
         world_size=ranks.world_size,

@@ -229,6 +229,11 @@ def test_the_prefix_of_all_lines_is_removed(prefix: str, suffix: str, written: A
     assert (imported.lines, imported.left_out) == (read(tmp_path / "plain.txt").lines, ())
 
 
+def test_a_prefix_with_seconds_is_removed_from_empty_lines_too(written: Any) -> None:
+    text = "".join(f"{number * 0.013:.6f} {line}\n" for number, line in enumerate([*TABLE.splitlines(), "", ""]))
+    assert written(text=text).left_out == ()
+
+
 def test_a_prefix_that_only_one_line_has_is_named(written: Any) -> None:
     with pytest.raises(RecordError, match=r'the text "node0: " stands before .* and before no other line'):
         written(("# nThread", "node0: # nThread"))

@@ -56,6 +56,11 @@ def test_json_of_a_failed_test_gives_its_whole_rows_and_a_warning(written: Any) 
     assert written(text=json.dumps(whole)).left_out == ("made-up.txt: nccl-tests did not finish; complete rows: 2",)
 
 
+def test_json_that_counts_wrong_results_which_no_row_has_is_reported(written: Any) -> None:
+    imported = written(text=document(out_of_bounds={"count": 3, "okay": "false"}))
+    assert imported.left_out == ("made-up.txt: nccl-tests counted 3 wrong results, and no complete row has them",)
+
+
 UNKNOWN = "it is not the output of a known tool (nccl-tests: give its JSON (-J), or everything that it printed)"
 
 
@@ -90,6 +95,11 @@ UNKNOWN = "it is not the output of a known tool (nccl-tests: give its JSON (-J),
         (TABLE + TABLE, "(table from line 22) both have all_reduce bfloat16 sum 8 B (eager)"),
         (re.sub("#  Rank.*", "", TABLE), "lists 0 ranks"),
         (re.sub("#  Rank  3.*", "", TABLE), "lists 3 ranks, but each process has 4, and 3 is not a multiple of 4"),
+        (TABLE.replace("#  Rank  3", "#  Rank  999999999"), "4 ranks up to rank 999999999, and rank 3 is missing"),
+        (
+            document(config=DOCUMENT["config"] | {"nthreads": 10**9}),
+            "1000000000 ranks: it has to be between 1 and 1,000,000",
+        ),
         (TABLE.replace("all_reduce_perf", "reduce_perf"), "has the root -1"),
         (TABLE.split("           8")[0], "no complete row"),
         ("[" * 200_000, UNKNOWN),
