@@ -21,6 +21,7 @@ from nccl_bench.records.columns import VALUES, Codes, ColumnsBuilder
 from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.mirrors import mirror
+from nccl_bench.records.redaction import redact_line
 from nccl_bench.records.schema import CaseEnd, Entry, Samples, Skipped, check_case, parse
 
 # So many lines are read at once. More would only need more memory.
@@ -113,7 +114,7 @@ class _Reader:
             if kind is Samples or isinstance(entry, Samples):
                 samples.append((position, entry))
             else:
-                others[position] = entry if kind is None else self._other(kind, entry)
+                others[position] = redact_line(entry if kind is None else self._other(kind, entry))
         parts = [
             self._columns([line for _, line in group], is_usual)
             for is_usual, group in groupby(samples, key=lambda each: not isinstance(each[1], Samples))

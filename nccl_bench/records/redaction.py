@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from nccl_bench.config.hidden_values import recordable_command, recordable_config
+from nccl_bench.records.schema import Crash, Entry, Hang, Skipped
 from nccl_bench.safety.secrets import SET, recordable_settings, recordable_value, without_credentials
 
 
@@ -39,7 +42,25 @@ def redact(meta: dict[str, Any]) -> dict[str, Any]:
         changes["command"] = recordable_command(command)
     if "worker" in meta:
         changes["worker"] = map_texts(meta["worker"], replaced)
-    return meta | changes
+    cleaned: dict[str, Any] = map_texts(meta | changes, without_credentials)
+    return cleaned
+
+
+def redact_line(line: Entry) -> Entry:
+    """Return ``line`` without what looks like a credential, in the texts that the user's code can write."""
+    if isinstance(line, Crash):
+        return replace(line, message=without_credentials(line.message))
+    if isinstance(line, Skipped):
+        # A run can have a million skipped cases, for a few reasons.
+        reason = _clean_reason(line.reason)
+        return line if reason == line.reason else replace(line, reason=reason)
+    if isinstance(line, Hang):
+        call = None if line.call is None else without_credentials(line.call)
+        return replace(line, call=call, ras=map_texts(line.ras, without_credentials))
+    return line
+
+
+_clean_reason = lru_cache(maxsize=1000)(without_credentials)
 
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:

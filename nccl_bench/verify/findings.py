@@ -19,7 +19,8 @@ from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.files import append_lines, sync_file
-from nccl_bench.safety.secrets import masked
+from nccl_bench.records.redaction import map_texts
+from nccl_bench.safety.secrets import masked, without_credentials
 
 # An arm that broke in this many probes is not tried any more, because each broken probe costs another launch.
 MOST_BROKEN = 3
@@ -151,7 +152,7 @@ def _parse(lines: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]
             value = parse_json(line)
         except RecordError as error:
             raise RecordError(f"{where}: {error}") from error
-        yield where, decode(dict[str, Any], value, where)
+        yield where, map_texts(decode(dict[str, Any], value, where), without_credentials)
 
 
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:

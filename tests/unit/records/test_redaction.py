@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nccl_bench.records.redaction import redact
+from nccl_bench.records.redaction import redact, redact_line
+from nccl_bench.records.schema import Skipped, dump
+from tests.support.synthetic_runs import case, crash, hang
 
 OLD: dict[str, Any] = {
     "command": ["nccl-bench", "run", "--env", "WANDB_API_KEY=hunter2", "--arm", "m=f.py:C,API_TOKEN=hunter3"],
@@ -28,6 +30,18 @@ def test_an_older_record_is_read_without_its_secrets() -> None:
     assert clean["environment"]["nccl_conf"]["/etc/nccl.conf"] == {"NCCL_PASSWORD": "set", "NCCL_DEBUG ": "INFO"}
     assert clean["worker"]["process_sets"][0]["reason"] == "API_TOKEN=set is set only in these processes"
     assert redact(clean) == clean
+
+
+def test_a_token_in_any_text_of_a_record_is_masked_while_it_is_read() -> None:
+    token = "ghp_0123456789abcdefghijABCDEFGHIJ"
+    planted = OLD | {"left_out": [f"a {token}"], "name": token, "environment": {"topology": token, "hostname": token}}
+    assert token not in json.dumps(redact(planted))
+    lines = [
+        crash(case=None, message=f"401 for {token}"),
+        hang(call=f"f({token})", ras={"ranks": [token]}),
+        Skipped(case=case(), reason=token),
+    ]
+    assert token not in "".join(dump(redact_line(line)) for line in lines)
 
 
 def test_values_of_unexpected_types_stay_as_they_are() -> None:
