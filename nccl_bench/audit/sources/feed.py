@@ -43,7 +43,7 @@ class Feed:
         self._queue: deque[Action | Place] = deque()
         self._lock = threading.Lock()
         self._per_thread = _PerThread()
-        self._owner = threading.get_ident()
+        self.owner = threading.get_ident()  # the thread for which threads of C++ work
         self._numbers = itertools.count(1)
         self.is_open = True  # False after the watch: later actions are dropped
         self.actions = 0  # the number of actions that the order has taken
@@ -57,18 +57,18 @@ class Feed:
     def thread(self) -> int:
         """Return the number of the calling thread.
 
-        A thread of C++, such as autograd's, works for the thread that started the watch. The thread of a CPU stream
-        works for the thread that queued the work.
+        A thread of C++, such as autograd's, works for ``owner``. The thread of a CPU stream works for the thread that
+        queued the work.
         """
         if self._per_thread.place is not None:
             return self._per_thread.place.thread
-        return threading.get_ident() if current_thread_is_pythons() else self._owner
+        return threading.get_ident() if current_thread_is_pythons() else self.owner
 
     def stack(self) -> Stack:
         """Return the stack of the calling thread, and around it that of the call for which the thread works."""
         if self._per_thread.place is not None:
             return capture(self._per_thread.place.outer)
-        return capture(None if current_thread_is_pythons() else capture_thread(self._owner))
+        return capture(None if current_thread_is_pythons() else capture_thread(self.owner))
 
     def put(self, action: Action) -> None:
         """Append an action of the calling thread."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+import torch
+
 from nccl_bench.audit.order.actions import SignalReceived, SignalSent, ThreadEnded
 from nccl_bench.audit.sources.base import Replacements, Source
 from nccl_bench.audit.sources.feed import Feed
@@ -41,6 +43,7 @@ class ThreadsSource(Source):
         replace(threading.Condition, "__exit__", self._sending)
         replace(threading.Condition, "wait", self._watched_wait)
         replace(ThreadPoolExecutor, "submit", self._watched_submit)
+        replace(torch.autograd, "_engine_run_backward", self._watched_backward)
 
     def stop(self) -> None:
         self._replacements.restore()
@@ -112,6 +115,18 @@ class ThreadsSource(Source):
         # A subclass belongs to a library, such as the CPU's streams, and tells the program's threads nothing.
         if type(condition) is threading.Condition and self._ends:
             act(id(vars(condition)["_lock"]))
+
+    def _watched_backward(self, run_backward: Callable[..., Any]) -> Callable[..., Any]:
+        """Let the threads of autograd work for the thread that waits for them."""
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            before, self._feed.owner = self._feed.owner, threading.get_ident()
+            try:
+                return run_backward(*args, **kwargs)
+            finally:
+                self._feed.owner = before
+
+        return watched
 
     def _watched_submit(self, submit: Callable[..., Any]) -> Callable[..., Any]:
         def watched(executor: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -79,10 +79,9 @@ def test_a_collective_of_nccl4py_on_a_stream_without_a_fork_is_one_race(bindings
 
 
 def test_compiled_functions_are_seen_because_they_run_eagerly() -> None:
-    compiled = torch.compile(lambda tensor: tensor + 1, fullgraph=True, backend="eager")  # compiled code
     tensor, stream = torch.zeros(8), cpu.Stream()
-    compiled(tensor)
     with watch() as found:
+        compiled = torch.compile(lambda tensor: tensor + 1, fullgraph=True, backend="eager")  # compiled code
         stream.submit(tensor.fill_, 1)  # write
         compiled(tensor)
     assert found_at(found) == {("write", "compiled code")}

@@ -14,6 +14,7 @@ from torch import Tensor
 from nccl_bench.audit import watch
 from nccl_bench.audit.order.actions import Action, WorkLaunched
 from nccl_bench.audit.order.order import Order
+from nccl_bench.audit.order.races import RaceKind
 from nccl_bench.streams import cpu
 from nccl_bench.transports.nccl import DataType, UniqueId
 from tests.support.audited import found_at
@@ -181,3 +182,18 @@ def test_the_callers_line_is_the_one_outside_the_class_that_calls_nccl(communica
         layer(communicator.all_reduce, tensor)
         tensor + 1  # read
     assert found_at(found) == {("collective in a layer", "read")}
+
+
+@pytest.mark.parametrize("retains", [True, False])
+def test_memory_that_the_private_stream_still_uses_must_be_kept(
+    communicator: PrivateStreamCommunicator, retains: bool
+) -> None:
+    for _ in range(10):
+        with watch() as found:
+            tensor = torch.ones(1000)
+            communicator.all_reduce(tensor)
+            if retains:
+                communicator.stream.submit(lambda *kept: None, tensor)
+            del tensor
+            torch.ones(1000)
+        assert {race.kind for race in found.races} == (set() if retains else {RaceKind.MEMORY})
