@@ -41,7 +41,7 @@ def test_the_line_of_the_program_is_outside_of_torch_and_the_standard_library() 
     (race,) = found.races
     assert isinstance(race.second.work.where, Stack)
     frames = race.second.work.where.frames
-    assert [frame.is_folded for frame in frames if "/torch/nn/" in frame.path] == [True] * 4
+    assert {frame.is_folded for frame in frames if "/torch/nn/" in frame.path} == {True}
     assert frames[0].path.endswith("linear.py")
 
 
