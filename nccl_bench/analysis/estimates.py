@@ -23,6 +23,8 @@ from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
 
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
+# The logarithms of the ratios of each side: one for each launch or run.
+Logarithms = Sequence[Sequence[float]]
 
 
 class Estimate(Protocol):
@@ -144,48 +146,71 @@ class MeanRatio(Estimate):
     The ratios are medians of launches or of runs, so the interval contains communicator variance.
     """
 
-    def __init__(self, log_ratio: float, variation: Variation, weight: float) -> None:
+    def __init__(self, log_ratio: float, weight: float, variations: Sequence[Variation], sides: Logarithms) -> None:
         self.ratio = math.exp(log_ratio)
-        self.variation = variation  # of one launch or run
         self._log_ratio = log_ratio
         self._weight = weight
-        self._standard_error = math.sqrt(variation.variance * weight)
+        # Each of them estimates how one launch or run varies; the narrowest interval counts.
+        self._variations = [variation for variation in variations if variation.freedom]
+        self._sides = sides
 
     @property
     def deviation(self) -> float | None:
         """The standard error of the mean; ``None`` if the variation is unknown."""
-        return self._standard_error if self.variation.freedom else None
+        return self._standard_error(self._variations[0]) if self._variations else None
 
     def pooled(self, others: Sequence[Self]) -> MeanRatio:
-        """Return the mean over the sizes. It varies like one size: communicators can deviate at all sizes alike."""
+        """Return the mean over the sizes.
+
+        It varies at most like one size, which is true even if communicators deviate at all sizes alike. The means of
+        the launches over all sizes show how much less it varies. They are unknown if a launch lacks some of the sizes.
+        """
         sizes = (self, *others)
-        known = [each.variation for each in sizes if each.variation.freedom] or [self.variation]
-        variation = Variation(
-            variance=fmean(each.variance for each in known), freedom=min(each.freedom for each in known)
-        )
-        return MeanRatio(fmean(each._log_ratio for each in sizes), variation, max(each._weight for each in sizes))
+        known = [each._variations[0] for each in sizes if each._variations]
+        variations = [
+            Variation(variance=fmean(each.variance for each in known), freedom=min(each.freedom for each in known))
+            for _ in known[:1]
+        ]
+        means: Logarithms = ()
+        if len({tuple(map(len, each._sides)) for each in sizes}) == 1:
+            by_side = zip(*(each._sides for each in sizes), strict=True)
+            means = [[*map(fmean, zip(*of_side, strict=True))] for of_side in by_side]
+            variations.append(pooled_variation(means))
+        log_ratio = fmean(each._log_ratio for each in sizes)
+        return MeanRatio(log_ratio, max(each._weight for each in sizes), variations, means)
 
     @property
     def communicator_variance(self) -> float | None:
         """The standard deviation of one launch's or one run's ratio, as a share."""
-        return math.sqrt(self.variation.variance) if self.variation.freedom else None
+        return math.sqrt(self._variations[0].variance) if self._variations else None
 
     def interval(self, error: float) -> Interval | None:
-        """Return the interval from Student's t distribution; ``None`` if the variation is unknown."""
-        if not self.variation.freedom:
+        """Return the interval from Student's t distribution; ``None`` if the variation is unknown.
+
+        Of several variations, each has an equal share of the error.
+        """
+        if not self._variations:
             return None
-        half = min(_FARTHEST, student_quantile(error, self.variation.freedom) * self._standard_error)
+        share = error / len(self._variations)
+        half = min(student_quantile(share, each.freedom) * self._standard_error(each) for each in self._variations)
+        half = min(_FARTHEST, half)
         return Interval(low=math.exp(self._log_ratio - half), high=math.exp(self._log_ratio + half), error=error)
 
     def decisive_error(self, threshold: float) -> float:
         """Return the p-value of the verdict, from the distance between the ratio and the nearer limit."""
-        if not self.variation.freedom:
-            return 1.0
         low, high = math.log1p(-threshold), math.log1p(threshold)
         distance = min(abs(self._log_ratio - low), abs(self._log_ratio - high))
-        if not self._standard_error:
+        errors = [self._error_at(distance, each) * len(self._variations) for each in self._variations]
+        return min(1.0, *errors) if errors else 1.0
+
+    def _error_at(self, distance: float, variation: Variation) -> float:
+        standard_error = self._standard_error(variation)
+        if not standard_error:
             return 0.0 if distance else 1.0
-        return student_error(distance / self._standard_error, self.variation.freedom)
+        return student_error(distance / standard_error, variation.freedom)
+
+    def _standard_error(self, variation: Variation) -> float:
+        return math.sqrt(variation.variance * self._weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +229,7 @@ def mean_ratios(cells: Sequence[Medians]) -> list[MeanRatio]:
     for sides, variation in zip(logarithms, variations, strict=True):
         *before, last = map(fmean, sides)
         weight = sum(1 / len(side) for side in sides)
-        estimates.append(MeanRatio(last - sum(before), variation, weight))
+        estimates.append(MeanRatio(last - sum(before), weight, [variation], sides))
     return estimates
 
 

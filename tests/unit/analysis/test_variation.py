@@ -121,3 +121,29 @@ def test_verdicts_of_five_launches_are_right_and_find_five_percent(spread: str, 
     assert at_limit / tries <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / tries)
     assert found / (26 * tries) >= 0.95
     assert covered / (26 * tries) >= 0.91
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.9], ids=["independent", "correlated"])
+def test_the_interval_of_a_band_is_right_and_is_narrow_if_its_sizes_deviate_on_their_own(shared: float) -> None:
+    """Five launches of 20 sizes; with ``shared``, a launch moves all sizes by nearly the same."""
+    rng = np.random.default_rng(3)
+    tries, covered, narrow = 200, 0, 0
+    for _ in range(tries):
+        noise = math.sqrt(shared) * rng.normal(size=(5, 1)) + math.sqrt(1 - shared) * rng.normal(size=(5, 20))
+        first, *others = mean_ratios([Medians(kind="", sides=(of,)) for of in np.exp(0.01 * noise).T.tolist()])
+        of_size, of_band = first.interval(0.05), first.pooled(others).interval(0.05)
+        assert of_size is not None
+        assert of_band is not None
+        covered += of_band.low <= 1 <= of_band.high
+        narrow += of_band.half_width < of_size.half_width / 2
+    assert covered / tries >= 0.93
+    assert narrow > 0.8 * tries if shared == 0.0 else narrow == 0
+
+
+def test_a_band_of_sizes_that_some_launches_lack_varies_like_one_size() -> None:
+    sides = [[1.0, 1.01, 0.99, 1.02, 0.98], [1.01, 0.99, 1.0, 0.98, 1.02], [0.98, 1.01, 0.99, 1.02]]
+    first, *others = mean_ratios([Medians(kind=number, sides=(of,)) for number, of in enumerate(sides)])
+    complete, lacking = first.pooled(others[:1]).interval(0.05), first.pooled(others).interval(0.05)
+    assert complete is not None
+    assert lacking is not None
+    assert complete.half_width < lacking.half_width / 2
