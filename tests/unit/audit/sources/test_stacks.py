@@ -24,12 +24,13 @@ def here() -> Stack:
 
 
 def test_stacks_are_equal_if_all_calls_are() -> None:
+    was_imported = "torch._inductor" in sys.modules
     first, second = (here() for _ in range(2))
     other = here()
     assert first == second
     assert hash(first) == hash(second)
     assert first != other
-    assert "torch._inductor" not in sys.modules
+    assert ("torch._inductor" in sys.modules) is was_imported
 
 
 def test_the_line_of_the_program_is_outside_of_torch_and_the_standard_library() -> None:
