@@ -7,7 +7,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +101,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         r"1 for each communicator$",
     },
     "opens-a-file-once": {"lifetime": None},
-    "stream-free": {"async": None, "lifetime": None},
+    "stream-free": {"consumer": None, "async": None, "lifetime": None},
     DETECTOR: {"producer": r"(side|nested) stream", "consumer": r".* stream"},
     # Last, because a probe that breaks costs a new launch for the probes after it.
     "is-killed-at-its-end": {"async": r"rank 1 on \S+ was killed by SIGKILL"},
@@ -132,25 +132,8 @@ def run_probes(cells: Sequence[ArmProbe], temporary: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
-    return Sandbox(tmp_path_factory.mktemp("command"))
-
-
-@pytest.fixture(scope="module")
-def command(sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
-    """Start the real command and leave it running."""
-    process = sandbox.start(
-        *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "there")
-    )
-    yield process
-    # It still runs if its own test did not run.
-    process.terminate()
-    sandbox.wait(process)
-
-
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory, command: object) -> Outcome:
-    """Verify every defect, while ``command`` still runs."""
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Verify every defect."""
     return run_probes(CELLS, tmp_path_factory.mktemp("temporary"))
 
 
@@ -218,21 +201,6 @@ def test_a_result_that_is_wrong_in_every_order_is_no_race(outcome: Outcome) -> N
     assert (finding.failed, finding.raced) == (16, 0)
 
 
-def test_the_command_prints_the_table_and_writes_the_json(sandbox: Sandbox, command: subprocess.Popen[str]) -> None:
-    ended = sandbox.wait(command)
-    assert (ended.code, ended.stderr) == (0, f"nccl-bench: recorded in {sandbox.cwd / 'there'}\n")
-    assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)
-    recorded = json.loads((sandbox.cwd / "there" / "verification.json").read_text(encoding="utf-8"))
-    assert tuple(recorded[key] for key in ("exit_code", "blind", "world_size", "device")) == (0, False, 2, "cpu")
-    assert [(cell["arm"], cell["probe"], cell["status"]) for cell in recorded["cells"]] == [
-        ("stream-free", "consumer", "pass"),
-        (DETECTOR, "producer", "caught"),
-        (DETECTOR, "consumer", "caught"),
-    ]
-    assert [path.name for path in sandbox.cwd.iterdir()] == ["there"]
-    sandbox.assert_nothing_is_left()
-
-
 def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_with_the_whole_table(
     tmp_path: Path,
 ) -> None:
@@ -277,6 +245,15 @@ def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_wi
     for arm, cells in (("first", "pass"), ("second", "pass"), (DETECTOR, "caught +caught")):
         assert re.search(rf"^{arm} +{cells}$", resumed.stdout, re.MULTILINE)
     assert "INCOMPLETE" not in resumed.stdout
+    recorded = json.loads((sandbox.cwd / "there" / "verification.json").read_text(encoding="utf-8"))
+    assert tuple(recorded[key] for key in ("exit_code", "blind", "world_size", "device")) == (0, False, 2, "cpu")
+    assert [(cell["arm"], cell["probe"], cell["status"]) for cell in recorded["cells"]] == [
+        ("first", "consumer", "pass"),
+        ("second", "consumer", "pass"),
+        (DETECTOR, "producer", "caught"),
+        (DETECTOR, "consumer", "caught"),
+    ]
+    assert [path.name for path in sandbox.cwd.iterdir()] == ["there"]
     assert len({(line["arm"], line["probe"]) for line in map(json.loads, lines())}) == len(lines()) == 4
     assert sandbox.nccl_bench("report", "there").stdout == resumed.stdout
     sandbox.assert_nothing_is_left()

@@ -34,7 +34,7 @@ TIMEOUT_S = 4.0
 # So many cases succeed before each fault, so that faults never count as failures in a row.
 CASES_BETWEEN = 2
 _PROGRESS = re.compile(r"nccl-bench: \d+ of \d+ cases, ")
-_POLL_S = 0.005
+_POLL_S = 0.02
 _LIMIT_S = 60.0
 
 

@@ -154,8 +154,11 @@ def test_torch_free_rooms_import_without_torch(tmp_path: Path) -> None:
 def test_ranks_need_only_torch_and_numpy(tmp_path: Path) -> None:
     # The interpreter of an engine can lack all other packages.
     others = ("msgspec", "pandas", "psutil", "pynvml", "rich", "scipy", "typer")
-    modules, _ = loaded(tmp_path, "import nccl_bench.bench.worker, nccl_bench.verify.worker", forbidden=others)
+    ours = "bench.worker", "verify.worker", "transports.nccl4py", "communicators.nccl4py"
+    modules, _ = loaded(tmp_path, f"import {', '.join(f'nccl_bench.{name}' for name in ours)}", forbidden=others)
     assert {"torch", "nccl_bench.bench.runner"} <= modules
+    # nccl4py is imported only where it is used.
+    assert "nccl" not in modules
 
 
 def test_every_room_is_listed_as_torch_free_or_not() -> None:
