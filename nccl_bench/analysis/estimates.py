@@ -167,11 +167,11 @@ class MeanRatio(Estimate):
         """
         sizes = (self, *others)
         known = [each._variations[0] for each in sizes if each._variations]
-        variations = [
-            Variation(variance=fmean(each.variance for each in known), freedom=min(each.freedom for each in known))
-            for _ in known[:1]
-        ]
+        variations: list[Variation] = []
         means: Logarithms = ()
+        if known:
+            variance, freedom = fmean(each.variance for each in known), min(each.freedom for each in known)
+            variations.append(Variation(variance=variance, freedom=freedom))
         if len({tuple(map(len, each._sides)) for each in sizes}) == 1:
             by_side = zip(*(each._sides for each in sizes), strict=True)
             means = [[*map(fmean, zip(*of_side, strict=True))] for of_side in by_side]
