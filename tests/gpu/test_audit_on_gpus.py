@@ -130,6 +130,18 @@ def test_the_host_that_reads_a_copy_before_it_has_ended_is_a_race(tensor: Tensor
 
 
 @pytest.mark.parametrize("records", [True, False])
+def test_pinned_memory_that_torch_hands_out_again_has_no_race(side: torch.cuda.Stream, tensor: Tensor) -> None:
+    with watch() as found:
+        for stream in (torch.cuda.current_stream(), side) * 3:
+            stream.wait_stream(torch.cuda.default_stream())
+            with torch.cuda.stream(stream):
+                host = torch.empty(COUNT, pin_memory=True)
+                host.copy_(tensor, non_blocking=True)
+            del host
+        torch.cuda.synchronize()
+    assert not found.races
+
+
 def test_memory_that_a_side_stream_still_uses_must_be_recorded(side: torch.cuda.Stream, records: bool) -> None:
     for _ in range(10):
         with watch() as found:
@@ -164,10 +176,11 @@ def test_a_graph_is_ordered_inside_and_its_replay_like_one_work(side: torch.cuda
         tensor.add_(1)
         torch.cuda.synchronize()
     assert not found.races
+    other = torch.cuda.CUDAGraph()
     with watch() as found:
-        with torch.cuda.graph(graph, stream=capturing):
+        with torch.cuda.graph(other, stream=capturing):
             tensor.fill_(1)
-        graph.replay()
+        other.replay()
         with torch.cuda.stream(side):
             tensor.add_(1)  # beside the replay
         torch.cuda.synchronize()

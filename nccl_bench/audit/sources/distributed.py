@@ -1,8 +1,10 @@
 """torch.distributed: the operators that its process groups call, in Python and in C++.
 
 With NCCL, ``ProcessGroupNCCL`` forks to its own stream and joins with torch's events, which the CUDA callbacks show. So
-the stream of a collective is the one on which its end is recorded. With Gloo, threads of C++ do the work. Each group
-then counts as a stream of its own, and ``Work.wait`` is a wait of the host.
+the stream of a collective is the one that waits for another stream during the call.
+
+With Gloo, threads of C++ do the work. Each group then counts as a stream of its own, and ``Work.wait`` is a wait of the
+host.
 """
 
 from __future__ import annotations
@@ -171,23 +173,17 @@ class DistributedSource(Source):
     def _launch_between(
         self, name: str, reads: list[Tensor], writes: list[Tensor], used: list[Tensor], meanwhile: list[Action]
     ) -> None:
-        """Put a collective of NCCL after the fork and before the recording of its end.
+        """Put a collective of NCCL after the fork, on the stream that forked, and before all events behind it.
 
-        Within a coalescing manager no end is recorded; then the last stream that waited is the collective's.
+        Without a fork it runs on the current stream. Behind it, torch records the events of the Work and of its future.
         """
-        current = self._model.current_stream(used[0])
-        ends = [index for index, action in enumerate(meanwhile) if isinstance(action, EventRecorded)]
-        forks = [index for index, action in enumerate(meanwhile) if isinstance(action, StreamWaited)]
-        stream, position = current, len(meanwhile)
-        if ends and (not forks or ends[-1] > forks[-1]):
-            position = ends[-1]
-            recorded = meanwhile[position]
-            assert isinstance(recorded, EventRecorded)
-            stream = recorded.stream
-        elif forks:
-            forked = meanwhile[forks[-1]]
-            assert isinstance(forked, StreamWaited)
-            stream = forked.stream
+        stream = current = self._model.current_stream(used[0])
+        position = len(meanwhile)
+        for index, action in enumerate(meanwhile):
+            if isinstance(action, StreamWaited):
+                stream, position = action.stream, index + 1
+            elif isinstance(action, EventRecorded) and action.stream == stream:
+                position = min(position, index)
         for tensor in used:
             self._memory.note(tensor, current)
         self._feed.extend(meanwhile[:position])

@@ -7,10 +7,10 @@ import weakref
 import torch
 from torch import Tensor
 
-from nccl_bench.audit.order.actions import MemoryAllocated, MemoryFreed, Work
+from nccl_bench.audit.order.actions import MemoryAllocated, MemoryFreed, StreamOfMemoryRecorded, Work
 from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.feed import Feed
-from nccl_bench.audit.sources.model import DeviceModel
+from nccl_bench.audit.sources.model import HOST, DeviceModel
 from nccl_bench.audit.sources.stacks import Stack
 
 
@@ -25,10 +25,12 @@ class Memory:
         self._feed = feed
         self._model = model
         self._blocks: set[int] = set()  # the addresses of the blocks in use
+        self._host_blocks: set[int] = set()  # the addresses of pinned blocks that a GPU has used
 
     def forget(self) -> None:
         """Forget all blocks, because another order knows none of them."""
         self._blocks.clear()
+        self._host_blocks.clear()
 
     def note_existing(self, tensor: Tensor) -> None:
         """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
@@ -62,6 +64,30 @@ class Memory:
             )
         )
         return address
+
+    def note_host(self, tensor: Tensor, stream: Stream) -> None:
+        """Report the block of pinned memory that a GPU uses on ``stream`` while the host goes on."""
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        if address not in self._host_blocks:
+            self._host_blocks.add(address)
+            weakref.finalize(storage, self._host_freed, address).atexit = False
+            memory = ByteRange(address=address, length=storage.nbytes())
+            self._feed.put(MemoryAllocated(thread=self._feed.thread(), memory=memory, stream=HOST))
+        self._feed.put(StreamOfMemoryRecorded(address=address, stream=stream))
+
+    @property
+    def has_host_blocks(self) -> bool:
+        """Return whether a GPU uses any memory of the host."""
+        return bool(self._host_blocks)
+
+    def is_host_block(self, tensor: Tensor) -> bool:
+        """Return whether a GPU uses the block of a tensor of the host."""
+        return tensor.untyped_storage().data_ptr() in self._host_blocks
+
+    def _host_freed(self, address: int) -> None:
+        self._host_blocks.discard(address)
+        self._feed.put(MemoryFreed(thread=self._feed.thread(), address=address))
 
     def freed(self, address: int) -> None:
         """Report that a block is free, if the order knows it."""

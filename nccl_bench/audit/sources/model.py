@@ -13,6 +13,7 @@ from nccl_bench.audit.order.places import Stream, StreamKind
 from nccl_bench.streams import cpu
 
 CPU_DEVICE = -1  # the number of the CPU in `Stream.device`
+HOST = Stream(device=CPU_DEVICE, handle=0, kind=StreamKind.INLINE)  # work that the host does itself
 _LEGACY, _PER_THREAD = 1, 2  # cudaStreamLegacy and cudaStreamPerThread in cuda_runtime_api.h
 _NON_BLOCKING_FLAG = 1  # CU_STREAM_NON_BLOCKING in cuda.h
 
@@ -49,8 +50,7 @@ class CpuModel(DeviceModel):
         return self.stream(current.handle if current.is_running_here() else 0)
 
     def stream(self, handle: int) -> Stream:
-        kind = StreamKind.NON_BLOCKING if handle else StreamKind.INLINE
-        return Stream(device=CPU_DEVICE, handle=handle, kind=kind)
+        return Stream(device=CPU_DEVICE, handle=handle) if handle else HOST
 
     def synchronize(self) -> None:
         cpu.drain()

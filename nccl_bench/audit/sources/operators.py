@@ -91,8 +91,6 @@ class Operators(Source):
         self._per_thread = _PerThread()
         self._mode: _Mode | None = None
         self.handlers: dict[str, Handler] = {"aten::record_stream": self._record_stream}  # by the operator's name
-        # Blocks of the host that work of a GPU writes while the host goes on.
-        self._host_blocks: set[int] = set()
 
     def refusal(self) -> str | None:
         return None
@@ -160,20 +158,24 @@ class Operators(Source):
         """Put the operator's work between the actions that torch's callbacks reported while it ran."""
         feed, holds = self._feed, self._model.holds
         new = [each for each in tensors_in(result) if type(each) in _PLAIN] if operator.returns_new else []
-        here = None
+        here, is_mixed = None, False
         for tensor in (*writes, *reads, *new):
-            if holds(tensor):
-                if here is None:
-                    here, stream, where = tensor, self._model.current_stream(tensor), feed.stack()
-                if tensor.layout is torch.strided:
-                    self._memory.note(tensor, stream, where)
+            if not holds(tensor):
+                is_mixed = True
+                continue
+            if here is None:
+                here, stream, where = tensor, self._model.current_stream(tensor), feed.stack()
+            if tensor.layout is torch.strided:
+                self._memory.note(tensor, stream, where)
         if here is None:
             feed.extend(meanwhile)
-            if self._host_blocks:
+            if self._memory.has_host_blocks:
                 self._report_host(operator, reads, writes)
             return
         if operator.writes_new:
             writes += new
+        if is_mixed:
+            reads, writes = ([each for each in used if self._is_used(each, stream)] for used in (reads, writes))
         read_ranges, written_ranges = _ranges(reads), _ranges(writes)
         position = _place_of_work(meanwhile, stream) if meanwhile else 0
         feed.extend(meanwhile[:position])
@@ -184,15 +186,22 @@ class Operators(Source):
                 WorkLaunched(thread=feed.thread(), stream=stream, work=work, reads=read_ranges, writes=written_ranges)
             )
         feed.extend(meanwhile[position:])
-        if self._model.has_callbacks:
-            for tensor in writes:
-                if not holds(tensor):
-                    self._host_blocks.add(tensor.untyped_storage().data_ptr())
+
+    def _is_used(self, tensor: Tensor, stream: Stream) -> bool:
+        """Return whether the work of an operator uses the memory of a tensor after the operator has returned.
+
+        Of the host's memory, a GPU uses only pinned memory then. torch keeps it until the stream has used it.
+        """
+        if self._model.holds(tensor):
+            return True
+        if not tensor.dim() or not tensor.is_pinned():
+            return False
+        self._memory.note_host(tensor, stream)
+        return True
 
     def _report_host(self, operator: Operator, reads: list[Tensor], writes: list[Tensor]) -> None:
         """Report an operator of the CPU that uses memory into which a GPU copies."""
-        touched = [each for each in (*reads, *writes) if each.layout is torch.strided]
-        if any(each.untyped_storage().data_ptr() in self._host_blocks for each in touched):
+        if any(self._memory.is_host_block(each) for each in (*reads, *writes) if each.layout is torch.strided):
             work = Work(name=operator.name, where=self._feed.stack())
             self._feed.put(
                 HostAccessed(thread=self._feed.thread(), work=work, reads=_ranges(reads), writes=_ranges(writes))

@@ -16,7 +16,7 @@ from tests.support.audited import found_at
 from tests.support.pretended_gpu import PretendedGpu, pretend
 
 pytestmark = pytest.mark.timeout(60)
-PRIVATE, FORK, END = 7, 100, 101  # a stream and two events
+PRIVATE, FORK, END, FUTURE = 7, 100, 101, 102  # a stream and three events
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def nccl(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, *, private: bool) -
                 gpu.record(FORK, gpu.current)
                 gpu.wait(FORK, PRIVATE)
             result = func(*args, **kwargs)
-            gpu.record(END, PRIVATE if private else gpu.current)
+            for event in (END, FUTURE):
+                gpu.record(event, PRIVATE if private else gpu.current)
             return result
 
         also._schema = func._schema  # type: ignore[attr-defined]
