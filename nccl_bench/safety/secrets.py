@@ -27,6 +27,8 @@ _CREDENTIALS = tuple(
         r"()-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         # The user and the password in an address.
         r"(://)[^/\s@'\"]+(?=@)",
+        # The same in an address that was taken for a path, which has one slash less.
+        r"(?i)(\b[a-z]{2,}:/)[^/\s@'\":]+:[^/\s@'\"]+(?=@)",
         # Tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, npm, PyPI, AWS and Google, and JSON web tokens.
         r"()\b(?:gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|npm_|pypi-)[A-Za-z0-9_-]{12,}",
         r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",

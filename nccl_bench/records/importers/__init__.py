@@ -4,15 +4,19 @@
 ``READERS``, and add the tool's name to ``catalog.arms.IMPORTED_ARMS``.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import decode
 from nccl_bench.records.importers import nccl_tests
 from nccl_bench.records.importers.imported import NCCL, RCCL, Imported, OverRanks, merge
 from nccl_bench.records.importers.source import read_source
+from nccl_bench.records.meta import RunMeta
 from nccl_bench.records.run import FILES
+from nccl_bench.records.schema import dump, parse
 
 __all__ = ["NCCL", "RCCL", "READERS", "Imported", "OverRanks", "merge", "read"]
 
@@ -46,6 +50,13 @@ READERS: Mapping[str, Reader] = {
 }
 
 
+def _refuse_unreadable(imported: Imported) -> None:
+    """Raise ``RecordError`` if the record of ``imported`` could not be read again, such as for a name of a megabyte."""
+    decode(RunMeta, json.loads(json.dumps(imported.meta())), "")
+    for line in imported.lines:
+        parse(dump(line))
+
+
 def read(path: Path, collective: str | None = None) -> Imported:
     """Return the content of ``path``, a file that one of the ``READERS`` knows.
 
@@ -57,9 +68,10 @@ def read(path: Path, collective: str | None = None) -> Imported:
         for reader in READERS.values():
             imported = reader.read(source.text, source.name, collective)
             if imported is not None:
-                return replace(
-                    imported, left_out=(*imported.left_out, *(f"{source.name}: {note}" for note in source.notes))
-                )
+                notes = (f"{source.name}: {note}" for note in source.notes)
+                imported = replace(imported, left_out=(*imported.left_out, *notes))
+                _refuse_unreadable(imported)
+                return imported
         known = "; ".join(f"{tool}: give {reader.files}" for tool, reader in READERS.items())
         raise RecordError(f"it is not the output of a known tool ({known})")
     except RecordError as error:

@@ -36,6 +36,7 @@ def test_no_known_name_sounds_like_a_credential() -> None:
     "text",
     [
         f"http://user:{TOKEN}@proxy:3128/x",
+        f"https:/user:{TOKEN}@host/run cannot be read",
         "ghp_0123456789abcdefghijABCDEFGHIJ",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
         "Authorization: Bearer abcdefgh12345",
@@ -67,6 +68,7 @@ def test_a_long_word_is_searched_for_credentials_in_linear_time() -> None:
         "token=[value of A]",
         "Basic initialization failed",
         "tcp://node0:29500",
+        "C:/me@corp/run",
         "a@b.org",
     ],
 )

@@ -1,9 +1,10 @@
 """The content of one file of nccl-tests, JSON or table: rows, and the settings with which they were measured."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
+from nccl_bench.catalog.bounds import Bounds, TimeUs
 from nccl_bench.catalog.collectives import Collective, Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
@@ -12,8 +13,8 @@ from nccl_bench.records.schema import PerIteration
 
 # A float can hold every whole number up to this limit. No count of a real run is larger.
 _LARGEST_COUNT = 2**53
-# nccl-tests prints no more than six digits after the point, so a time below this limit is an error.
-_SHORTEST_US = 1e-6
+# The times that a record can have. nccl-tests prints no more than six digits after the point.
+_TIMES: Bounds = get_args(TimeUs)[1]
 # The sentence about a number of wrong results that the rows do not explain.
 WRONG_WITHOUT_ROW = "nccl-tests counted {} wrong results, and no complete row has them"
 
@@ -107,6 +108,6 @@ def duration_us(value: object, where: str) -> float:
     """Return ``value`` as a time in microseconds; raise ``RecordError`` with ``where`` if ``value`` is no time."""
     if type(value) is int and value <= _LARGEST_COUNT:
         value = float(value)
-    if type(value) is not float or not _SHORTEST_US <= value < math.inf:
+    if type(value) is not float or not _TIMES.contain(value):
         raise RecordError(f"{where} is not a time in microseconds above 0")
     return value

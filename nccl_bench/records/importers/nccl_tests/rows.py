@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES
 from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.nccl_tests.columns import Columns
 from nccl_bench.records.importers.nccl_tests.lines import Line
 from nccl_bench.records.importers.nccl_tests.output import (
@@ -88,7 +89,9 @@ class RowReader:
                 max_us=_time(cells, "i_max").value,
             )
         if cells.get("error", "").endswith("*"):
-            raise RecordError(f"its error is {cells['error']}, above the threshold of nccl-tests: the result is wrong")
+            raise RecordError(
+                f"its error is {shown(cells['error'])}, above the threshold of nccl-tests: the result is wrong"
+            )
         # Before nccl-tests 2.13 the column `error` has the largest deviation, not the number of wrong elements.
         wrong = cells.get("#wrong", "N/A")
         return PlacementResult(
@@ -110,6 +113,6 @@ def _number(cells: Mapping[str, str], name: str) -> Figure:
     cell = cells.get(name, "")
     match = _NUMBER.fullmatch(cell)
     if match is None:
-        raise RecordError(f"{name} is {cell!r}: it has to be a number")
+        raise RecordError(f"{name} is {shown(cell)}: it has to be a number")
     is_whole = match[2] is None and match[3] is None
     return Figure(int(cell) if is_whole else float(cell), 10.0 ** (int(match[3] or 0) - len(match[2] or "")))

@@ -194,7 +194,7 @@ def test_a_deviation_is_no_count_of_wrong_elements() -> None:
 
 def test_a_deviation_above_the_threshold_is_left_out(written: Any) -> None:
     text = (CASES / "nccl-2020.txt").read_text(encoding="utf-8").replace("20.93  1e-07", "20.93  3e+01*")
-    with pytest.raises(RecordError, match=r"the row on line 10: its error is 3e\+01\*, above the threshold"):
+    with pytest.raises(RecordError, match=r'the row on line 10: its error is "3e\+01\*", above the threshold'):
         written(text=text, collective="all_reduce")
 
 
