@@ -141,8 +141,8 @@ class _LaunchWatch:
         """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
         positions: list[Position] = []
         while True:
-            # Read the positions last: they are final if the launch has ended, and no rank counts as late or as ended
-            # early that went on in the meantime. This process can be slow, or a shell can stop it.
+            # Read the positions last. If the launch has ended, they are final. A rank that went on in the meantime does
+            # not count as late or as ended early. This process can be slow, or a shell can stop it.
             exit_code, now, ended = self.job.poll(), time.monotonic(), find_ended(positions)
             positions = read_positions(self.scratch)
             self.seen.update(position.local_rank for position in positions)

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -86,6 +87,16 @@ class ForgetsTheFork(_OnPrivateStream):
 
 class ForgetsTheJoin(_OnPrivateStream):
     forks = True
+
+
+class ForgetsTheJoinSlowly(ForgetsTheJoin):
+    """Keeps the host for longer than the shortest delay of a late rank, as a busy machine does."""
+
+    @contextmanager
+    def _ordered(self) -> Iterator[None]:
+        with super()._ordered():
+            yield
+        time.sleep(1.5 * DEVICES["cpu"].probe_delay_s)
 
 
 class ForgetsBoth(_OnPrivateStream):
@@ -285,6 +296,7 @@ class IsKilledAtItsEnd(StreamFreeCommunicator):
 DEFECTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "forgets-the-fork": ForgetsTheFork,
     "forgets-the-join": ForgetsTheJoin,
+    "forgets-the-join-slowly": ForgetsTheJoinSlowly,
     "forgets-both": ForgetsBoth,
     "caches-the-stream": CachesTheStream,
     "uses-the-previous-stream": UsesThePreviousStream,
