@@ -224,10 +224,10 @@ MUTANTS = (
         "kept = set(self._lanes)",
     ),
     Mutant(
-        "freed blocks are not thought of when lanes are forgotten",
-        "blocks",
-        "{lane for pending in self._pending for lane in pending.lanes}",
-        "set()",
+        "uses of freed blocks are not forgotten with their lanes",
+        "order",
+        "        self._blocks.forget(common)\n",
+        "",
     ),
     Mutant(
         "two accesses of the host race",

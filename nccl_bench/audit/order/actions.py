@@ -1,7 +1,8 @@
 """Records of what the host asked for, which sources report in the order in which the host asked.
 
 A number identifies an event, a graph, a thread or a signal. A number that was destroyed can be used again, because
-handles are used again too. Numbers need no announcement: a stream or thread exists from its first action.
+handles are used again too. Numbers need no announcement: a stream or thread exists from its first action. A thread that
+begins without a signal knows what all other threads know by then.
 
 A blocking copy to the host is two actions: ``WorkLaunched``, which reads memory of the device and writes memory of the
 host, and ``HostWaited`` for its stream.

@@ -36,11 +36,6 @@ class Pending:
     block: Block  # the block
     uses: tuple[tuple[Entry, ByteRange], ...]  # the accesses that the block's stream did not follow when it was freed
 
-    @property
-    def lanes(self) -> set[Lane]:
-        """Return the lanes of the accesses."""
-        return {entry.moment.lane for entry, _ in self.uses}
-
     def without(self, clock: Clock) -> Pending | None:
         """Return the block without the accesses that ``clock`` follows; ``None`` if none is left."""
         uses = tuple(use for use in self.uses if not follows(clock, use[0]))
@@ -89,10 +84,9 @@ class Blocks:
         if uses:
             self._pending.append(Pending(block, uses))
 
-    def forget(self, common: Clock) -> set[Lane]:
-        """Forget the uses of freed blocks that ``common`` covers, and return the lanes of those that are left."""
+    def forget(self, common: Clock) -> None:
+        """Forget the uses of freed blocks that ``common`` covers. The history still has the others."""
         self._pending = [rest for pending in self._pending if (rest := pending.without(common))]
-        return {lane for pending in self._pending for lane in pending.lanes}
 
     def end(self, world: World) -> None:
         """Forget the freed blocks of a capture that ended. Its memory belongs to the graph."""

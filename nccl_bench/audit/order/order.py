@@ -106,7 +106,8 @@ class Order:
 
     def _forget(self) -> None:
         common = self._eager.clocks.common(self._threads.values())
-        self._eager.forget(common, self._blocks.forget(common))
+        self._blocks.forget(common)
+        self._eager.forget(common)
         self._until_forgetting = max(FORGET_EVERY, len(self._eager.history))
 
     # Work

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence, Set
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nccl_bench.audit.order.clocks import Clock, Clocks, Lane, joined
@@ -110,9 +110,9 @@ class World:
         """End a capture. Blocks that were allocated in it still refer to it."""
         self.history = History()
 
-    def forget(self, common: Clock, used: Set[Lane]) -> None:
-        """Forget what ``common`` covers, because all later work follows it; accesses on ``used`` lanes still matter."""
+    def forget(self, common: Clock) -> None:
+        """Forget what ``common`` covers, because all later work follows it."""
         self.history.forget(common)
-        used = used | self.history.lanes()
+        used = self.history.lanes()
         for clocks in self.all_clocks:
             clocks.forget(common, used)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import nccl_bench.audit.order
 from nccl_bench.audit.order.actions import Action
+from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.order.races import RaceKind
 from tests.support.order_actions import COLLECTIVE, CONSUMER, FORK, JOIN, PRODUCER
 from tests.support.order_check import differences
@@ -20,6 +22,18 @@ def test_random_programs_have_the_races_that_the_search_finds() -> None:
     for seed in range(400):
         program = random_program(seed)
         assert list(differences(program, seed)) == [], (seed, program)
+
+
+def test_actions_in_an_impossible_order_raise_nothing() -> None:
+    for seed in range(50):
+        source = random.Random(seed)
+        actions = [step.action for program in range(3) for step in random_program(3 * seed + program)]
+        source.shuffle(actions)
+        order = Order()
+        for action in actions:
+            order.take(action)
+            if source.random() < 0.1:
+                order.forget()
 
 
 def test_the_search_finds_the_races_of_a_missing_fork_and_join() -> None:
