@@ -26,10 +26,10 @@ class ExitCode(IntEnum):
     USAGE = 2
     SETUP = 3
     WRONG_RESULT = 4
-    RACE = 5  # an arm failed a probe of a verification
+    RACE = 5  # an arm failed a probe of a verification, or an audit found a race
     HANG = 6
     SLOWER = 7  # a candidate is slower, and --fail-on slower was given
-    INCONCLUSIVE = 8  # a verdict is inconclusive or missing, and --fail-on was given
+    INCONCLUSIVE = 8  # a verdict is inconclusive or missing, and --fail-on was given; or an audit saw no collective
     BLIND_DETECTOR = 9  # the detector passed a probe that it must fail
     INTERRUPTED = 130
 

@@ -26,6 +26,7 @@ from nccl_bench.audit.sources.ranges import Span, have_common_bytes
 from nccl_bench.audit.sources.stacks import Stack
 from nccl_bench.audit.sources.threads import ThreadsSource
 from nccl_bench.audit.sources.triton_kernels import TritonSource
+from nccl_bench.audit.tally import Tally
 from nccl_bench.errors import UsageError
 from nccl_bench.streams import cpu
 
@@ -38,7 +39,8 @@ class Watch:
         self._model = model
         self._order = Order()
         self._earlier: list[Race] = []  # the races before the latest pause
-        self._feed = Feed(self._order.take)
+        self.tally = Tally(self._order.take)  # how much was judged so far, and the time that this took
+        self._feed = Feed(self.tally.take)
         self._memory = Memory(self._feed, model)
 
     @property
@@ -58,7 +60,12 @@ class Watch:
     def actions(self) -> int:
         """Return the number of actions that were judged: works, waits, allocations."""
         self._feed.flush()
-        return self._feed.actions
+        return self.tally.actions
+
+    @property
+    def remembered(self) -> int:
+        """Return the number of accesses that the order remembers."""
+        return self._order.size
 
     @property
     def cost(self) -> float:
@@ -85,7 +92,8 @@ class Watch:
             self._earlier += self._order.races
             self._order = Order()
             self._memory.forget()
-            self._feed.restart(self._order.take)
+            self.tally.take_by(self._order.take)
+            self._feed.restart(self.tally.take)
 
 
 def _is_exact(race: Race) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench import __version__
+from nccl_bench.cli.audit import audit
 from nccl_bench.cli.command import Command, CommandGroup
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.doctor import doctor
@@ -53,6 +54,7 @@ def _options(
 
 app.command(cls=MeasuringCommand)(run)
 app.command(cls=MeasuringCommand)(verify)
+app.command(cls=Command, context_settings={"allow_interspersed_args": False})(audit)
 app.command(cls=Command)(report)
 app.command(cls=Command)(compare)
 app.command("import", cls=Command)(import_)

@@ -35,6 +35,7 @@ TOPICS: Mapping[str, str] = {
     "secrets": "What is recorded of the environment, and reports without names of hosts and paths",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
+    "audit": "How to find races in a program: what audit sees, reports and misses",
     "measuring": "How times are measured, and what happens when things go wrong",
     "options": "Every option of every command, and the names in a TOML file",
     "reference": "Arms, timings, probes, collectives, columns, files and exit codes",

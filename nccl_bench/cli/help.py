@@ -72,6 +72,16 @@ HELP_PAGES: Mapping[str, HelpPage] = {
         },
         common=("--arms", "--arm", "--before-tree", "--after-tree", "--probes", "--nproc", "--out", "--format"),
     ),
+    "audit": HelpPage(
+        examples={
+            "nccl-bench audit serve.py": "Run a script on all GPUs under watch, and report its races.",
+            "nccl-bench audit --nproc 2 serve.py tiny": "Run it on two ranks. What is behind SCRIPT belongs to SCRIPT.",
+            "nccl-bench audit -m my_engine.bench": "Run a module.",
+            "nccl-bench audit --suppress known.txt serve.py": "Accept the races that a file lists, each with its reason.",
+            "nccl-bench audit --format markdown serve.py > audit.md": "Write the report for a pull request.",
+        },
+        common=("--module", "--nproc", "--suppress", "--timeout", "--format", "--to"),
+    ),
     "compare": HelpPage(
         examples={
             "nccl-bench compare results/before results/after": "Compare a run after a change with a run before it.",

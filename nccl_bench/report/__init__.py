@@ -13,6 +13,9 @@ NARROWEST_VERIFICATION = 26
 # The width of the report of `doctor`: the longest name of a subject, and half a sentence.
 NARROWEST_EXAMINATION = 40
 
+# The width of the report of an audit: the name of an access, and a place.
+NARROWEST_AUDIT = 40
+
 
 class Format(StrEnum):
     """The formats in which a command prints its result."""
@@ -31,6 +34,9 @@ TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
 
 # The formats that print a verification.
 VERIFICATION_FORMATS = (*TABLE_FORMATS, Format.HTML)
+
+# The formats that print an audit.
+AUDIT_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON)
 
 
 class Detail(StrEnum):

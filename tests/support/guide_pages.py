@@ -30,16 +30,17 @@ from nccl_bench.safety.regular_files import MOST_BYTES_OF_LINE, MOST_BYTES_OF_TE
 PAGES = Path(__file__).parents[2] / "nccl_bench" / "guide"
 
 EXIT_CODES: Mapping[ExitCode, str] = {
-    ExitCode.OK: "Everything that fits was measured, and every result is right. For `verify`: every probe passed.",
+    ExitCode.OK: "Everything that fits was measured, and every result is right. For `verify`: every probe passed. "
+    "For `audit`: no race in what was watched.",
     ExitCode.USAGE: "The command asks for something that is not possible.",
-    ExitCode.SETUP: "Set-up failed, a user arm could not be made, a worker died, nothing was measured, or a record "
-    "could not be read.",
+    ExitCode.SETUP: "Set-up failed, a user arm could not be made, a worker died, nothing was measured, a program under "
+    "`audit` failed, or a record could not be read.",
     ExitCode.WRONG_RESULT: "A result was wrong.",
-    ExitCode.RACE: "A probe of `verify` failed. The cause is most likely a race.",
-    ExitCode.HANG: "A case hung.",
+    ExitCode.RACE: "A probe of `verify` failed. The cause is most likely a race. Or `audit` found one.",
+    ExitCode.HANG: "A case hung, or a program under `audit`.",
     ExitCode.SLOWER: "Something is slower, and `--fail-on slower` was given.",
     ExitCode.INCONCLUSIVE: "Something is inconclusive or missing and `--fail-on inconclusive` was given, or "
-    "`--fail-on` was given and nothing could be judged.",
+    "`--fail-on` was given and nothing could be judged. Or `audit` saw no collective, so it found out nothing.",
     ExitCode.BLIND_DETECTOR: "`verify` is blind: the arm that must fail did not, so its passes mean nothing.",
     ExitCode.INTERRUPTED: "The command was interrupted.",
 }

@@ -46,7 +46,6 @@ class Feed:
         self.owner = threading.get_ident()  # the thread for which threads of C++ work
         self._numbers = itertools.count(1)
         self.is_open = True  # False after the watch: later actions are dropped
-        self.actions = 0  # the number of actions that the order has taken
         self.program_ns = 0  # the time of the program's operators that were reported
         self.audit_ns = 0  # the time that their reports took
 
@@ -163,8 +162,6 @@ class Feed:
                     return
                 for action in head.actions:
                     self._take(action)
-                self.actions += len(head.actions)
             else:
                 self._take(head)
-                self.actions += 1
             queue.popleft()

@@ -180,4 +180,4 @@ def test_the_commands_of_the_pages_parse(name: str, arguments: str) -> None:
 
 def test_there_are_commands_of_every_kind_to_parse() -> None:
     names = {name for name, _ in COMMANDS}
-    assert names == {"run", "report", "list", "verify", "import", "compare", "guide", "doctor"}
+    assert names == {"audit", "run", "report", "list", "verify", "import", "compare", "guide", "doctor"}

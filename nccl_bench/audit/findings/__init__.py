@@ -1,0 +1,1 @@
+"""What an audit found: the findings of each rank, joined over all ranks, and the suppressions. No torch."""

@@ -1,0 +1,130 @@
+"""The findings of all ranks as one result: the same race of several ranks is one race."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from nccl_bench.audit.findings.record import FoundRace, RankFindings, WatchedSource
+from nccl_bench.audit.findings.suppressions import Suppression
+from nccl_bench.audit.order.races import RaceKind
+from nccl_bench.errors import ExitCode
+
+
+class Outcome(StrEnum):
+    """The answers that an audit can have, the one that matters most first."""
+
+    RACES = "races"
+    HANG = "hang"  # no race was found before the program hung
+    FAILED = "failed"  # no race was found before the program failed
+    BLIND = "blind"  # no collective was seen, so nothing was checked that matters
+    NONE = "no race"
+
+
+_EXIT_CODES = {
+    Outcome.RACES: ExitCode.RACE,
+    Outcome.HANG: ExitCode.HANG,
+    Outcome.FAILED: ExitCode.SETUP,
+    Outcome.BLIND: ExitCode.INCONCLUSIVE,
+    Outcome.NONE: ExitCode.OK,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """A race that a line of the suppressions accepts."""
+
+    race: FoundRace  # the race
+    by: Suppression  # the first line that matches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What an audit of a program found, on all of its ranks."""
+
+    program: str  # the command line of the program
+    world_size: int  # the number of ranks that were watched
+    races: tuple[FoundRace, ...] = ()  # the races that no suppression accepts, the worst first
+    suppressed: tuple[Suppressed, ...] = ()  # the races that a suppression accepts
+    unused: tuple[Suppression, ...] = ()  # the suppressions that no race matches
+    ranks: tuple[RankFindings, ...] = ()  # the findings of each rank that reported some
+    hang: str = ""  # the message about a hang; empty without one
+    failure: str = ""  # the message about a program that failed; empty if it ended well
+
+    @property
+    def outcome(self) -> Outcome:
+        """The answer."""
+        if self.races:
+            return Outcome.RACES
+        if self.hang:
+            return Outcome.HANG
+        if self.failure:
+            return Outcome.FAILED
+        return Outcome.NONE if self.collectives and len(self.ranks) == self.world_size else Outcome.BLIND
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of the command."""
+        return _EXIT_CODES[self.outcome]
+
+    @property
+    def collectives(self) -> Counter[str]:
+        """The number of calls of each collective, on all ranks."""
+        return sum((Counter(each.amount.collectives) for each in self.ranks), Counter())
+
+    @property
+    def actions(self) -> int:
+        """The number of actions that were judged, on all ranks."""
+        return sum(each.amount.actions for each in self.ranks)
+
+    @property
+    def works(self) -> int:
+        """The number of operators, kernels and collectives, on all ranks."""
+        return sum(each.amount.works for each in self.ranks)
+
+    @property
+    def sources(self) -> tuple[WatchedSource, ...]:
+        """All sources; the first rank stands for all, which run the same program."""
+        return self.ranks[0].sources if self.ranks else ()
+
+
+def join_ranks(
+    program: str,
+    world_size: int,
+    ranks: Sequence[RankFindings],
+    suppressions: Sequence[Suppression] = (),
+    *,
+    hang: str = "",
+    failure: str = "",
+) -> Audit:
+    """Return the findings of ``ranks`` as one audit."""
+    races = join_races(race for findings in ranks for race in findings.races)
+    accepted = [(race, next((each for each in suppressions if each.matches(race)), None)) for race in races]
+    suppressed = tuple(Suppressed(race=race, by=by) for race, by in accepted if by is not None)
+    used = {each.by for each in suppressed}
+    return Audit(
+        program=program,
+        world_size=world_size,
+        races=tuple(race for race, by in accepted if by is None),
+        suppressed=suppressed,
+        unused=tuple(each for each in suppressions if each not in used),
+        ranks=tuple(ranks),
+        hang=hang,
+        failure=failure,
+    )
+
+
+def join_races(races: Iterable[FoundRace]) -> list[FoundRace]:
+    """Return each race once, with the counts and ranks of all its occurrences together; the worst first."""
+    joined: dict[object, FoundRace] = {}
+    for race in races:
+        known = joined.get(race.identity)
+        if known is None:
+            joined[race.identity] = race
+        else:
+            ranks = tuple(sorted({*known.ranks, *race.ranks}))
+            joined[race.identity] = replace(known, count=known.count + race.count, ranks=ranks)
+    kinds = list(RaceKind)
+    return sorted(joined.values(), key=lambda race: kinds.index(race.kind))

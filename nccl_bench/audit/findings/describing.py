@@ -1,0 +1,91 @@
+"""The races of a watch in words and lines: what a report needs, without a stack, a stream or an address."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nccl_bench.audit.findings.record import FoundAccess, FoundRace, Line
+from nccl_bench.audit.order.places import Stream, StreamKind
+from nccl_bench.audit.order.races import Access, Race
+
+# The most calls of a stack that a report shows.
+_MOST_LINES = 6
+_HOST = "the host"
+
+
+class Describer:
+    """Describes the races of one rank. A side stream has the same number in all of them."""
+
+    def __init__(self, rank: int, directory: Path, outside: str) -> None:
+        """Shorten the names of files below ``directory``. Calls outside of the first one of ``outside`` are left out.
+
+        ``outside`` is a part of the path of the file that called the program.
+        """
+        self._rank = rank
+        self._directory = directory
+        self._outside = outside
+        self._numbers: dict[Stream, int] = {}
+
+    def describe(self, races: Sequence[Race]) -> tuple[FoundRace, ...]:
+        """Return the races for a report."""
+        return tuple(map(self._race, races))
+
+    def _race(self, race: Race) -> FoundRace:
+        return FoundRace(
+            kind=race.kind,
+            missing=race.missing,
+            first=self._access(race.first),
+            second=self._access(race.second),
+            overlap_bytes=race.overlap.length,
+            freed=next(iter(self._lines(race.freed)), None),
+            count=race.count,
+            ranks=(self._rank,),
+        )
+
+    def _access(self, access: Access) -> FoundAccess:
+        stream = access.stream
+        return FoundAccess(
+            work=access.work.name,
+            is_collective=access.work.is_collective,
+            mode=access.mode,
+            stream=self._stream(stream),
+            device=-1 if stream is None else stream.device,
+            is_side=stream is not None and not _is_default(stream),
+            lines=self._lines(access.work.where),
+            in_graph=access.in_graph,
+            replayed=next(iter(self._lines(access.replayed)), None),
+        )
+
+    def _stream(self, stream: Stream | None) -> str:
+        if stream is None:
+            return _HOST
+        device = f" of cuda:{stream.device}" if stream.device >= 0 else ""
+        if _is_default(stream):
+            return f"the default stream{device}"
+        return f"side stream {self._numbers.setdefault(stream, len(self._numbers) + 1)}{device}"
+
+    def _lines(self, where: Hashable) -> tuple[Line, ...]:
+        frames: Sequence[Any] = getattr(where, "frames", ())
+        frames = list(itertools.takewhile(lambda frame: self._outside not in frame.path, frames))
+        of_user = [frame for frame in frames if not frame.is_folded] or list(frames[:1])
+        return tuple(
+            Line(
+                path=self._short(frame.path),
+                number=frame.line,
+                function=frame.function,
+                source=frame.source,
+            )
+            for frame in of_user[:_MOST_LINES]
+        )
+
+    def _short(self, path: str) -> str:
+        is_below = Path(path).is_relative_to(self._directory)
+        return os.path.relpath(path, self._directory) if is_below else path
+
+
+def _is_default(stream: Stream) -> bool:
+    return stream.kind in (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)

@@ -1,0 +1,125 @@
+"""The findings of one rank, which the rank writes into a file and the command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line of the user's program."""
+
+    path: str  # the file, relative to the directory in which the program started if it is below
+    number: int  # the number of the line, from 1
+    function: str  # the function around the line
+    source: str = ""  # the text of the line; empty if the file could not be read
+
+    @property
+    def place(self) -> str:
+        """The file and the number of the line."""
+        return f"{self.path}:{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundAccess:
+    """One of the two accesses of a race."""
+
+    work: str  # the operator or collective, for example `aten::mul` or `ncclAllReduce`
+    is_collective: bool  # True if the work is a collective
+    mode: AccessMode  # what the work does with the bytes
+    stream: str  # the stream of the work in words; `the host` if the host did it itself
+    device: int = -1  # the number of the GPU; -1 for the CPU
+    is_side: bool = False  # True if the stream is not a default stream
+    lines: tuple[Line, ...] = ()  # the calls of the user's program, the innermost first; empty if none is known
+    in_graph: bool = False  # True if the work is part of a captured graph
+    replayed: Line | None = None  # the line that replayed the graph; None for work that was not replayed
+
+    @property
+    def line(self) -> Line | None:
+        """The innermost line of the user's program; None if it is unknown."""
+        return self.lines[0] if self.lines else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRace:
+    """Two accesses to the same bytes that nothing orders."""
+
+    kind: RaceKind  # what the accesses are, which is also how bad the race is
+    missing: Missing  # the order that is missing
+    first: FoundAccess  # the access that the host asked for first
+    second: FoundAccess  # the access that the host asked for later
+    overlap_bytes: int  # how many bytes both use, in the first occurrence
+    freed: Line | None = None  # the line that freed the memory between the accesses; None if nothing did
+    count: int = 1  # how often the race occurred, on all of its ranks together
+    ranks: tuple[int, ...] = ()  # the ranks on which the race occurred
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two occurrences of the same race have in common, on one rank or on several."""
+        return (self.kind, self.missing, _identity(self.first), _identity(self.second))
+
+
+def _identity(access: FoundAccess) -> tuple[object, ...]:
+    return access.work, access.mode, access.line, access.replayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedSource:
+    """A road to a device, and what the watch could see of it."""
+
+    name: str  # the source
+    sees: str  # what it watches
+    blind_to: tuple[str, ...] = ()  # what it cannot see
+    reason_off: str | None = None  # why it did not watch; None if it watched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """How much a rank did under watch, and what the watch cost."""
+
+    actions: int = 0  # works, waits, allocations
+    works: int = 0  # operators, kernels and collectives
+    collectives: Mapping[str, int] = field(default_factory=dict)  # the number of calls of each collective
+    program_s: float = 0.0  # the time from the start of the program to its end, in seconds
+    judging_s: float = 0.0  # the time in which the order was decided, in seconds; a part of the cost
+    remembered: int = 0  # the number of accesses that the order remembered at the end
+    peak_bytes: int = 0  # the most memory of the rank's process, the program included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramEnd:
+    """How the program of a rank ended."""
+
+    exit_code: int  # the exit code that the program would have had
+    error: str = ""  # the exception that ended the program; empty without one
+    line: Line | None = None  # the line of the user's program that raised it
+    ended_at: float = 0.0  # the time of the end, as time.monotonic() of the rank's host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankFindings:
+    """What one rank found."""
+
+    rank: int  # the number of the rank
+    races: tuple[FoundRace, ...] = ()  # each race once
+    sources: tuple[WatchedSource, ...] = ()  # all sources, also those that were off
+    amount: Amount = Amount()  # how much was watched
+    end: ProgramEnd | None = None  # how the program ended; None if it was ended, or still runs
+
+    def write(self, directory: Path) -> None:
+        """Write the findings into a file in ``directory``, completely or not at all."""
+        part = directory / f".rank-{self.rank}.json"
+        part.write_bytes(msgspec.json.encode(self))
+        part.replace(directory / f"rank-{self.rank}.json")
+
+
+def read_findings(directory: Path) -> list[RankFindings]:
+    """Return the findings of all ranks that wrote some into ``directory``, sorted by rank."""
+    found = [msgspec.json.decode(path.read_bytes(), type=RankFindings) for path in directory.glob("rank-*.json")]
+    return sorted(found, key=lambda each: each.rank)

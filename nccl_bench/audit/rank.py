@@ -1,0 +1,107 @@
+"""One rank under watch: it runs the program, and writes what it finds, also while the program runs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import resource
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from nccl_bench.audit.findings.describing import Describer
+from nccl_bench.audit.findings.record import Amount, ProgramEnd, RankFindings, WatchedSource
+from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
+from nccl_bench.audit.sources.nccl4py import MODULE as NCCL4PY
+from nccl_bench.audit.watching import Watch, watch
+
+# The findings are written this often while the program runs, so that a kill does not lose them.
+_WRITE_EVERY_S = 1.0
+# Libraries that can be watched only if they were imported before. The program may import them later.
+_IMPORTED_BEFORE = ("triton.runtime.jit", NCCL4PY)
+
+
+class WatchedRank:
+    """The watch over the program of one rank, and its findings."""
+
+    def __init__(self, rank: int, findings: Path, directory: Path, on_look: Callable[[int], None]) -> None:
+        """Write into the directory ``findings``. ``on_look`` gets the number of actions so far, from a thread.
+
+        Files below ``directory`` are named relative to it.
+        """
+        self._rank = rank
+        self._findings = findings
+        self._on_look = on_look
+        self._describer = Describer(rank, directory, CALLER)
+        self._lock = threading.Lock()
+        self._started = time.perf_counter()
+        self._end: ProgramEnd | None = None
+        self._program_s: float | None = None
+        self._watch: Watch | None = None
+
+    def run(self, program: Program) -> RankFindings:
+        """Run ``program`` to its end and return what was found."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._look_until, args=(ended,), name="nccl-bench findings", daemon=True)
+        thread.start()
+        _import_libraries()
+        self._started = time.perf_counter()
+        with watch() as self._watch:
+            end = program.run()
+            end_as_interpreter()
+        self._program_s, self._end = time.perf_counter() - self._started, end
+        ended.set()
+        thread.join()
+        return self.write()
+
+    def write(self) -> RankFindings:
+        """Write what was found so far, and return it."""
+        with self._lock:
+            findings = self._read()
+            findings.write(self._findings)
+        return findings
+
+    def _look_until(self, ended: threading.Event) -> None:
+        written = -1
+        while not ended.wait(_WRITE_EVERY_S):
+            seen = self._watch
+            actions = seen.tally.actions if seen is not None else 0
+            self._on_look(actions)
+            if actions != written:
+                written = actions
+                self.write()
+
+    def _read(self) -> RankFindings:
+        seen = self._watch
+        if seen is None:
+            return RankFindings(rank=self._rank)
+        races = self._describer.describe(seen.races)
+        tally = seen.tally
+        return RankFindings(
+            rank=self._rank,
+            races=races,
+            sources=tuple(
+                WatchedSource(name=each.name, sees=each.sees, blind_to=each.blind_to, reason_off=each.reason_off)
+                for each in seen.sources
+            ),
+            amount=Amount(
+                actions=tally.actions,
+                works=tally.works,
+                collectives=dict(tally.collectives),
+                program_s=self._program_s or time.perf_counter() - self._started,
+                judging_s=tally.judging_s,
+                remembered=seen.remembered,
+                peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            ),
+            end=self._end,
+        )
+
+
+def _import_libraries() -> None:
+    for name in _IMPORTED_BEFORE:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            # Without the library its source is off, and the report says so.
+            with suppress(ImportError, OSError):
+                importlib.import_module(name)

@@ -1,0 +1,107 @@
+"""Runs an audit: starts every rank of a program under watch, and joins what the ranks found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from nccl_bench.audit.findings.audit import Audit, join_ranks
+from nccl_bench.audit.findings.record import RankFindings, read_findings
+from nccl_bench.audit.findings.suppressions import Suppression
+from nccl_bench.audit.program import Program
+from nccl_bench.audit.spec import AuditSpec
+from nccl_bench.errors import InterruptedRunError
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.supervise import Starter, supervise
+from nccl_bench.ranks.progress import Position
+from nccl_bench.records.schema import Crash, Hang
+
+WORKER = "nccl_bench.audit.worker"
+
+
+class RankOutput:
+    """What the ranks of a launch print, which torch's launcher writes into files."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._read: dict[Path, int] = {}  # each file -> how many of its bytes were returned
+
+    def new_lines(self, *, whole: bool = True) -> Iterator[tuple[int, str]]:
+        """Yield the local rank and the text of each line since the last call; without ``whole``, also begun lines."""
+        # The layout of torch's launcher is LOG_DIR/RUN_ID_RANDOM/attempt_0/LOCAL_RANK/stdout.log.
+        for path in sorted(self._scratch.glob("launch-*/logs/*/attempt_0/*/std*.log")):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                content = file.read()
+            content = content[: content.rfind(b"\n") + 1] if whole else content
+            self._read[path] = self._read.get(path, 0) + len(content)
+            for line in content.decode(errors="replace").splitlines():
+                yield int(path.parent.name), line
+
+
+def run_audit(
+    program: Program,
+    launch: LaunchConfig,
+    agent: Starter,
+    *,
+    directory: Path,
+    timeout_s: float,
+    suppressions: Sequence[Suppression],
+    on_progress: Callable[[list[Position]], None],
+) -> tuple[Audit, InterruptedRunError | None]:
+    """Run ``program`` on the ranks of ``launch``. Return what was found, and the error of an interruption.
+
+    ``agent`` starts the ranks. A program without any action for ``timeout_s`` seconds hangs. ``on_progress`` gets the
+    positions of the ranks about five times a second.
+
+    Raises ``SetupError`` if the ranks did not start.
+    """
+    findings = agent.scratch / "findings"
+    findings.mkdir()
+    ends: list[Hang | Crash] = []
+
+    def note_end(end: Hang | Crash, _spec: AuditSpec) -> None:
+        ends.append(end)
+
+    interrupted: InterruptedRunError | None = None
+    try:
+        supervise(
+            AuditSpec(program=program, findings=str(findings), directory=str(directory), timeout_s=timeout_s),
+            launch,
+            agent,
+            count=1,
+            timeout_s=timeout_s,
+            on_end=note_end,
+            on_progress=on_progress,
+        )
+    except InterruptedRunError as error:
+        interrupted = error
+    ranks = read_findings(findings)
+    hang = next((each for each in ends if isinstance(each, Hang)), None)
+    crash = next((each for each in ends if isinstance(each, Crash)), None)
+    audit = join_ranks(
+        program.text,
+        launch.nproc,
+        ranks,
+        suppressions,
+        hang=_describe_hang(hang, timeout_s) if hang else "",
+        failure=_describe_failure(ranks) or (crash.message.strip() if crash else ""),
+    )
+    return audit, interrupted
+
+
+def _describe_hang(hang: Hang, timeout_s: float) -> str:
+    call = f"; rank {hang.rank} is in {hang.call}" if hang.call else ""
+    return f"The program hung: no rank did anything for {timeout_s:.3g} s{call}"
+
+
+def _describe_failure(ranks: Sequence[RankFindings]) -> str:
+    """Return how the program of a rank failed by itself; empty if that of no rank did."""
+    failed = [(each.end, each.rank) for each in ranks if each.end is not None and each.end.exit_code]
+    if not failed:
+        return ""
+    # The end of a rank makes other ranks fail, so the first end is the reason.
+    end, rank = min(failed, key=lambda each: each[0].ended_at)
+    where = f" at {end.line.place}" if end.line else ""
+    how = f": {end.error}{where}" if end.error else ""
+    return f"The program ended with exit code {end.exit_code} on rank {rank}{how}"

@@ -1,0 +1,128 @@
+"""The texts of an audit, which all of its reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nccl_bench.analysis.wording import counted
+from nccl_bench.audit.findings.audit import Audit, Outcome
+from nccl_bench.audit.findings.record import FoundAccess, FoundRace, WatchedSource
+from nccl_bench.audit.order.races import AccessMode, RaceKind
+
+KINDS: Mapping[RaceKind, str] = {
+    RaceKind.KERNELS: "between kernels",
+    RaceKind.MEMORY: "memory used after it was freed",
+    RaceKind.HOST_SPEED: "ordered only by the host's speed",
+}
+KIND_MEANINGS: Mapping[RaceKind, str] = {
+    RaceKind.KERNELS: "Two kernels use the same bytes, and no stream, event or wait orders them.",
+    RaceKind.MEMORY: "The allocator can hand the memory out again while a kernel still uses it.",
+    RaceKind.HOST_SPEED: "The first work had ended only because the host was slow enough. Nothing promises that.",
+}
+_MODES: Mapping[AccessMode, str] = {
+    AccessMode.READ: "reads",
+    AccessMode.WRITE: "writes",
+    AccessMode.HAND_OUT: "gets the memory",
+}
+_MIB = 1024**2
+
+
+def headline(audit: Audit) -> str:
+    """Return the answer in one sentence."""
+    match audit.outcome:
+        case Outcome.RACES:
+            return f"{counted(len(audit.races), 'race')}: two accesses to the same memory that nothing orders."
+        case Outcome.HANG | Outcome.FAILED:
+            return "Not audited to the end: the program did not end well. No race was found before that."
+        case Outcome.NONE:
+            return f"No race in {watched(audit)}. That covers what this run did, and nothing else."
+        case Outcome.BLIND if len(audit.ranks) == audit.world_size:
+            return (
+                f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. Either the program calls "
+                "none, or it reaches its library on a road that is not watched: see below what was."
+            )
+    missing = counted(audit.world_size - len(audit.ranks), "rank")
+    return f"NOT AUDITED: {missing} of {audit.world_size} reported nothing."
+
+
+def watched(audit: Audit) -> str:
+    """Return how much was watched."""
+    collectives = audit.collectives.total()
+    share = f"{collectives} of them {'a collective' if collectives == 1 else 'collectives'}"
+    ranks = counted(len(audit.ranks), "rank")
+    of_all = f" of {audit.world_size}" if len(audit.ranks) < audit.world_size else ""
+    return f"{counted(audit.works, 'operation')}, {share}, on {ranks}{of_all}"
+
+
+def race_title(number: int, race: FoundRace) -> str:
+    """Return the heading of a race."""
+    return f"Race {number}, {KINDS[race.kind]}: {times(race.count)}, {rank_text(race.ranks)}"
+
+
+def times(count: int) -> str:
+    """Return how often something happened."""
+    return "once" if count == 1 else f"{count} times"
+
+
+def rank_text(ranks: Sequence[int]) -> str:
+    """Return the ranks, with neighbours as a range."""
+    parts: list[list[int]] = []
+    for rank in ranks:
+        if parts and parts[-1][-1] == rank - 1:
+            parts[-1].append(rank)
+        else:
+            parts.append([rank])
+    texts = [str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts]
+    return f"rank{'s' if len(ranks) > 1 else ''} {','.join(texts)}"
+
+
+def access_text(access: FoundAccess) -> str:
+    """Return what an access does, and on which stream."""
+    graph = " in a captured graph" if access.in_graph else ""
+    return f"{access.work} {_MODES[access.mode]} on {access.stream}{graph}"
+
+
+def access_lines(access: FoundAccess) -> Iterator[tuple[str, str]]:
+    """Yield the place of each line of an access, the innermost first, and the text of the line."""
+    if access.replayed is not None:
+        yield f"replayed at {access.replayed.place} in {access.replayed.function}", access.replayed.source
+    for index, line in enumerate(access.lines):
+        yield f"{'called from ' if index else ''}{line.place} in {line.function}", line.source
+    if not access.lines:
+        yield "a line that is not known", ""
+
+
+def sources_on(audit: Audit) -> list[WatchedSource]:
+    """Return the sources that watched."""
+    return [source for source in audit.sources if source.reason_off is None]
+
+
+def sources_off(audit: Audit) -> str:
+    """Return the sources that did not watch, each with its reason; empty if all did."""
+    texts = [f"{source.name} ({source.reason_off})" for source in audit.sources if source.reason_off is not None]
+    return f"Off: {', '.join(texts)}." if texts else ""
+
+
+def source_texts(source: WatchedSource) -> Iterator[tuple[str, str]]:
+    """Yield `sees` and `misses`, each with a text."""
+    yield "sees", source.sees
+    yield from (("misses", text) for text in source.blind_to)
+
+
+def cost_texts(audit: Audit) -> list[str]:
+    """Return what the watch cost."""
+    if not audit.ranks:
+        return []
+    amounts = [each.amount for each in audit.ranks]
+    slowest = max(amounts, key=lambda amount: amount.program_s)
+    return [
+        f"The program took {slowest.program_s:.2g} s under watch. Deciding the order took {slowest.judging_s:.2g} s of "
+        "them; seeing each operation takes more time, which cannot be told apart from that of the program.",
+        f"A rank used up to {max(amount.peak_bytes for amount in amounts) / _MIB:,.0f} MiB of host memory, the program "
+        f"included, and remembered {max(amount.remembered for amount in amounts)} accesses at the end.",
+    ]
+
+
+def collective_counts(audit: Audit) -> str:
+    """Return each collective with the number of its calls."""
+    return ", ".join(f"{name} {count}" for name, count in audit.collectives.most_common())
