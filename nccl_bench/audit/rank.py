@@ -17,8 +17,10 @@ from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
 from nccl_bench.audit.sources.nccl4py import MODULE as NCCL4PY
 from nccl_bench.audit.watching import Watch, watch
 
-# The findings are written this often while the program runs, so that a kill does not lose them.
-_WRITE_EVERY_S = 1.0
+# New races are written this often while the program runs, so that a kill does not lose them.
+WRITE_EVERY_S = 1.0
+# Without new races, the other numbers are written each time that so many intervals have passed.
+_INTERVALS_WITHOUT_RACES = 10
 # Libraries that can be watched only if they were imported before. The program may import them later.
 _IMPORTED_BEFORE = ("triton.runtime.jit", NCCL4PY)
 
@@ -65,13 +67,16 @@ class WatchedRank:
 
     def _look_until(self, ended: threading.Event) -> None:
         written = -1
-        while not ended.wait(_WRITE_EVERY_S):
+        interval = 0
+        while not ended.wait(WRITE_EVERY_S):
             seen = self._watch
-            actions = seen.tally.actions if seen is not None else 0
-            self._on_look(actions)
-            if actions != written:
-                written = actions
+            if seen is None:
+                continue
+            self._on_look(seen.tally.actions)
+            if seen.tally.races != written or interval % _INTERVALS_WITHOUT_RACES == 0:
+                written = seen.tally.races
                 self.write()
+            interval += 1
 
     def _read(self) -> RankFindings:
         seen = self._watch
@@ -92,6 +97,7 @@ class WatchedRank:
                 collectives=dict(tally.collectives),
                 program_s=self._program_s or time.perf_counter() - self._started,
                 judging_s=tally.judging_s,
+                slowdown=seen.cost,
                 remembered=seen.remembered,
                 peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             ),

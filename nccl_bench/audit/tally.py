@@ -18,6 +18,7 @@ class Tally:
         self.actions = 0  # all actions
         self.works = 0  # operators, kernels and collectives
         self.collectives: Counter[str] = Counter()  # the number of calls of each collective
+        self.races = 0  # the number of races, each counted once
         self.judging_s = 0.0  # the time that the order took, in seconds
 
     def take_by(self, take: Callable[[Action], Sequence[Race]]) -> None:
@@ -29,6 +30,7 @@ class Tally:
         started = time.perf_counter()
         races = self._take(action)
         self.actions += 1
+        self.races += len(races)
         if isinstance(action, WorkLaunched):
             self.works += 1
             if action.work.is_collective:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from nccl_bench.audit.program import forget_exit_functions
-from nccl_bench.audit.rank import WatchedRank
+from nccl_bench.audit.rank import WRITE_EVERY_S, WatchedRank
 from nccl_bench.audit.spec import AuditSpec
 from nccl_bench.ranks.process import run_rank
 from nccl_bench.ranks.progress import Progress
@@ -52,6 +52,8 @@ def run_program(spec: AuditSpec, progress: Progress) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if end is not None and end.exit_code:
+        # The launcher ends the other ranks at once. Let them write what they have found.
+        time.sleep(2 * WRITE_EVERY_S)
         # Do not return: the destructor of a library may wait for another rank that waits for this rank.
         os._exit(end.exit_code)
     progress.finish()

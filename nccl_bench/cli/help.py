@@ -77,7 +77,7 @@ HELP_PAGES: Mapping[str, HelpPage] = {
             "nccl-bench audit serve.py": "Run a script on all GPUs under watch, and report its races.",
             "nccl-bench audit --nproc 2 serve.py tiny": "Run it on two ranks. What is behind SCRIPT belongs to SCRIPT.",
             "nccl-bench audit -m my_engine.bench": "Run a module.",
-            "nccl-bench audit --suppress known.txt serve.py": "Accept the races that a file lists, each with its reason.",
+            "nccl-bench audit --suppress known.txt serve.py": "Accept the races that a file lists.",
             "nccl-bench audit --format markdown serve.py > audit.md": "Write the report for a pull request.",
         },
         common=("--module", "--nproc", "--suppress", "--timeout", "--format", "--to"),
