@@ -32,7 +32,7 @@ from nccl_bench.streams import cpu
 
 
 class Watch:
-    """What a watch has found. It can be read within the block and after it."""
+    """The findings of a watch. They can be read within the block and after it."""
 
     def __init__(self, model: DeviceModel) -> None:
         self.sources: tuple[SourceStatus, ...] = ()  # all sources, also those that are off

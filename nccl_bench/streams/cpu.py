@@ -39,7 +39,7 @@ _THREAD_PREFIX = "cpu-stream-"
 
 
 class _Changed(threading.Condition):
-    """The condition of a queue. The class tells it apart from the conditions of the program."""
+    """The condition of a queue. An audit leaves it out, and watches only the conditions of the program."""
 
 
 class _Queue:
@@ -308,7 +308,7 @@ def synchronize() -> None:
 
 
 def drain() -> None:
-    """Block the host until every stream is empty. Raise no failure of their work, and tell the observer nothing."""
+    """Block the host until every stream is empty. Raise no failure of their work; the observer does not notice."""
     waited: dict[_Queue, int] = {}
     # A queued function can queue more work on a stream that this loop has already finished, so look again.
     while (submitted := _submitted()) != waited:

@@ -1,4 +1,4 @@
-"""What somebody who watches the CPU's streams is told. ``cpu.observer`` is the observer of the process."""
+"""The protocol of an observer of the CPU's streams. ``cpu.observer`` is the observer of the process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Ticket(Protocol):
-    """One queued function, from the call that queued it to its end."""
+    """A queued function, from the call that queued it to its end."""
 
     def run(self, fn: Callable[..., object], args: tuple[object, ...]) -> None:
         """Call ``fn(*args)``, in the thread of the stream."""

@@ -1,1 +1,1 @@
-"""What feeds the order: each module watches one road on which a program reaches a device, and reports actions."""
+"""The sources of the order: each module watches one road from a program to a device, and reports actions."""

@@ -1,4 +1,4 @@
-"""What all sources have in common, and the attributes that they replace while they watch."""
+"""The protocol of all sources, and the attributes that they replace while they watch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 
 class Source(Protocol):
-    """One road to a device that is watched. A source is switched on where its library is loaded or can be loaded."""
+    """A road to a device that is watched. A source is switched on where its library is loaded or can be loaded."""
 
     name: ClassVar[str]  # as the report shows it
     sees: ClassVar[str]  # what it watches

@@ -233,17 +233,17 @@ class DistributedSource(Source):
         """Note which Work belongs to the latest collective, while a method of ProcessGroup calls its operator."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            here = self._per_thread
-            here.depth += 1
-            here.event = 0
+            state = self._per_thread
+            state.depth += 1
+            state.event = 0
             try:
                 result = method(*args, **kwargs)
             finally:
-                here.depth -= 1
-            if here.event and isinstance(result, dist.Work):
-                self._events_of_works[result] = here.event
-                weakref.finalize(result, self._feed.put, EventDestroyed(event=here.event)).atexit = False
-                here.event = 0
+                state.depth -= 1
+            if state.event and isinstance(result, dist.Work):
+                self._events_of_works[result] = state.event
+                weakref.finalize(result, self._feed.put, EventDestroyed(event=state.event)).atexit = False
+                state.event = 0
             return result
 
         return watched

@@ -1,4 +1,4 @@
-"""What an operator reads and writes, from its schema."""
+"""The tensors that an operator reads and writes, from its schema."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNANNOTATED: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """What a call of an operator or a kernel does with its arguments."""
+    """The arguments that a call of an operator or a kernel reads and writes."""
 
     reads: frozenset[str] | None = None  # the names of arguments that are read; None for those not in `writes`
     writes: frozenset[str] = frozenset()  # the names of arguments that are written
@@ -48,7 +48,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """What a call of one operator does. Arguments are named by position and by keyword, as a call can give them."""
+    """An operator and its effects. Arguments have a position and a name, because a call can give them in both ways."""
 
     name: str  # with its namespace, for example "aten::mul"
     reads: tuple[tuple[int, str], ...] | None  # the arguments whose bytes are read; None for all arguments

@@ -71,11 +71,11 @@ class Feed:
 
     def put(self, action: Action) -> None:
         """Append an action of the calling thread."""
-        here = self._per_thread
-        if here.hidden or not self.is_open:
+        state = self._per_thread
+        if state.hidden or not self.is_open:
             return
-        if here.collected is not None:
-            here.collected.append(action)
+        if state.collected is not None:
+            state.collected.append(action)
             return
         self._queue.append(action)
         self._pass_on()
@@ -90,8 +90,8 @@ class Feed:
 
         Return what got them until now, so that the caller can put it back.
         """
-        here = self._per_thread
-        before, here.collected = here.collected, actions
+        state = self._per_thread
+        before, state.collected = state.collected, actions
         return before
 
     @contextmanager
@@ -120,13 +120,13 @@ class Feed:
     @contextmanager
     def filling(self, place: Place) -> Iterator[None]:
         """Put the calling thread's actions into ``place`` within the ``with`` block."""
-        here = self._per_thread
-        collected, outer = here.collected, here.place
-        here.collected, here.place = place.actions, place
+        state = self._per_thread
+        collected, outer = state.collected, state.place
+        state.collected, state.place = place.actions, place
         try:
             yield
         finally:
-            here.collected, here.place = collected, outer
+            state.collected, state.place = collected, outer
 
     def complete(self, place: Place) -> None:
         """Say that ``place`` gets no more actions."""

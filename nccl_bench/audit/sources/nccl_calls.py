@@ -81,7 +81,7 @@ WATCHED = frozenset({*FUNCTIONS, *(f"{name}{_CONFIG}" for name in FUNCTIONS), *E
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommFacts:
-    """What a communicator knows about itself."""
+    """A communicator's answers to questions about itself."""
 
     rank: int  # the rank of this process in it
     world_size: int  # its number of ranks

@@ -108,16 +108,16 @@ class Operators(Source):
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the operators of the calling thread within the ``with`` block."""
-        here = self._per_thread
-        if here.is_watched or not self._feed.is_open:
+        state = self._per_thread
+        if state.is_watched or not self._feed.is_open:
             yield
             return
-        here.is_watched = True
+        state.is_watched = True
         try:
             with _Mode(self):
                 yield
         finally:
-            here.is_watched = False
+            state.is_watched = False
 
     def call(self, func: Any, args: _Arguments, kwargs: dict[str, Any]) -> Any:
         """Call an operator, and report what it did."""
@@ -158,16 +158,16 @@ class Operators(Source):
         """Put the operator's work between the actions that torch's callbacks reported while it ran."""
         feed, holds = self._feed, self._model.holds
         new = [each for each in tensors_in(result) if type(each) in _PLAIN] if operator.returns_new else []
-        here, is_mixed = None, False
+        held, is_mixed = None, False
         for tensor in (*writes, *reads, *new):
             if not holds(tensor):
                 is_mixed = True
                 continue
-            if here is None:
-                here, stream, where = tensor, self._model.current_stream(tensor), feed.stack()
+            if held is None:
+                held, stream, where = tensor, self._model.current_stream(tensor), feed.stack()
             if tensor.layout is torch.strided:
                 self._memory.note(tensor, stream, where)
-        if here is None:
+        if held is None:
             feed.extend(meanwhile)
             if self._memory.has_host_blocks:
                 self._report_host(operator, reads, writes)

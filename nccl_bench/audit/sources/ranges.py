@@ -14,7 +14,7 @@ from nccl_bench.audit.order.places import ByteRange
 
 # A tensor with more separate blocks than this is given to the order as one `Span`. Then two tensors that lie between
 # each other's blocks seem to overlap, and `have_common_bytes` looks at their blocks.
-MOST_BLOCKS = 64
+MOST_BLOCKS = 8
 _MOST_COMPARED = 1 << 20  # `have_common_bytes` gives up if the spans have more blocks, and believes the order
 _KEPT = 4096  # the number of tensors whose ranges are kept
 

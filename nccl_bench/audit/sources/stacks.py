@@ -40,7 +40,7 @@ _NCCL_MODULE = f"{_OWN_FOLDER}nccl_calls.py"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One call of a stack."""
+    """A call of a stack."""
 
     path: str  # the file of the calling code
     line: int  # the line of the call
@@ -91,12 +91,12 @@ class Stack:
     def frames(self) -> tuple[Frame, ...]:
         """Return all frames but those of the audit itself, the innermost first."""
         own = list(itertools.takewhile(lambda call: call[0].startswith(_OWN_FOLDER), self.calls))
-        others = self.calls[len(own) :]
+        around = self.calls[len(own) :]
         communicator = None
-        if others and any(path == _NCCL_MODULE for path, _, _ in own):
-            communicator = _communicator_class(others[0])
+        if around and any(path == _NCCL_MODULE for path, _, _ in own):
+            communicator = _communicator_class(around[0])
         frames = []
-        for path, line, function in others:
+        for path, line, function in around:
             is_communicator = communicator is not None and (path, enclosing_class(path, line)) == communicator
             is_library = is_folded(path)
             if not (is_communicator or is_library):
@@ -138,7 +138,7 @@ def capture_thread(thread: int) -> Stack:
 
 
 def current_thread_is_pythons() -> bool:
-    """Return whether Python started the calling thread; C++ code starts others."""
+    """Return whether Python started the calling thread; C++ code starts around."""
     thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
     return thread is not None and not isinstance(thread, threading._DummyThread)
 

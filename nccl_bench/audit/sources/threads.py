@@ -1,4 +1,4 @@
-"""Python's threads: each is watched, and what one tells another on the host orders their work."""
+"""Python's threads: each is watched, and their signals to each other order their work."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class ThreadsSource(Source):
         return watched
 
     def _pass(self, condition: Any, act: Callable[[int], None]) -> None:
-        # A subclass belongs to a library, such as the CPU's streams, and tells the program's threads nothing.
+        # A subclass belongs to a library, such as the CPU's streams, and signals nothing to the program's threads.
         if type(condition) is threading.Condition and self._ends:
             act(id(vars(condition)["_lock"]))
 
