@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.messages import print_message, shortened
 from nccl_bench.safety.secrets import masked
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def annotate_error(message: str, environ: Mapping[str, str] = os.environ) -> Non
     if environ.get("GITHUB_ACTIONS") == "true":
         from nccl_bench.report.github import Annotation, Level
 
-        _print(Annotation(level=Level.ERROR, title="nccl-bench", message=masked(message, environ)))
+        _print(Annotation(level=Level.ERROR, title="nccl-bench", message=shortened(masked(message, environ))))
 
 
 def show_on_github(

@@ -12,11 +12,11 @@ _LONGEST = 10_000
 
 def print_message(text: str) -> None:
     """Print one message to standard error, without what may be secret. Only its first line has the tool's name."""
-    lines = visible(_shortened(masked(text))).replace("\n", "\n  ")
+    lines = visible(shortened(masked(text))).replace("\n", "\n  ")
     print(f"nccl-bench: {lines}", file=sys.stderr)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """Return ``text`` without its middle if a value in it, from a file, is so long that nobody reads the rest."""
     if len(text) <= _LONGEST:
         return text

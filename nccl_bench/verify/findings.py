@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +145,19 @@ def parse_processes(lines: str, path: Path) -> list[Processes]:
     return list(alike.values())
 
 
-def _parse(lines: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+@lru_cache(maxsize=1)
+def _parse(lines: str, path: Path) -> Sequence[tuple[str, Mapping[str, object]]]:
+    """Return the place and the content of each complete line. Three functions read the same text one after another."""
     *complete, _partial = lines.split("\n")
+    parsed: list[tuple[str, Mapping[str, object]]] = []
     for number, line in enumerate(complete, start=1):
         where = f"{path}, line {number}"
         try:
             value = parse_json(line)
         except RecordError as error:
             raise RecordError(f"{where}: {error}") from error
-        yield where, map_texts(decode(dict[str, Any], value, where), without_credentials)
+        parsed.append((where, map_texts(decode(dict[str, Any], value, where), without_credentials)))
+    return parsed
 
 
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
