@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import truediv
-from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nccl_bench.analysis.statistics import paired_ratios
+from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.columns import ListColumn
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Status
 
@@ -21,6 +21,8 @@ from nccl_bench.records.schema import Status
 # of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
 Rounds = Mapping[int, float]
 LAUNCH_STRIDE = 2**63
+# So many cells are computed at once. More would only need more memory.
+_CELLS = 20_000
 # A point at which arms are compared: a case and a timing.
 Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
@@ -32,7 +34,7 @@ class LineRounds(Mapping[int, float]):
 
     __slots__ = ("numbers", "samples_us")
 
-    def __init__(self, numbers: Sequence[int], samples_us: Sequence[float]) -> None:
+    def __init__(self, numbers: Sequence[int], samples_us: NDArray[np.float64]) -> None:
         self.numbers = numbers
         self.samples_us = samples_us
 
@@ -46,10 +48,11 @@ class LineRounds(Mapping[int, float]):
         return len(self.numbers)
 
     def values(self) -> Sequence[float]:  # type: ignore[override]  # a view of the values would be slower
-        return self.samples_us
+        values: list[float] = self.samples_us.tolist()
+        return values
 
     def items(self) -> zip[tuple[int, float]]:  # type: ignore[override]
-        return zip(self.numbers, self.samples_us, strict=True)
+        return zip(self.numbers, self.values(), strict=True)
 
 
 # No slots: a run keeps its times by point.
@@ -80,7 +83,7 @@ class ComparableRun:
         for *of_cell, rounds, placement, launch, times_us in zip(
             *(column.to_list() for column in columns),
             samples.launch.tolist(),
-            samples.samples_us.to_lists(),
+            samples.samples_us,
             strict=True,
         ):
             cell: Cell = tuple(of_cell)
@@ -89,7 +92,9 @@ class ComparableRun:
             else:
                 first = (launch - 1) * LAUNCH_STRIDE
                 cells[cell] = all_rounds = of_launches.setdefault(cell, {})
-                all_rounds.update((first + number, time_us) for number, time_us in zip(rounds, times_us, strict=True))
+                all_rounds.update(
+                    (first + number, time_us) for number, time_us in zip(rounds, times_us.tolist(), strict=True)
+                )
             if placement is not cell[0].placement:
                 placements[cell] = placement
         return cls(
@@ -109,10 +114,20 @@ class ComparableRun:
             points.setdefault((case, timing), {})[arm] = rounds
         return points
 
+    @cached_property
+    def medians_us(self) -> Mapping[Cell, float]:
+        """The median time of each cell in microseconds."""
+        times_us = ListColumn.of_arrays([_times(rounds) for rounds in self.cells.values()])
+        medians = np.empty(len(times_us))
+        for lines in times_us.of_equal_length(_CELLS):
+            ordered = np.sort(times_us.matrix(lines), axis=1)
+            middle, odd = divmod(ordered.shape[1], 2)
+            medians[lines] = ordered[:, middle] if odd else (ordered[:, middle - 1] + ordered[:, middle]) / 2
+        return dict(zip(self.cells, medians.tolist(), strict=True))
+
     def median_us(self, point: Point, arm: str) -> float | None:
         """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times at ``point``."""
-        times = self.cells.get((*point, arm))
-        return median(times.values()) if times else None
+        return self.medians_us.get((*point, arm))
 
     def placement(self, point: Point, arm: str) -> Placement:
         """Return the placement in which ``arm`` was called at ``point``."""
@@ -122,7 +137,24 @@ class ComparableRun:
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
         times = self.by_point.get(point, {})
-        return ratios_of_rounds(times[arm], times[base]) if arm in times and base in times else []
+        ratios: list[float] = []
+        if arm in times and base in times:
+            ratios = ratios_of_rounds([(times[arm], times[base])]).numbers.tolist()
+        return ratios
+
+    def pairs(self, arms: Sequence[str], base: str) -> tuple[list[tuple[Point, str]], list[PairedRatios]]:
+        """Return each point and arm of ``arms`` with a round that ``base`` has too, and the estimate of its ratio."""
+        cells = [
+            (point, arm, times[arm], times[base])
+            for point, times in self.by_point.items()
+            if base in times
+            for arm in arms
+            if arm in times
+        ]
+        ratios = ratios_of_rounds([(of_arm, of_base) for *_, of_arm, of_base in cells])
+        known = np.flatnonzero(ratios.lengths)
+        estimates = PairedRatios.of_each(ratios.take(known))
+        return [cells[index][:2] for index in known.tolist()], estimates
 
     def in_different_processes(self, arm: str, base: str) -> bool:
         """Return True if ``arm`` and ``base`` ran in different process sets."""
@@ -142,11 +174,24 @@ class ComparableRun:
         return tuple(replace(self, cells=of_launch) for _, of_launch in sorted(cells.items()))
 
 
-def ratios_of_rounds(of_arm: Rounds, of_base: Rounds) -> list[float]:
-    """Return the ratio of the times ``of_arm`` and ``of_base`` in each round that both have."""
-    if isinstance(of_arm, LineRounds) and isinstance(of_base, LineRounds) and of_arm.numbers == of_base.numbers:
-        return list(map(truediv, of_arm.samples_us, of_base.samples_us))
-    return paired_ratios(dict(of_arm.items()), dict(of_base.items()))
+def ratios_of_rounds(pairs: Sequence[tuple[Rounds, Rounds]]) -> ListColumn:
+    """Return, for each pair, the ratio of the times of both in each round that both have."""
+    # Nearly all pairs have the same rounds. Their times are divided at once.
+    times_us = [[_times(rounds) for rounds in side] for side in zip(*pairs, strict=True)] or [[], []]
+    for index, (of_arm, of_base) in enumerate(pairs):
+        if not (
+            isinstance(of_arm, LineRounds) and isinstance(of_base, LineRounds) and of_arm.numbers == of_base.numbers
+        ):
+            base_us = dict(of_base.items())
+            both = [(time_us, base_us[number]) for number, time_us in of_arm.items() if number in base_us]
+            for side, column in zip(times_us, zip(*both, strict=True) if both else ((), ()), strict=True):
+                side[index] = np.array(column)
+    of_arms, of_bases = (ListColumn.of_arrays(side) for side in times_us)
+    return ListColumn(of_arms.numbers / of_bases.numbers, of_arms.ends)
+
+
+def _times(rounds: Rounds) -> NDArray[np.float64]:
+    return rounds.samples_us if isinstance(rounds, LineRounds) else np.array([*rounds.values()], dtype=np.float64)
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:

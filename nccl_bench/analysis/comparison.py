@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from nccl_bench.analysis.comparable import Point
 from nccl_bench.analysis.estimates import Estimate
@@ -41,8 +42,8 @@ class Basis(StrEnum):
         return self in (Basis.LAUNCHES, Basis.RUNS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+# No dataclasses: a run can have a million comparisons, and msgspec makes one in a fraction of the time.
+class Comparison(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=True):
     """A candidate compared with a baseline in one case and timing."""
 
     case: Case  # the case of both arms
@@ -64,7 +65,12 @@ class Comparison:
     communicator_variance: float | None = None
     shared: SharedTimes | None = None  # the times of the shared arm; None if no arm is shared
     # The data from which the verdict of a band is computed; None for a comparison without data.
-    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    evidence: Evidence | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if all fields but the data behind them are equal."""
+        names = [name for name in self.__struct_fields__ if name != "evidence"]
+        return isinstance(other, Comparison) and all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
     def processes_differ(self) -> bool:
@@ -90,8 +96,7 @@ class Comparison:
         return self.baseline_us * (1 - ratio)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmPair:
+class ArmPair(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=True):
     """Two arms to compare in one case and timing."""
 
     point: Point  # the case and the timing
@@ -121,8 +126,7 @@ class Noise(Protocol):
         """Return how far the ratios of neighbouring sizes differ by communicator variance alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=True):
     """The data behind a comparison."""
 
     pair: ArmPair  # the arms, with the estimated ratio
@@ -131,7 +135,7 @@ class Evidence:
 
     def claim(self, threshold: float, others: Sequence[Evidence] = ()) -> Claim:
         """Return the claim about the ratio that this size and ``others`` have in common."""
-        pairs = [self.pair, *(each.pair for each in others)]
+        pairs = [self.pair, *[each.pair for each in others]]
         estimate = self.pair.estimate.pooled([pair.estimate for pair in pairs[1:]]) if others else self.pair.estimate
         floor = None if self.noise is None else self.noise.floor(self.pair, len(pairs))
         return Claim(
@@ -140,7 +144,7 @@ class Evidence:
             noise_floor=None if floor is None else math.expm1(floor),
             needs_noise_floor=self.noise is not None,
             cpu_speeds_differ=self.noise is not None and self.pair.cpu_speeds_differ,
-            unconfirmed=unconfirmed(pairs, threshold),
+            unconfirmed=() if self.pair.shared is None else unconfirmed(pairs, threshold),
         )
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
 from typing import Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nccl_bench.analysis.statistics import (
     Interval,
     decisive_error,
-    decisive_error_of_median,
     interval,
+    interval_errors,
     interval_of_ordered,
     pairs_needed,
 )
 from nccl_bench.analysis.student import student_error, student_quantile
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
+from nccl_bench.records.columns import ListColumn
 
+# The ratios of so many pairs of arms are computed at once. More would only need more memory.
+_ROWS = 20_000
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
 # The logarithms of the ratios of each side: one for each launch or run.
@@ -31,11 +36,7 @@ class Estimate(Protocol):
     """An estimated ratio, candidate / baseline."""
 
     ratio: float
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard error of the logarithm of ``ratio``; ``None`` if it is unknown."""
-        return None
+    deviation: float | None = None  # the standard error of the logarithm of `ratio`; None if it is unknown
 
     def pooled(self, others: Sequence[Self]) -> Estimate:
         """Return the estimate of the ratio that this size and ``others`` have in common."""
@@ -60,33 +61,98 @@ class Estimate(Protocol):
 class PairedRatios(Estimate):
     """The median of the ratios of two arms: one ratio for each round of one run."""
 
-    def __init__(self, ratios: Sequence[float]) -> None:
-        ordered = sorted(ratios)
-        self.ratio = _middle(ordered)
-        # An array takes a third of the memory of a list, and a run can have a million of them.
-        self._ratios = array("d", ordered)
+    deviation: float
 
-    @property
-    def deviation(self) -> float:
-        """Half of the distance between two middle ratios, which the true median lies between in two of three cases."""
-        rank = _inner_rank(len(self._ratios))
-        return math.log(self._ratios[-1 - rank] / self._ratios[rank]) / 2
+    def __init__(self, ordered: NDArray[np.float64], ratio: float, deviation: float) -> None:
+        self.ordered = ordered  # the ratios in order
+        self.ratio = ratio
+        # Half of the distance between two middle ratios, between which the true median is in two of three cases.
+        self.deviation = deviation
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> PairedRatios:
+        """Return the estimate from these ratios."""
+        return cls.of_each(ListColumn.of([ratios], np.float64))[0]
+
+    @classmethod
+    def of_each(cls, ratios: ListColumn) -> list[PairedRatios]:
+        """Return the estimate from each list of ratios; no list is empty."""
+        estimates: dict[int, PairedRatios] = {}
+        for lines in ratios.of_equal_length(_ROWS):
+            ordered = np.sort(ratios.matrix(lines), axis=1)
+            rank = _inner_rank(ordered.shape[1])
+            deviations = (math.log(quotient) / 2 for quotient in (ordered[:, -1 - rank] / ordered[:, rank]).tolist())
+            estimates |= zip(lines.tolist(), map(cls, ordered, _middles(ordered), deviations), strict=True)
+        return [estimates[line] for line in range(len(ratios))]
 
     def pooled(self, others: Sequence[Self]) -> PairedRatios:
         """Return the median of the rounds of all sizes. A size with more rounds counts more."""
-        return PairedRatios([ratio for each in (self, *others) for ratio in each._ratios]) if others else self
+        if not others:
+            return self
+        ratios = np.concatenate([each.ordered for each in (self, *others)])
+        return self.of_each(ListColumn.of_arrays([ratios]))[0]
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""
-        return interval_of_ordered(self._ratios, error)
+        return interval_of_ordered(self.ordered.tolist(), error)
 
     def pairs_needed(self, error: float) -> int:
         """Return how many rounds an interval at ``error`` needs."""
         return pairs_needed(error)
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the exact smallest error at which the verdict is decided."""
-        return decisive_error_of_median(self._ratios, threshold)
+        """Return the exact smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
+        return EstimateColumns([self]).decisive_errors(np.array([threshold]))[0]
+
+
+class EstimateColumns:
+    """The intervals of many estimates, computed at once."""
+
+    def __init__(self, estimates: Sequence[Estimate]) -> None:
+        self._others: dict[int, Estimate] = {}
+        by_rounds: dict[int, list[int]] = {}
+        for index, estimate in enumerate(estimates):
+            if isinstance(estimate, PairedRatios):
+                by_rounds.setdefault(len(estimate.ordered), []).append(index)
+            else:
+                self._others[index] = estimate
+        self._count = len(estimates)
+        # The estimates with equally many rounds: their indexes, and their ratios in order as the rows of a matrix.
+        self._paired = [
+            (np.array(of_rounds), np.concatenate([estimates[index].ordered for index in of_rounds]).reshape(-1, rounds))  # type: ignore[attr-defined]  # of paired ratios
+            for rounds, of_rounds in by_rounds.items()
+        ]
+
+    def decisive_errors(self, thresholds: NDArray[np.float64]) -> list[float]:
+        """Return the smallest error at which each verdict is decided; 1 if there is no such error."""
+        least = np.ones(self._count)
+        for indexes, ordered in self._paired:
+            of_row, rounds = thresholds[indexes, None], ordered.shape[1]
+            below, above = (ordered < 1 - of_row).sum(axis=1), (ordered > 1 + of_row).sum(axis=1)
+            # The ratios against `faster`, against `slower` and against `equivalent`.
+            outside = np.minimum(rounds - np.maximum(below, above), np.maximum(below, above))
+            errors = np.array([*interval_errors(rounds), 1.0])
+            least[indexes] = errors[np.minimum(outside, len(errors) - 1)]
+        for index, estimate in self._others.items():
+            least[index] = estimate.decisive_error(float(thresholds[index]))
+        decisive: list[float] = least.tolist()
+        return decisive
+
+    def intervals(self, errors: Sequence[float]) -> list[Interval | None]:
+        """Return the interval of each estimate at its error; ``None`` if the data allows no interval."""
+        intervals: list[Interval | None] = [None] * self._count
+        levels = np.array(errors)
+        for indexes, ordered in self._paired:
+            of_rank = np.array(interval_errors(ordered.shape[1]))
+            ranks = np.searchsorted(of_rank, levels[indexes], side="right") - 1
+            (rows,) = np.nonzero(ranks >= 0)
+            known = ranks[rows]
+            ends = (ordered[rows, known], ordered[rows, -1 - known], of_rank[known])
+            for index, low, high, error in zip(indexes[rows].tolist(), *(end.tolist() for end in ends), strict=True):
+                intervals[index] = Interval(low=low, high=high, error=error)
+        for index, estimate in self._others.items():
+            intervals[index] = estimate.interval(errors[index])
+        return intervals
 
 
 @lru_cache(maxsize=1024)
@@ -96,15 +162,17 @@ def _inner_rank(count: int) -> int:
 
 def median_ratio(ratios: Sequence[float]) -> float:
     """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
-    return _middle(sorted(ratios))
+    return _middles(np.sort(np.array([ratios])))[0]
 
 
-def _middle(ordered: Sequence[float]) -> float:
-    """Return the median of the logarithms of ratios in order, as a ratio."""
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return math.exp(math.log(ordered[middle]))
-    return math.exp((math.log(ordered[middle - 1]) + math.log(ordered[middle])) / 2)
+def _middles(ordered: NDArray[np.float64]) -> list[float]:
+    """Return the median of the logarithms of the ratios in each row, which are in order, as a ratio."""
+    middle, odd = divmod(ordered.shape[1], 2)
+    logarithms = [math.log(ratio) for ratio in ordered[:, middle].tolist()]
+    if not odd:
+        before = map(math.log, ordered[:, middle - 1].tolist())
+        logarithms = [(first + second) / 2 for first, second in zip(before, logarithms, strict=True)]
+    return list(map(math.exp, logarithms))
 
 
 class RelativeRatios(Estimate):
@@ -113,11 +181,8 @@ class RelativeRatios(Estimate):
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = median(after) / median(before)
         self._before, self._after = before, after
-
-    @property
-    def deviation(self) -> float:
-        """The standard errors of both medians; their squares add up."""
-        return math.hypot(PairedRatios(self._before).deviation, PairedRatios(self._after).deviation)
+        # The squares of the standard errors of both medians add up.
+        self.deviation = math.hypot(*(PairedRatios.of(side).deviation for side in (before, after)))
 
     def pooled(self, others: Sequence[Self]) -> RelativeRatios | PairedRatios:
         """Return the median over rounds of the quotients of all sizes.
@@ -126,7 +191,7 @@ class RelativeRatios(Estimate):
         are chosen.
         """
         pairs = [pair for each in (self, *others) for pair in zip(each._before, each._after, strict=False)]
-        return PairedRatios([after / before for before, after in pairs]) if others else self
+        return PairedRatios.of([after / before for before, after in pairs]) if others else self
 
     def interval(self, error: float) -> Interval | None:
         """Return the quotient of the two runs' intervals; each of these intervals has half of the error."""
@@ -153,11 +218,7 @@ class MeanRatio(Estimate):
         # Each of them estimates how one launch or run varies; the narrowest interval counts.
         self._variations = [variation for variation in variations if variation.freedom]
         self._sides = sides
-
-    @property
-    def deviation(self) -> float | None:
-        """The standard error of the mean; ``None`` if the variation is unknown."""
-        return self._standard_error(self._variations[0]) if self._variations else None
+        self.deviation = self._standard_error(self._variations[0]) if self._variations else None
 
     def pooled(self, others: Sequence[Self]) -> MeanRatio:
         """Return the mean over the sizes.

@@ -84,15 +84,16 @@ class Segment:
 
     def _contradicts(self, size: Comparison) -> bool:
         """Return True if the verdict of the segment is wrong for the ratio of ``size``."""
-        ratio = Interval(low=size.ratio, high=size.ratio, error=1.0)
-        if self.verdict is Verdict.EQUIVALENT:
-            return self._differs(ratio, size.threshold)
-        return verdict_of(ratio, size.threshold) is not self.verdict
+        if self.verdict is Verdict.FASTER:
+            return size.ratio >= 1 - size.threshold
+        if self.verdict is Verdict.SLOWER:
+            return size.ratio <= 1 + size.threshold
+        return self._differs(Interval(low=size.ratio, high=size.ratio, error=1.0), size.threshold)
 
     def _would_hide(self, size: Comparison) -> bool:
         if self.verdict is Verdict.INCONCLUSIVE:
             return size.verdict in (Verdict.FASTER, Verdict.SLOWER)
-        if self.verdict in unconfirmed([size], size.threshold):
+        if size.shared is not None and self.verdict in unconfirmed([size], size.threshold):
             return True
         own = size.interval
         if own is None or self.verdict is None:
@@ -169,7 +170,7 @@ def _deviations(sizes: Sizes) -> list[float]:
 
 
 def _sampling_error(size: Comparison) -> float:
-    return size.evidence.pair.estimate.deviation or 0.0 if size.evidence else 0.0
+    return (size.evidence.pair.estimate.deviation or 0.0) if size.evidence is not None else 0.0
 
 
 def _scatter(sizes: Sizes) -> float:

@@ -1,10 +1,12 @@
 """The rule for verdicts: it is the same for one size and for a band of sizes."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
-from nccl_bench.analysis.estimates import Estimate
+import msgspec
+import numpy as np
+
+from nccl_bench.analysis.estimates import Estimate, EstimateColumns
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
 
 
@@ -20,8 +22,8 @@ class OpenReason(StrEnum):
     SHARED_ARM_MOVED = "shared arm moved"  # the machine changed between two runs, and that alone can explain the change
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+# No dataclass: a run can have a million claims, and msgspec makes one in a fraction of the time.
+class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A ratio to be judged."""
 
     estimate: Estimate  # the estimated ratio, candidate / baseline
@@ -32,13 +34,12 @@ class Claim:
     # The directions, of FASTER and SLOWER, that the own times of two sides do not confirm: see `shared_arm`.
     unconfirmed: Collection[Verdict] = ()
 
-    def judge(self, error: float) -> "Judgement":
-        """Return the verdict at the level ``error``: that of the interval, if it stays when the noise floor is added.
+    def judge(self, interval: Interval | None, error: float) -> "Judgement":
+        """Return the verdict of the ``interval`` at the level ``error``, if it stays when the noise floor is added.
 
         ``faster`` and ``slower`` need an interval that lies beyond the threshold even if its ratios are nearer to 1 by
         the noise floor, and that is not ``unconfirmed``. ``equivalent`` needs a noise floor of at most the threshold.
         """
-        interval = self.estimate.interval(error)
         verdict, reason = verdict_of(interval, self.threshold), None
         if verdict is Verdict.EQUIVALENT:
             decided = (self.noise_floor or 0.0) <= self.threshold
@@ -71,8 +72,7 @@ class Claim:
         return OpenReason.SHARED_ARM_MOVED if sure in self.unconfirmed else OpenReason.BELOW_THRESHOLD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The verdict about a ratio."""
 
     interval: Interval | None  # the interval of the ratio; None if rounds are too few or variation is unknown
@@ -83,8 +83,11 @@ class Judgement:
 
 def judge(claims: Sequence[Claim]) -> list[Judgement]:
     """Return a judgement for each claim. With probability 1 - ``FAMILYWISE_ERROR`` or more, all intervals are right."""
-    least = [claim.estimate.decisive_error(claim.threshold) for claim in claims]
-    return [claim.judge(error) for claim, error in zip(claims, holm(least, FAMILYWISE_ERROR), strict=True)]
+    estimates = EstimateColumns([claim.estimate for claim in claims])
+    least = estimates.decisive_errors(np.array([claim.threshold for claim in claims]))
+    levels = holm(least, FAMILYWISE_ERROR)
+    intervals = estimates.intervals(levels)
+    return [claim.judge(interval, error) for claim, interval, error in zip(claims, intervals, levels, strict=True)]
 
 
 def nearer(interval: Interval | None, noise_floor: float | None) -> Interval | None:

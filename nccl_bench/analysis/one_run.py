@@ -5,11 +5,10 @@ from the launches' median ratios, so it contains communicator variance and needs
 """
 
 from collections.abc import Iterable, Sequence
-from statistics import median
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, Rounds, ratios_of_rounds, without_size
+from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
-from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
+from nccl_bench.analysis.estimates import Estimate, Medians, mean_ratios
 from nccl_bench.analysis.variance import CommunicatorVariance
 from nccl_bench.config.limits import Limits
 
@@ -25,38 +24,32 @@ def compare_arms(
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
     launches = run.launches()
-    estimated: list[tuple[Point, str, Estimate, Rounds]] = [
-        (point, arm, PairedRatios(ratios), times[arm])
-        for point, times in run.by_point.items()
-        for arm in (arms if base in times else ())
-        if arm in times and (ratios := ratios_of_rounds(times[arm], times[base]))
-    ]
-    medians = [
-        median_ratios(launches, point, arm, base) if len(launches) > 1 else [estimate.ratio]
-        for point, arm, estimate, _ in estimated
-    ]
+    cells, estimates = run.pairs(arms, base)
+    medians = [[estimate.ratio] for estimate in estimates]
+    if len(launches) > 1:
+        of_launches = median_ratios(launches, arms, base)
+        medians = [of_launches[cell] for cell in cells]
     several = any(len(of_launches) > 1 for of_launches in medians)
-    estimates: Sequence[Estimate] = [estimate for _, _, estimate, _ in estimated]
+    of_pairs: Sequence[Estimate] = estimates
     if several:
-        kinds = [(without_size(point), arm) for point, arm, _, _ in estimated]
-        estimates = mean_ratios(
+        kinds = [(without_size(point), arm) for point, arm in cells]
+        of_pairs = mean_ratios(
             [Medians(kind=kind, sides=(of_cell,)) for kind, of_cell in zip(kinds, medians, strict=True)]
         )
-    # Several arms are compared with the same time of the baseline.
-    baseline_us = {point: median(times[base].values()) for point, times in run.by_point.items() if base in times}
+    medians_us = run.medians_us
     pairs = [
         ArmPair(
             point=point,
             baseline=base,
             candidate=arm,
-            baseline_us=baseline_us[point],
-            candidate_us=median(times.values()),
+            baseline_us=medians_us[*point, base],
+            candidate_us=medians_us[*point, arm],
             estimate=estimate,
             placements=(run.placement(point, base), run.placement(point, arm)),
-            launches=len(of_launches),
+            launches=len(of_pair),
             in_different_processes=run.in_different_processes(arm, base),
         )
-        for (point, arm, _, times), of_launches, estimate in zip(estimated, medians, estimates, strict=True)
+        for (point, arm), of_pair, estimate in zip(cells, medians, of_pairs, strict=True)
     ]
     if several:
         return compare_pairs(pairs, limits, Basis.LAUNCHES)
@@ -81,7 +74,12 @@ def basis_of(comparisons: Iterable[Comparison]) -> Basis:
     return Basis.LAUNCHES if any(each.launches > 1 for each in comparisons) else Basis.ROUNDS
 
 
-def median_ratios(launches: Sequence[ComparableRun], point: Point, arm: str, base: str) -> list[float]:
-    """Return the median ratio of each launch in which a round has times of both arms."""
-    ratios = (launch.ratios(point, arm, base) for launch in launches)
-    return [median_ratio(of_launch) for of_launch in ratios if of_launch]
+def median_ratios(
+    launches: Sequence[ComparableRun], arms: Sequence[str], base: str
+) -> dict[tuple[Point, str], list[float]]:
+    """Return, by point and arm, the median ratio of each launch in which a round has times of ``base`` too."""
+    ratios: dict[tuple[Point, str], list[float]] = {}
+    for launch in launches:
+        for cell, estimate in zip(*launch.pairs(arms, base), strict=True):
+            ratios.setdefault(cell, []).append(estimate.ratio)
+    return ratios

@@ -5,7 +5,7 @@ scipy.
 """
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -54,25 +54,11 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
 
 def interval_of_ordered(ordered: Sequence[float], error: float) -> Interval | None:
     """Return the interval of ``ordered``, ratios in order, by the rule of ``interval``."""
-    errors = _interval_errors(len(ordered))
+    errors = interval_errors(len(ordered))
     rank = bisect_right(errors, error) - 1
     if rank < 0:
         return None
     return Interval(low=ordered[rank], high=ordered[-1 - rank], error=errors[rank])
-
-
-def decisive_error_of_median(ordered: Sequence[float], threshold: float) -> float:
-    """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test.
-
-    ``ordered`` has the ratios in order.
-    """
-    count = len(ordered)
-    below = bisect_left(ordered, 1 - threshold)
-    above = count - bisect_right(ordered, 1 + threshold)
-    # The ratios against `faster`, against `slower` and against `equivalent`.
-    outside = min(count - below, count - above, max(below, above))
-    errors = _interval_errors(count)
-    return errors[outside] if outside < len(errors) else 1.0
 
 
 def pairs_needed(error: float) -> int:
@@ -133,7 +119,7 @@ def decisive_error(interval_at: Callable[[float], Interval | None], threshold: f
 
 
 @lru_cache(maxsize=1024)
-def _interval_errors(count: int) -> tuple[float, ...]:
+def interval_errors(count: int) -> tuple[float, ...]:
     """Return the errors of the intervals that leave out 0, 1, 2, ... of ``count`` ratios at each end."""
     # Each error is twice the probability of at most 0, 1, 2, ... heads in `count` tosses of a fair coin.
     errors, ways, ways_up_to, all_ways = [], 1, 0, 1 << count

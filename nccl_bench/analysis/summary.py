@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.comparable import ComparableRun, Point
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import median_ratios
@@ -288,27 +288,31 @@ def _compared(
     run: Run, samples: SampleColumns, comparisons: Iterable[Comparison], comparable: ComparableRun
 ) -> dict[str, list[Any]]:
     """Return the columns of ``samples`` that compare each line with the baseline."""
-    compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
-    cells = list(zip(*(column.to_list() for column in (samples.case, samples.timing, samples.arm)), strict=True))
-    of_lines = [compared.get(cell) for cell in cells]
-    launches = comparable.launches()
-    ratios = [
-        each.ratio if each else None if arm == run.baseline else _ratio(launches, (case, timing), arm, run.baseline)
-        for each, (case, timing, arm) in zip(of_lines, cells, strict=True)
-    ]
+    comparisons = list(comparisons)
+    numbers = samples.numbers_of((each.case, each.timing, each.candidate) for each in comparisons)
+    compared = dict(zip(numbers, comparisons, strict=True))
+    of_lines = [compared.get(number) for number in samples.cell.tolist()]
+    # An arm without comparisons, such as a twin, has ratios too.
+    candidates = {run.baseline, *(each.candidate for each in comparisons)}
+    others = [arm for arm in samples.arm.distinct() if arm not in candidates]
+    ratios = median_ratios(comparable.launches(), others, run.baseline)
+    of_others = dict(
+        zip(
+            samples.numbers_of((*point, arm) for point, arm in ratios),
+            map(geometric_mean, ratios.values()),
+            strict=True,
+        )
+    )
     intervals = [each and each.interval for each in of_lines]
     return {
         "baseline": [run.baseline] * len(samples),
-        "ratio": ratios,
+        "ratio": [
+            each.ratio if each else of_others.get(number)
+            for each, number in zip(of_lines, samples.cell.tolist(), strict=True)
+        ],
         "ratio_low": [each and each.low for each in intervals],
         "ratio_high": [each and each.high for each in intervals],
         "verdict": [each and each.verdict for each in of_lines],
         "noise_floor": [each and each.noise_floor for each in of_lines],
         "communicator_variance": [each and each.communicator_variance for each in of_lines],
     }
-
-
-def _ratio(launches: Sequence[ComparableRun], point: Point, arm: str, baseline: str) -> float | None:
-    """Return the ratio of an arm without a comparison, such as a twin; ``None`` if no round has both arms."""
-    ratios = median_ratios(launches, point, arm, baseline)
-    return geometric_mean(ratios) if ratios else None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, ratios_of_rounds, without_size
+from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
 from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.analysis.student import student_quantile
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
@@ -83,13 +83,14 @@ class CommunicatorVariance:
         )
         ratios: dict[Point, dict[int, PairedRatios]] = {}
         self._apart = False
-        for point, times in run.by_point.items():
-            for twin in twins:
-                base = twin.removesuffix(TWIN_SUFFIX)
-                if twin in times and base in times and (of_twin := ratios_of_rounds(times[twin], times[base])):
-                    ratios.setdefault(without_size(point), {})[point[0].size_bytes] = PairedRatios(of_twin)
+        # The twin of `arm` is the first. Each size needs only one twin.
+        for twin in twins:
+            base = twin.removesuffix(TWIN_SUFFIX)
+            for ((case, timing), _), estimate in zip(*run.pairs([twin], base), strict=True):
+                of_kind = ratios.setdefault(without_size((case, timing)), {})
+                if case.size_bytes not in of_kind:
+                    of_kind[case.size_bytes] = estimate
                     self._apart = self._apart or run.in_different_processes(twin, base)
-                    break
         self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
         # A kind can have hundreds of sizes, and every one of them asks.
         self._scatters = {kind: twin.scatter for kind, twin in self._twins.items()}

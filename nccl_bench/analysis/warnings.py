@@ -43,7 +43,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     timed = [(row, name, row.time_us) for row, name in rows if row.time_us]
     spreads = [((row.rank_spread_us or 0) / time_us, row, name) for row, name, time_us in timed if _ranks_wait(row)]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
-    costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
+    costs = [(row.per_iteration_cost_us, row, name) for row, name in rows if row.per_iteration_cost_us is not None]
     # The cells for each warning: the size of the problem, the row of the cell, and the name of the run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],

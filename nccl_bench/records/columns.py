@@ -80,6 +80,11 @@ class ListColumn:
         ends = _ends(np.fromiter(map(len, lists), np.intp, len(lists)))
         return cls(np.fromiter(chain.from_iterable(lists), dtype, ends[-1]), ends)
 
+    @classmethod
+    def of_arrays(cls, arrays: Sequence[NDArray[Any]]) -> ListColumn:
+        """Return the column of ``arrays``, which have numbers of the same type."""
+        return cls(np.concatenate(arrays) if arrays else np.empty(0), _ends(np.array([*map(len, arrays)], np.intp)))
+
     @property
     def lengths(self) -> Indexes:
         """The length of each list."""
@@ -91,6 +96,10 @@ class ListColumn:
     def __getitem__(self, index: int) -> NDArray[Any]:
         """Return the list of a line."""
         return self.numbers[self.ends[index] : self.ends[index + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        ends: list[int] = self.ends.tolist()
+        return (self.numbers[start:end] for start, end in pairwise(ends))
 
     def of_equal_length(self, most: int) -> Iterator[Indexes]:
         """Yield the indexes of lines whose lists have the same length, at most so many at once; no empty lists."""
@@ -204,15 +213,22 @@ class SampleColumns:
 
     def are_in(self, cells: Iterable[tuple[Case, Timing, str]]) -> NDArray[np.bool_]:
         """Return whether each line is about one of ``cells``, which are cases with a timing and an arm."""
+        return np.isin(self.cell, self.numbers_of(cells))
+
+    def numbers_of(self, cells: Iterable[tuple[Case, Timing, str]]) -> list[int]:
+        """Return the number of each of ``cells``; -1 for a cell that no line can have."""
         cases, timings, arms = (
             {value: code for code, value in enumerate(column.values)} for column in (self.case, self.timing, self.arm)
         )
-        numbers = [
-            (cases[case] * len(timings) + timings[timing]) * len(arms) + arms[arm]
-            for case, timing, arm in cells
-            if case in cases and timing in timings and arm in arms
-        ]
-        return np.isin(self.cell, numbers)
+        # Most cases are the same objects. Looking for them is faster than comparing their fields.
+        by_identity = {id(case): code for case, code in cases.items()}
+        numbers = []
+        for case, timing, arm in cells:
+            code = by_identity.get(id(case))
+            code = cases.get(case, -1) if code is None else code
+            known = code >= 0 and timing in timings and arm in arms
+            numbers.append((code * len(timings) + timings[timing]) * len(arms) + arms[arm] if known else -1)
+        return numbers
 
     def lines(self) -> list[Samples]:
         """Return each line as an object."""

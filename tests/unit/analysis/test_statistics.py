@@ -65,7 +65,7 @@ def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float
             candidate="stream-free",
             baseline_us=1.0,
             candidate_us=1.0,
-            estimate=PairedRatios(ratios),
+            estimate=PairedRatios.of(ratios),
             placements=(Placement.IN_PLACE, Placement.IN_PLACE),
         )
         for size, ratios in enumerate(paired)
@@ -240,7 +240,7 @@ def test_levels_of_a_known_family() -> None:
 )
 def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
     result = compare_ratios(paired, [threshold] * len(paired))
-    levels = holm([PairedRatios(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
+    levels = holm([PairedRatios.of(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
     for each, pairs, level in zip(result, paired, levels, strict=True):
         at = interval(pairs, level)
         assert each.interval == at

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -612,7 +613,7 @@ def test_an_arm_that_returns_after_the_change_is_compared_with_itself_in_place()
     (each,) = compared([before], [after]).comparisons
     assert (each.ratio, each.placements) == (pytest.approx(0.5), (Placement.IN_PLACE, Placement.RETURNED))
     assert compared_text(each, ("before", "after")) == "new, after (returned) against before (in-place)"
-    named = replace(each, baseline="old")
+    named = msgspec.structs.replace(each, baseline="old")
     assert compared_text(named, ("before", "after")) == "new (after, returned) against old (before, in-place)"
 
 
