@@ -36,6 +36,7 @@ TOPICS: Mapping[str, str] = {
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
     "audit": "How to find races in a program: what audit sees, reports and misses",
+    "audit-rules": "Which accesses an audit calls a race, and which wait is missing",
     "measuring": "How times are measured, and what happens when things go wrong",
     "options": "Every option of every command, and the names in a TOML file",
     "reference": "Arms, timings, probes, collectives, columns, files and exit codes",

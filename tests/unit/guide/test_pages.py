@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.audit.order.races import Missing, RaceKind
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
@@ -87,6 +88,11 @@ def test_the_tutorial_explains_every_timing() -> None:
 
 def test_the_stream_order_page_explains_every_probe() -> None:
     assert rows_below("stream-order", "probe") == list(PROBES)
+
+
+def test_the_audit_rules_explain_every_kind_of_race_and_every_missing_order() -> None:
+    assert rows_below("audit-rules", "kind") == list(RaceKind)
+    assert rows_below("audit-rules", "missing") == list(Missing)
 
 
 def test_the_doctor_page_explains_every_subject() -> None:
@@ -165,7 +171,7 @@ def test_contributing_names_modules_that_exist() -> None:
     changes = (
         TEXTS[".github/CONTRIBUTING.md"].split("## Where a change goes", 1)[1].split("\n## ", 1)[0].split("### ")[1:]
     )
-    assert len(changes) == 11
+    assert len(changes) == 12
     for change in changes:
         modules = {path for path in re.findall(r"`([\w/]+/(?:\w+\.py)?)`", change) if "NAME" not in path}
         missing = [path for path in modules if not any((ROOT / top / path).exists() for top in ("nccl_bench", "."))]
