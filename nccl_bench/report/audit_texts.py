@@ -17,7 +17,7 @@ KINDS: Mapping[RaceKind, str] = {
 KIND_MEANINGS: Mapping[RaceKind, str] = {
     RaceKind.KERNELS: "Two kernels use the same bytes, and no stream, event or wait orders them.",
     RaceKind.MEMORY: "The allocator can hand the memory out again while a kernel still uses it.",
-    RaceKind.HOST_SPEED: "The first work had ended only because the host was slow enough. Nothing promises that.",
+    RaceKind.HOST_SPEED: "The order is right only if the host is slow enough. Nothing promises that.",
 }
 _MODES: Mapping[AccessMode, str] = {
     AccessMode.READ: "reads",
