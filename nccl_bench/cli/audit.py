@@ -9,6 +9,7 @@ import typer
 from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.cli.options import Nproc, format_option, to_option, width_option
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 from nccl_bench.report import AUDIT_FORMATS, NARROWEST_AUDIT, Format
@@ -51,12 +52,15 @@ def audit(
     """Run a program under watch, and report accesses to the same memory that no stream, event or wait orders.
 
     Options of this command come before SCRIPT; everything behind it belongs to the program. What the program prints
-    goes to standard error. Exit code 5: races; 6: the program hung; 3: it failed; 8: no collective was seen, so nothing
-    is known; 0: no race in what was watched.
+    goes to standard error. Under torchrun, srun or mpirun, each rank runs this command, and the first rank of each node
+    reports. Exit code 5: races; 6: the program hung; 3: it failed; 8: no collective was seen, so nothing is known; 0:
+    no race in what was watched.
     """
     from nccl_bench.audit.findings.suppressions import read_suppressions
     from nccl_bench.audit.program import Program
+    from nccl_bench.cli.attached_audit import audit_attached
     from nccl_bench.cli.launched_audit import audit_launched
+    from nccl_bench.launch.attach import detect_attachment
     from nccl_bench.launch.hardware import gpu_count
 
     chosen = chosen_format(format, to, AUDIT_FORMATS)
@@ -68,13 +72,12 @@ def audit(
     reason = what.missing()
     if reason is not None:
         raise UsageError(reason)
-    ranks = nproc if nproc is not None else gpu_count(os.environ) or DEFAULT_CPU_RANKS
-    audit_launched(
-        what,
-        ranks,
-        timeout_s=timeout,
-        suppressions=suppressions,
-        format=chosen,
-        to=to,
-        width=width,
-    )
+    output = OutputConfig(format=chosen, to=to, width=width)
+    attachment = detect_attachment(os.environ)
+    if attachment is None:
+        ranks = nproc if nproc is not None else gpu_count(os.environ) or DEFAULT_CPU_RANKS
+        audit_launched(what, ranks, timeout, suppressions, output)
+        return
+    if nproc is not None:
+        raise UsageError(f"--nproc is {nproc}, but {attachment.launcher} has started the ranks already: leave it out")
+    audit_attached(what, attachment, timeout, suppressions, output)

@@ -11,30 +11,23 @@ from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.program import Program
 from nccl_bench.cli.destination import stream_of, write_report
 from nccl_bench.cli.messages import exit_with
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.launch.audit import WORKER, RankOutput, run_audit
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.signals import ignoring_signals
-from nccl_bench.report import Format
 from nccl_bench.report.audit import reports
 from nccl_bench.report.escaping import visible
 from nccl_bench.safety.secrets import masked
 
 
 def audit_launched(
-    program: Program,
-    ranks: int,
-    *,
-    timeout_s: float,
-    suppressions: Sequence[Suppression],
-    format: Format,
-    to: Path | None,
-    width: int | None,
+    program: Program, ranks: int, timeout_s: float, suppressions: Sequence[Suppression], output: OutputConfig
 ) -> None:
     """Run ``program`` on ``ranks`` ranks under watch, print the report, and exit with the code of the audit."""
     launch = LaunchConfig(nproc=ranks, worker=WORKER)
     with ignoring_signals(), running_agent() as agent:
-        output = RankOutput(agent.scratch)
+        printed = RankOutput(agent.scratch)
         try:
             audit, interrupted = run_audit(
                 program,
@@ -43,22 +36,22 @@ def audit_launched(
                 directory=Path.cwd(),
                 timeout_s=timeout_s,
                 suppressions=suppressions,
-                on_progress=lambda _positions: _pass_on(output, ranks),
+                on_progress=lambda _positions: _pass_on(printed, ranks),
             )
         finally:
-            _pass_on(output, ranks, whole=False)
-    print_audit(audit, format, width, to)
+            _pass_on(printed, ranks, whole=False)
+    print_audit(audit, output)
     if interrupted is not None:
         raise interrupted
     exit_with(audit.exit_code)
 
 
-def print_audit(audit: Audit, format: Format, width: int | None, file: Path | None) -> None:
-    """Print the report of ``audit``, or write it to ``file``. A ``width`` of None means that of the terminal."""
-    write_report(reports(stream_of(file), width)[format](audit), file)
+def print_audit(audit: Audit, output: OutputConfig) -> None:
+    """Print the report of ``audit``, or write it to a file."""
+    write_report(reports(stream_of(output.to), output.width)[output.format](audit), output.to)
 
 
-def _pass_on(output: RankOutput, ranks: int, *, whole: bool = True) -> None:
+def _pass_on(printed: RankOutput, ranks: int, *, whole: bool = True) -> None:
     """Print what the ranks have printed to standard error, because standard output is for the report."""
-    for rank, line in output.new_lines(whole=whole):
+    for rank, line in printed.new_lines(whole=whole):
         print(f"[rank {rank}] {visible(masked(line))}" if ranks > 1 else visible(masked(line)), file=sys.stderr)

@@ -84,18 +84,19 @@ def run_audit(
         launch.nproc,
         ranks,
         suppressions,
-        hang=_describe_hang(hang, timeout_s) if hang else "",
-        failure=_describe_failure(ranks) or (crash.message.strip() if crash else ""),
+        hang=describe_hang(timeout_s, hang) if hang else "",
+        failure=describe_failure(ranks) or (crash.message.strip() if crash else ""),
     )
     return audit, interrupted
 
 
-def _describe_hang(hang: Hang, timeout_s: float) -> str:
-    call = f"; rank {hang.rank} is in {hang.call}" if hang.call else ""
+def describe_hang(timeout_s: float, hang: Hang | None = None) -> str:
+    """Return the message about a program that hung, with the call of the rank in ``hang`` if it is known."""
+    call = f"; rank {hang.rank} is in {hang.call}" if hang is not None and hang.call else ""
     return f"The program hung: no rank did anything for {timeout_s:.3g} s{call}"
 
 
-def _describe_failure(ranks: Sequence[RankFindings]) -> str:
+def describe_failure(ranks: Sequence[RankFindings]) -> str:
     """Return how the program of a rank failed by itself; empty if that of no rank did."""
     failed = [(each.end, each.rank) for each in ranks if each.end is not None and each.end.exit_code]
     if not failed:

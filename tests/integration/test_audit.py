@@ -43,10 +43,17 @@ dist.destroy_process_group()
 """
 
 
-def _audit(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+_ALONE = (sys.executable, "-m", "nccl_bench", "audit", "--nproc", "2")
+_UNDER_TORCHRUN = (
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    *("-m", "nccl_bench", "audit", "--to", "report.json"),
+)
+
+
+def _audit(directory: Path, *arguments: str, command: tuple[str, ...] = _ALONE) -> subprocess.CompletedProcess[str]:
     (directory / "serve.py").write_text(_PROGRAM)
     return subprocess.run(
-        [sys.executable, "-m", "nccl_bench", "audit", "--nproc", "2", "--format", "json", *arguments],
+        [*command, "--format", "json", *arguments],
         cwd=directory,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
@@ -77,3 +84,12 @@ def test_a_right_program_has_no_race_and_its_calls_are_counted(tmp_path: Path) -
     assert (ended.returncode, report["outcome"], report["races"]) == (ExitCode.OK, "no race", []), ended.stderr
     assert {each["amount"]["collectives"]["c10d::allreduce_"] for each in report["ranks"]} == {3}
     assert [each["end"]["exit_code"] for each in report["ranks"]] == [0, 0]
+
+
+def test_the_first_rank_under_torchrun_reports_for_all(tmp_path: Path) -> None:
+    ended = _audit(tmp_path, "serve.py", "racy", "--fails", command=_UNDER_TORCHRUN)
+    assert ended.returncode != 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [race["ranks"] for race in report["races"]] == [[0, 1], [0, 1]], ended.stderr
+    assert "ValueError: bad weights" in report["failure"]
+    assert report["exit_code"] == ExitCode.RACE

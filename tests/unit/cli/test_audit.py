@@ -9,6 +9,7 @@ import pytest
 
 from nccl_bench.audit.program import Program
 from nccl_bench.cli import app, launched_audit
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
@@ -22,8 +23,10 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, 
     (tmp_path / "engine").mkdir()
     (tmp_path / "engine" / "__init__.py").touch()
 
-    def launch(program: Program, ranks: int, **options: Any) -> None:
-        calls.append({"program": program, "ranks": ranks, **options})
+    def launch(program: Program, ranks: int, timeout_s: float, suppressions: Any, output: OutputConfig) -> None:
+        calls.append(
+            {"program": program, "ranks": ranks, "timeout_s": timeout_s, "suppressions": suppressions, "output": output}
+        )
 
     monkeypatch.setattr(launched_audit, "audit_launched", launch)
     return calls
@@ -44,7 +47,8 @@ def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path
     _run("-m", "--timeout", "7", "--suppress", "known.txt", "--to", "a.json", "--width", "90", "engine.bench", "-x")
     (call,) = launched
     assert call["program"] == Program(name="engine.bench", arguments=("-x",), is_module=True)
-    assert (call["timeout_s"], call["format"], call["to"], call["width"]) == (7.0, Format.JSON, Path("a.json"), 90)
+    output = call["output"]
+    assert (call["timeout_s"], output.format, output.to, output.width) == (7.0, Format.JSON, Path("a.json"), 90)
     assert [each.reason for each in call["suppressions"]] == ["known"]
 
 

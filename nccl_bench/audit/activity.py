@@ -1,0 +1,30 @@
+"""Tells a hang from slow work: a program hangs if none of its ranks on this node does anything for a time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+# The file in the directory of findings whose time is that of the latest action of any rank.
+_ALIVE = ".alive"
+
+
+class Activity:
+    """The activity of all ranks of a node, as one of them sees it."""
+
+    def __init__(self, directory: Path, timeout_s: float) -> None:
+        """Meet the other ranks in ``directory``."""
+        self._alive = directory / _ALIVE
+        self._timeout_s = timeout_s
+        self._actions = 0
+        self._alive.touch()
+
+    def note(self, actions: int) -> None:
+        """Note how many actions this rank has done."""
+        if actions != self._actions:
+            self._actions = actions
+            self._alive.touch()
+
+    def left_s(self) -> float:
+        """Return in how many seconds the program counts as hung, if no rank does anything until then."""
+        return self._timeout_s - (time.time() - self._alive.stat().st_mtime)
