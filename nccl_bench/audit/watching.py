@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from nccl_bench.audit.order.order import Order
-from nccl_bench.audit.order.races import AccessMode, Race
+from nccl_bench.audit.order.races import Access, AccessMode, Race
 from nccl_bench.audit.sources.base import Source, SourceStatus, living
 from nccl_bench.audit.sources.compiled import CompiledCodeSource
 from nccl_bench.audit.sources.cpu_streams import CpuStreamsSource
@@ -22,7 +22,7 @@ from nccl_bench.audit.sources.model import DeviceModel, find_model
 from nccl_bench.audit.sources.nccl4py import Nccl4pySource
 from nccl_bench.audit.sources.nccl_ctypes import NcclCtypesSource
 from nccl_bench.audit.sources.operators import Operators
-from nccl_bench.audit.sources.ranges import Span, have_common_bytes
+from nccl_bench.audit.sources.ranges import Touched
 from nccl_bench.audit.sources.stacks import Stack
 from nccl_bench.audit.sources.threads import ThreadsSource
 from nccl_bench.audit.sources.triton_kernels import TritonSource
@@ -37,7 +37,7 @@ class Watch:
     def __init__(self, model: DeviceModel) -> None:
         self.sources: tuple[SourceStatus, ...] = ()  # all sources, also those that are off
         self._model = model
-        self._order = Order()
+        self._order = Order(confirms=_share_bytes)
         self._earlier: list[Race] = []  # the races before the latest pause
         self.tally = Tally(self._order.take)  # how much was judged so far, and the time that this took
         self._feed = Feed(self.tally.take)
@@ -52,7 +52,7 @@ class Watch:
             key = (race.kind, race.missing, race.first.work, race.first.mode, race.second.work, race.second.mode)
             if key in races:
                 races[key] = replace(races[key], count=races[key].count + race.count)
-            elif _is_exact(race):
+            else:
                 races[key] = race
         return tuple(races.values())
 
@@ -90,23 +90,21 @@ class Watch:
         finally:
             self._model.synchronize()
             self._earlier += self._order.races
-            self._order = Order()
+            self._order = Order(confirms=_share_bytes)
             self._memory.forget()
             self.tally.take_by(self._order.take)
             self._feed.restart(self.tally.take)
 
 
-def _is_exact(race: Race) -> bool:
-    """Return whether the accesses of a race really share bytes, if the order has seen spans with gaps."""
-    sides = []
-    for access in (race.first, race.second):
-        where = access.work.where
-        if access.mode is AccessMode.HAND_OUT or not isinstance(where, Stack) or not where.touched:
-            return True
-        sides.append(where.touched)
-    if not any(isinstance(each, Span) for side in sides for each in side):
+def _share_bytes(first: Access, second: Access) -> bool:
+    """Return whether two accesses really have bytes in common, if a source gave spans with gaps."""
+    if AccessMode.HAND_OUT in (first.mode, second.mode):
         return True
-    return have_common_bytes(*sides)
+    touched = [access.work.where.touched for access in (first, second) if isinstance(access.work.where, Stack)]
+    match touched:
+        case [Touched() as one, Touched() as other] if one.has_spans or other.has_spans:
+            return one.conflicts(other)
+    return True
 
 
 _running: list[Watch] = []

@@ -43,10 +43,13 @@ class Order:
 
     After a race, the order goes on as if the missing wait were there. With ``every_pair`` it does not, and reports all
     accesses that race, however many one wait would order.
+
+    ``confirms`` says whether two accesses whose ranges overlap really have bytes in common; ranges with gaps need it.
     """
 
-    def __init__(self, *, every_pair: bool = False) -> None:
+    def __init__(self, *, every_pair: bool = False, confirms: Callable[[Access, Access], bool] | None = None) -> None:
         self._every_pair = every_pair
+        self._confirms = confirms
         self._lock = threading.Lock()
         self._eager = World()
         self._captures: dict[Lane, World] = {}  # each stream that is in a capture, with this capture
@@ -141,6 +144,8 @@ class Order:
     ) -> Sequence[Conflict]:
         # Python's own races between threads are not races of streams.
         races = [each for each in conflicts if each.old.moment.lane.stream or each.new.moment.lane.stream]
+        if races and self._confirms is not None:
+            races = [each for each in races if self._confirms(each.old_access, each.new_access)]
         return races if self._every_pair or not races else world.without_repeats(lane, races, mark)
 
     # Waiting

@@ -25,6 +25,16 @@ class Conflict:
     only_host_speed: bool  # True if the accesses were ordered in this run, by threads or waits that promise nothing
     freed: Hashable = None  # the stack that freed the memory; None unless the later access is an allocation
 
+    @property
+    def old_access(self) -> Access:
+        """Return the earlier access."""
+        return self.old.access(self.overlap.address)
+
+    @property
+    def new_access(self) -> Access:
+        """Return the later access."""
+        return self.new.access(self.overlap.address)
+
 
 class World:
     """The clocks and the history of work that runs together."""

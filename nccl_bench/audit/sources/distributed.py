@@ -35,7 +35,7 @@ from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import CPU_DEVICE, DeviceModel
 from nccl_bench.audit.sources.operators import Operators
-from nccl_bench.audit.sources.ranges import byte_ranges
+from nccl_bench.audit.sources.ranges import Touched
 
 # c10d's operators. Arguments named output... are written, arguments named input... are read, others are both.
 _COLLECTIVES = (
@@ -195,12 +195,14 @@ class DistributedSource(Source):
         self._feed.extend(meanwhile[position:])
 
     def _work(self, name: str, stream: Stream, reads: list[Tensor], writes: list[Tensor]) -> WorkLaunched:
+        where = self._feed.stack()
+        where.touched = touched = Touched.of(reads, writes)
         return WorkLaunched(
             thread=self._feed.thread(),
             stream=stream,
-            work=Work(name=name, is_collective=True, where=self._feed.stack()),
-            reads=tuple(each for tensor in reads for each in byte_ranges(tensor)),
-            writes=tuple(each for tensor in writes for each in byte_ranges(tensor)),
+            work=Work(name=name, is_collective=True, where=where),
+            reads=touched.reads,
+            writes=touched.writes,
         )
 
     # -- Gloo ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from nccl_bench.audit.order.actions import (
 from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.model import DeviceModel
+from nccl_bench.audit.sources.ranges import Touched
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.transports.nccl import DataType
 
@@ -140,12 +141,14 @@ class NcclCalls:
                 if not (each.at_root_only and not is_root) and not (each.not_at_root and is_root)
             )
 
+        where = self._feed.stack()
+        where.touched = touched = Touched(reads=ranges(function.reads), writes=ranges(function.writes))
         return WorkLaunched(
             thread=self._feed.thread(),
             stream=self._model.stream(stream),
-            work=Work(name=function.name, is_collective=True, where=self._feed.stack()),
-            reads=ranges(function.reads),
-            writes=ranges(function.writes),
+            work=Work(name=function.name, is_collective=True, where=where),
+            reads=touched.reads,
+            writes=touched.writes,
             communicator=comm,
         )
 

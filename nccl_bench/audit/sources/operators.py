@@ -27,7 +27,7 @@ from nccl_bench.audit.sources.effects import Operator, operator_of, tensors_in
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
-from nccl_bench.audit.sources.ranges import MOST_BLOCKS, byte_ranges
+from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
 from nccl_bench.audit.sources.stacks import current_thread_is_pythons
 
 _Arguments = tuple[Any, ...]
@@ -181,7 +181,7 @@ class Operators(Source):
         feed.extend(meanwhile[:position])
         if read_ranges or written_ranges:
             work = Work(name=operator.name, where=where)
-            where.touched = read_ranges + written_ranges
+            where.touched = Touched(reads=read_ranges, writes=written_ranges)
             feed.put(
                 WorkLaunched(thread=feed.thread(), stream=stream, work=work, reads=read_ranges, writes=written_ranges)
             )

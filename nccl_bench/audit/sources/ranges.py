@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from nccl_bench.audit.order.places import ByteRange
 
-# A tensor with more separate blocks than this is given to the order as one `Span`. Then two tensors that lie between
-# each other's blocks seem to overlap, and `have_common_bytes` looks at their blocks.
+# A tensor with more separate blocks than this is given to the order as one `Span`, because each block costs time. Two
+# tensors that lie between each other's blocks then seem to overlap, and `Touched` looks at their blocks.
 MOST_BLOCKS = 8
-_MOST_COMPARED = 1 << 20  # `have_common_bytes` gives up if the spans have more blocks, and believes the order
+_MOST_COMPARED = 1 << 20  # `_have_common_bytes` gives up if the spans have more blocks, and believes the order
 _KEPT = 4096  # the number of tensors whose ranges are kept
 
 
@@ -81,8 +81,33 @@ def _starts(address: int, repeated: Sequence[tuple[int, int]]) -> list[int]:
     return starts
 
 
-def have_common_bytes(first: Sequence[ByteRange], second: Sequence[ByteRange]) -> bool:
-    """Return whether two accesses use a byte that is the same, not only spans that overlap."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """The bytes that a work uses."""
+
+    reads: tuple[ByteRange, ...] = ()  # the bytes that it reads
+    writes: tuple[ByteRange, ...] = ()  # the bytes that it writes
+
+    @classmethod
+    def of(cls, reads: Iterable[Tensor], writes: Iterable[Tensor]) -> Touched:
+        """Return the bytes of a work that reads and writes these tensors."""
+        read, written = (tuple(each for tensor in used for each in byte_ranges(tensor)) for used in (reads, writes))
+        return cls(reads=read, writes=written)
+
+    @property
+    def has_spans(self) -> bool:
+        """Return whether any range has gaps."""
+        return any(isinstance(each, Span) for each in (*self.reads, *self.writes))
+
+    def conflicts(self, other: Touched) -> bool:
+        """Return whether one of two works writes a byte that the other uses."""
+        return _have_common_bytes(self.writes, other.reads + other.writes) or _have_common_bytes(
+            self.reads, other.writes
+        )
+
+
+def _have_common_bytes(first: Sequence[ByteRange], second: Sequence[ByteRange]) -> bool:
+    """Return whether a byte lies in both, and not only in the gaps of a span."""
     if sum(each.blocks if isinstance(each, Span) else 1 for each in (*first, *second)) > _MOST_COMPARED:
         return True
     ends = sorted((start, end) for start, end in _exact(first))

@@ -27,7 +27,7 @@ import torch
 from torch._C._profiler import gather_traceback, symbolize_tracebacks
 
 import nccl_bench
-from nccl_bench.audit.order.places import ByteRange
+from nccl_bench.audit.sources.ranges import Touched
 
 _Call = tuple[str, int, str]  # the file, the line and the function of a call
 
@@ -65,7 +65,7 @@ class Stack:
         self._captured = captured
         self._outer = outer
         self._calls = calls
-        self.touched: tuple[ByteRange, ...] = ()  # what the action uses, for a closer look at a race
+        self.touched: Touched | None = None  # the bytes that a work uses, for a closer look at a race
 
     def __hash__(self) -> int:
         return hash(self.calls)

@@ -15,7 +15,7 @@ from nccl_bench.audit.sources.effects import declared_effects
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
-from nccl_bench.audit.sources.ranges import byte_ranges
+from nccl_bench.audit.sources.ranges import Touched
 
 _MODULE = "triton.runtime.jit"
 
@@ -73,13 +73,15 @@ class TritonSource(Source):
             elif declared.reads is None or argument in declared.reads:
                 reads.append(value)
         if reads or writes:
+            where = self._feed.stack()
+            where.touched = touched = Touched.of(reads, writes)
             self._feed.put(
                 WorkLaunched(
                     thread=self._feed.thread(),
                     stream=self._model.current_stream((reads + writes)[0]),
-                    work=Work(name=f"triton::{name}", where=self._feed.stack()),
-                    reads=tuple(each for tensor in reads for each in byte_ranges(tensor)),
-                    writes=tuple(each for tensor in writes for each in byte_ranges(tensor)),
+                    work=Work(name=f"triton::{name}", where=where),
+                    reads=touched.reads,
+                    writes=touched.writes,
                 )
             )
 

@@ -13,7 +13,7 @@ from nccl_bench.audit import declare_effects, watch
 from nccl_bench.audit.order.actions import Action, WorkLaunched
 from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.sources import effects
-from nccl_bench.audit.sources.ranges import MOST_BLOCKS, byte_ranges, have_common_bytes
+from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
 
 
 @pytest.fixture
@@ -116,9 +116,11 @@ def test_a_tensor_with_very_many_blocks_is_one_span() -> None:
     matrix = torch.empty(MOST_BLOCKS + 1, 4)
     left, right, row = (byte_ranges(each) for each in (matrix[:, :2], matrix[:, 2:], matrix[7:8, 1:3]))
     assert [each.length for each in left] == [MOST_BLOCKS * 16 + 8]
-    assert not have_common_bytes(left, right)
-    assert have_common_bytes(left, row)
-    assert have_common_bytes(row, right)
+    bias = byte_ranges(OUT)
+    assert not Touched(writes=left, reads=bias).conflicts(Touched(writes=right, reads=bias))
+    assert Touched(writes=left).conflicts(Touched(reads=row))
+    assert Touched(reads=row).conflicts(Touched(writes=right))
+    assert not Touched(reads=row).conflicts(Touched(reads=right))
 
 
 @pytest.mark.parametrize(
