@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import resource
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from nccl_bench.audit.findings.describing import Describer
 from nccl_bench.audit.findings.record import Amount, ProgramEnd, RankFindings, WatchedSource
 from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
-from nccl_bench.audit.sources.nccl4py import MODULE as NCCL4PY
 from nccl_bench.audit.watching import Watch, watch
 
 # New races are written this often while the program runs, so that a kill does not lose them.
 WRITE_EVERY_S = 1.0
 # Without new races, the other numbers are written each time that so many intervals have passed.
 _INTERVALS_WITHOUT_RACES = 10
-# Libraries that can be watched only if they were imported before. The program may import them later.
-_IMPORTED_BEFORE = ("triton.runtime.jit", NCCL4PY)
 
 
 class WatchedRank:
@@ -48,7 +42,6 @@ class WatchedRank:
         ended = threading.Event()
         thread = threading.Thread(target=self._look_until, args=(ended,), name="nccl-bench findings", daemon=True)
         thread.start()
-        _import_libraries()
         self._started = time.perf_counter()
         with watch() as self._watch:
             end = program.run()
@@ -103,11 +96,3 @@ class WatchedRank:
             ),
             end=self._end,
         )
-
-
-def _import_libraries() -> None:
-    for name in _IMPORTED_BEFORE:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            # Without the library its source is off, and the report says so.
-            with suppress(ImportError, OSError):
-                importlib.import_module(name)

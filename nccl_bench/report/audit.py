@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, TextIO
 
@@ -27,7 +27,7 @@ from nccl_bench.report.audit_texts import (
     watched,
 )
 from nccl_bench.report.document import REPORT_VERSION
-from nccl_bench.report.escaping import markdown_code, markdown_text
+from nccl_bench.report.escaping import markdown_code, markdown_text, visible_line
 from nccl_bench.report.formats import encoded_json
 from nccl_bench.report.text import TextReport
 
@@ -56,11 +56,16 @@ class TerminalAudit(TextReport[Audit]):
             yield from self._wrapped(problem, "bold red")
         for number, race in enumerate(content.races, start=1):
             yield Text()
-            yield from self.race_lines(number, race)
+            yield from self._race(number, race)
         yield from self._suppressions(content)
         yield from self._watched(content)
 
-    def race_lines(self, number: int, race: FoundRace) -> Iterator[Text]:
+    def races_text(self, races: Sequence[FoundRace]) -> str:
+        """Return the races without what was watched."""
+        lines = (line for number, race in enumerate(races, start=1) for line in self._race(number, race))
+        return "\n".join(visible_line(line.plain) for line in lines)
+
+    def _race(self, number: int, race: FoundRace) -> Iterator[Text]:
         """Yield a race with its two accesses and what would order them."""
         yield from self._wrapped(race_title(number, race), "bold red")
         yield from self._wrapped(KIND_MEANINGS[race.kind], "dim", bullet="   ")
@@ -108,6 +113,11 @@ class TerminalAudit(TextReport[Audit]):
         yield from self._wrapped("Cost", "bold")
         for text in cost_texts(content):
             yield from self._wrapped(text, bullet="- ")
+
+
+def races_text(races: Sequence[FoundRace], width: int) -> str:
+    """Return the races alone, as a terminal without colours shows them."""
+    return TerminalAudit(width=width, styled=False).races_text(races)
 
 
 def markdown_audit(content: Audit) -> str:

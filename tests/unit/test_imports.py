@@ -18,7 +18,10 @@ from tests.support.synthetic_runs import meta, samples
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = (
     "analysis",
+    "audit.findings",
     "audit.order",
+    "audit.program",
+    "audit.spec",
     "catalog",
     "cli",
     "config",
@@ -27,6 +30,7 @@ TORCH_FREE = (
     "errors",
     "launch",
     "plan",
+    "pytest_plugin",
     "ranks.failure",
     "ranks.progress",
     "ranks.spec",

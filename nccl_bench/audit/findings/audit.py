@@ -100,19 +100,28 @@ def join_ranks(
     failure: str = "",
 ) -> Audit:
     """Return the findings of ``ranks`` as one audit."""
-    races = join_races(race for findings in ranks for race in findings.races)
-    accepted = [(race, next((each for each in suppressions if each.matches(race)), None)) for race in races]
-    suppressed = tuple(Suppressed(race=race, by=by) for race, by in accepted if by is not None)
+    races, suppressed = split_suppressed(join_races(race for each in ranks for race in each.races), suppressions)
     used = {each.by for each in suppressed}
     return Audit(
         program=program,
         world_size=world_size,
-        races=tuple(race for race, by in accepted if by is None),
+        races=races,
         suppressed=suppressed,
         unused=tuple(each for each in suppressions if each not in used),
         ranks=tuple(ranks),
         hang=hang,
         failure=failure,
+    )
+
+
+def split_suppressed(
+    races: Iterable[FoundRace], suppressions: Sequence[Suppression]
+) -> tuple[tuple[FoundRace, ...], tuple[Suppressed, ...]]:
+    """Return the races that no suppression accepts, and those that one does."""
+    accepted = [(race, next((each for each in suppressions if each.matches(race)), None)) for race in races]
+    return (
+        tuple(race for race, by in accepted if by is None),
+        tuple(Suppressed(race=race, by=by) for race, by in accepted if by is not None),
     )
 
 
