@@ -16,8 +16,10 @@ from nccl_bench.launch.audit import WORKER, RankOutput, run_audit
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.signals import ignoring_signals
+from nccl_bench.report import Format
 from nccl_bench.report.audit import reports
 from nccl_bench.report.escaping import visible
+from nccl_bench.report.html.audit_page import audit_html
 from nccl_bench.safety.secrets import masked
 
 
@@ -48,7 +50,8 @@ def audit_launched(
 
 def print_audit(audit: Audit, output: OutputConfig) -> None:
     """Print the report of ``audit``, or write it to a file."""
-    write_report(reports(stream_of(output.to), output.width)[output.format](audit), output.to)
+    by_format = {**reports(stream_of(output.to), output.width), Format.HTML: audit_html}
+    write_report(by_format[output.format](audit), output.to)
 
 
 def _pass_on(printed: RankOutput, ranks: int, *, whole: bool = True) -> None:

@@ -36,7 +36,7 @@ TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
 VERIFICATION_FORMATS = (*TABLE_FORMATS, Format.HTML)
 
 # The formats that print an audit.
-AUDIT_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON)
+AUDIT_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON, Format.HTML)
 
 
 class Detail(StrEnum):

@@ -68,6 +68,24 @@ class Facts(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCalls:
+    """Calls of a program, the innermost first."""
+
+    name: str  # the name of the calls
+    text: str  # what they do
+    calls: Sequence[tuple[str, str]] = ()  # the place of each call, and the text of its line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls(Block):
+    """Calls of a program with their names."""
+
+    template = "calls"
+    title: str  # the title above the calls
+    items: Sequence[NamedCalls]  # the calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictLine:
     """A line of the headline."""
 

@@ -12,6 +12,7 @@ from nccl_bench.audit.findings.audit import Audit, Suppressed, join_ranks
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 from nccl_bench.report.audit import TerminalAudit, json_audit, markdown_audit
+from nccl_bench.report.html.audit_page import audit_html
 from tests.support.audit_findings import access, collective, line, race, rank_findings
 from tests.support.snapshots import CheckSnapshot
 
@@ -77,3 +78,18 @@ def test_texts_of_the_program_have_no_effect() -> None:
     # Between backticks, Markdown shows the source of a line as it is.
     assert not re.search(r"(?<!\\)(<script>|\*\*bold)", re.sub(r"`[^`]*`", "", markdown_audit(audit)))
     assert "\x1b" not in json_audit(audit)
+    page = audit_html(audit)
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+
+
+def test_the_page_has_both_lines_the_remedy_and_the_suppressions() -> None:
+    page = audit_html(_audit())
+    for text in (
+        "engine/comm.py:20 in reduce",
+        "<code>comm.all_reduce(x)</code>",
+        'data-copy="stream.wait_stream(torch.cuda.current_stream())"',
+        "matched no race: remove it",
+        "Kernels without an operator.",
+    ):
+        assert text in page
