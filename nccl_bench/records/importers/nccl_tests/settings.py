@@ -76,12 +76,12 @@ def read_program(lines: Sequence[Line]) -> str | None:
 
 def read_library(lines: Sequence[Line]) -> tuple[LibraryVersion | None, tuple[str, ...]]:
     """Return the library and sentences about it; the library is ``None`` if the table does not name its version."""
-    found = [(match[1], version_text(int(match[2]))) for match in matches(_TESTS_VERSION, lines)]
-    found += [(match[1], match[2]) for match in matches(_LIBRARY_VERSION, lines)]
+    libraries = [(match[1], version_text(int(match[2]))) for match in matches(_TESTS_VERSION, lines)]
+    libraries += [(match[1], match[2]) for match in matches(_LIBRARY_VERSION, lines)]
     # RCCL also prints lines that call it NCCL.
-    is_rccl = any(name.lower() == RCCL for name, _ in found) or matches(_RCCL_TESTS, lines)
+    is_rccl = any(name.lower() == RCCL for name, _ in libraries) or matches(_RCCL_TESTS, lines)
     name = RCCL if is_rccl else NCCL
-    versions = sorted({version for _, version in found})
+    versions = sorted({version for _, version in libraries})
     if len(versions) == 1:
         return LibraryVersion(name=name, version=versions[0]), ()
     if versions:
