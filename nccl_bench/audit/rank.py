@@ -6,11 +6,13 @@ import resource
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from nccl_bench.audit.findings.describing import Describer
 from nccl_bench.audit.findings.record import Amount, ProgramEnd, RankFindings, WatchedSource
 from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
+from nccl_bench.audit.sampling import Sampler, sampling
 from nccl_bench.audit.watching import Watch, watch
 
 # New races are written this often while the program runs, so that a kill does not lose them.
@@ -22,13 +24,14 @@ _INTERVALS_WITHOUT_RACES = 10
 class WatchedRank:
     """The watch over the program of one rank, and its findings."""
 
-    def __init__(self, rank: int, findings: Path, directory: Path, on_look: Callable[[int], None]) -> None:
+    def __init__(self, rank: int, findings: Path, directory: Path, every: int, on_look: Callable[[int], None]) -> None:
         """Write into the directory ``findings``. ``on_look`` gets the number of actions so far, from a thread.
 
-        Files below ``directory`` are named relative to it.
+        Files below ``directory`` are named relative to it. Of every ``every`` steps of the program, one is watched.
         """
         self._rank = rank
         self._findings = findings
+        self._every = every
         self._on_look = on_look
         self._describer = Describer(rank, directory, CALLER)
         self._lock = threading.Lock()
@@ -36,6 +39,7 @@ class WatchedRank:
         self._end: ProgramEnd | None = None
         self._program_s: float | None = None
         self._watch: Watch | None = None
+        self._sampler: Sampler | None = None
 
     def run(self, program: Program) -> RankFindings:
         """Run ``program`` to its end and return what was found."""
@@ -43,7 +47,9 @@ class WatchedRank:
         thread = threading.Thread(target=self._look_until, args=(ended,), name="nccl-bench findings", daemon=True)
         thread.start()
         self._started = time.perf_counter()
-        with watch() as self._watch:
+        with watch() as self._watch, ExitStack() as stack:
+            if self._every > 1:
+                self._sampler = stack.enter_context(sampling(self._watch, self._every))
             end = program.run()
             end_as_interpreter()
         self._program_s, self._end = time.perf_counter() - self._started, end
@@ -93,6 +99,7 @@ class WatchedRank:
                 slowdown=seen.cost,
                 remembered=seen.remembered,
                 peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                sample=self._sampler.sample if self._sampler is not None else None,
             ),
             end=self._end,
         )

@@ -17,6 +17,7 @@ class AuditSpec(LaunchSpec):
     program: Program  # the program
     findings: str  # the directory for the findings of each rank
     directory: str  # the directory in which the command started
+    every: int = 1  # every so many steps one is watched
     timeout_s: float  # a rank hangs if no rank has done anything for this time
 
     @classmethod

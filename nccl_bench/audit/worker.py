@@ -27,7 +27,7 @@ def run_program(spec: AuditSpec, progress: Progress) -> None:
 
     set_deadline(0)
     forget_exit_functions()
-    watched = WatchedRank(progress.position.rank, Path(spec.findings), Path(spec.directory), set_deadline)
+    watched = WatchedRank(progress.position.rank, Path(spec.findings), Path(spec.directory), spec.every, set_deadline)
     end = watched.run(spec.program).end
     sys.stdout.flush()
     sys.stderr.flush()

@@ -34,6 +34,7 @@ def audit_attached(
     program: Program,
     attachment: Attachment,
     timeout_s: float,
+    every: int,
     suppressions: Sequence[Suppression],
     output: OutputConfig,
 ) -> NoReturn:
@@ -73,7 +74,7 @@ def audit_attached(
             watched.write()
             report(failure="The program was ended by a signal")
 
-    watched = WatchedRank(attachment.rank, directory, Path.cwd(), look)
+    watched = WatchedRank(attachment.rank, directory, Path.cwd(), every, look)
     end = watched.run(program).end
     assert end is not None
     if attachment.local_rank == 0:

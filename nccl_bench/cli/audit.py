@@ -37,6 +37,15 @@ def audit(
             rich_help_panel=Panel.LAUNCH,
         ),
     ] = _TIMEOUT_S,
+    sample: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="For long programs: watch one of N steps. A step begins when the program calls a module of torch from "
+            "outside of all modules.",
+            rich_help_panel=Panel.LAUNCH,
+        ),
+    ] = 1,
     suppress: Annotated[
         Path | None,
         typer.Option(
@@ -67,6 +76,8 @@ def audit(
     refuse_unwritable(to)
     if timeout <= 0:
         raise UsageError(f"--timeout is {timeout:g}: give more than 0 seconds")
+    if sample < 1:
+        raise UsageError(f"--sample is {sample}: give 1 for every step, or a larger number")
     suppressions = read_suppressions(suppress) if suppress is not None else ()
     what = Program(name=program, arguments=tuple(arguments or ()), is_module=module)
     reason = what.missing()
@@ -76,8 +87,8 @@ def audit(
     attachment = detect_attachment(os.environ)
     if attachment is None:
         ranks = nproc if nproc is not None else gpu_count(os.environ) or DEFAULT_CPU_RANKS
-        audit_launched(what, ranks, timeout, suppressions, output)
+        audit_launched(what, ranks, timeout, sample, suppressions, output)
         return
     if nproc is not None:
         raise UsageError(f"--nproc is {nproc}, but {attachment.launcher} has started the ranks already: leave it out")
-    audit_attached(what, attachment, timeout, suppressions, output)
+    audit_attached(what, attachment, timeout, sample, suppressions, output)

@@ -80,7 +80,7 @@ HELP_PAGES: Mapping[str, HelpPage] = {
             "nccl-bench audit --suppress known.txt serve.py": "Accept the races that a file lists.",
             "nccl-bench audit --format markdown serve.py > audit.md": "Write the report for a pull request.",
         },
-        common=("--module", "--nproc", "--suppress", "--timeout", "--format", "--to"),
+        common=("--module", "--nproc", "--suppress", "--sample", "--timeout", "--format", "--to"),
     ),
     "compare": HelpPage(
         examples={

@@ -24,7 +24,12 @@ from nccl_bench.safety.secrets import masked
 
 
 def audit_launched(
-    program: Program, ranks: int, timeout_s: float, suppressions: Sequence[Suppression], output: OutputConfig
+    program: Program,
+    ranks: int,
+    timeout_s: float,
+    every: int,
+    suppressions: Sequence[Suppression],
+    output: OutputConfig,
 ) -> None:
     """Run ``program`` on ``ranks`` ranks under watch, print the report, and exit with the code of the audit."""
     launch = LaunchConfig(nproc=ranks, worker=WORKER)
@@ -37,6 +42,7 @@ def audit_launched(
                 agent,
                 directory=Path.cwd(),
                 timeout_s=timeout_s,
+                every=every,
                 suppressions=suppressions,
                 on_progress=lambda _positions: _pass_on(printed, ranks),
             )

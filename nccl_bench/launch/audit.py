@@ -46,13 +46,14 @@ def run_audit(
     *,
     directory: Path,
     timeout_s: float,
+    every: int,
     suppressions: Sequence[Suppression],
     on_progress: Callable[[list[Position]], None],
 ) -> tuple[Audit, InterruptedRunError | None]:
     """Run ``program`` on the ranks of ``launch``. Return what was found, and the error of an interruption.
 
-    ``agent`` starts the ranks. A program without any action for ``timeout_s`` seconds hangs. ``on_progress`` gets the
-    positions of the ranks about five times a second.
+    ``agent`` starts the ranks. A program without any action for ``timeout_s`` seconds hangs. Of every
+    ``every`` steps, one is watched. ``on_progress`` gets the positions of the ranks about five times a second.
 
     Raises ``SetupError`` if the ranks did not start.
     """
@@ -66,7 +67,13 @@ def run_audit(
     interrupted: InterruptedRunError | None = None
     try:
         supervise(
-            AuditSpec(program=program, findings=str(findings), directory=str(directory), timeout_s=timeout_s),
+            AuditSpec(
+                program=program,
+                findings=str(findings),
+                directory=str(directory),
+                every=every,
+                timeout_s=timeout_s,
+            ),
             launch,
             agent,
             count=1,

@@ -20,6 +20,7 @@ from nccl_bench.report.audit_texts import (
     cost_texts,
     headline,
     race_title,
+    sample_texts,
     source_texts,
     sources_off,
     sources_on,
@@ -104,6 +105,8 @@ class TerminalAudit(TextReport[Audit]):
         yield from self._wrapped(f"Watched: {watched(content)}", "bold")
         if content.collectives:
             yield from self._wrapped(collective_counts(content), bullet="  ")
+        for text in sample_texts(content):
+            yield from self._wrapped(text, bullet="- ")
         for source in sources_on(content):
             yield from self._wrapped(source.name, bullet="- ")
             for name, text in source_texts(source):
@@ -140,7 +143,8 @@ def markdown_audit(content: Audit) -> str:
             f"- line {each.number}, {markdown_code(each.text)}: {markdown_text(each.reason)}" for each in content.unused
         ] + [""]
     if content.ranks:
-        sources = [f"{each.name} {name}: {text}" for each in sources_on(content) for name, text in source_texts(each)]
+        sources = sample_texts(content)
+        sources += [f"{each.name} {name}: {text}" for each in sources_on(content) for name, text in source_texts(each)]
         sources += filter(None, [sources_off(content)])
         for title, texts in (
             (f"Watched: {watched(content)}", sources),

@@ -35,7 +35,8 @@ def headline(audit: Audit) -> str:
         case Outcome.HANG | Outcome.FAILED:
             return "Not audited to the end: the program did not end well. No race was found before that."
         case Outcome.NONE:
-            return f"No race in {watched(audit)}. That covers what this run did, and nothing else."
+            covered = "the steps that were watched" if _steps(audit) else "what this run did"
+            return f"No race in {watched(audit)}. That covers {covered}, and nothing else."
         case Outcome.BLIND if len(audit.ranks) == audit.world_size:
             return (
                 f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. Either the program calls "
@@ -51,7 +52,39 @@ def watched(audit: Audit) -> str:
     share = f"{collectives} of them {'a collective' if collectives == 1 else 'collectives'}"
     ranks = counted(len(audit.ranks), "rank")
     of_all = f" of {audit.world_size}" if len(audit.ranks) < audit.world_size else ""
-    return f"{counted(audit.works, 'operation')}, {share}, on {ranks}{of_all}"
+    return f"{counted(audit.works, 'operation')}, {share}, on {ranks}{of_all}{_steps(audit)}"
+
+
+def _steps(audit: Audit) -> str:
+    """Return in how many steps of a rank was watched; empty if the whole program was."""
+    samples = [each.amount.sample for each in audit.ranks if each.amount.sample is not None]
+    if not samples:
+        return ""
+    fewest = min(samples, key=lambda sample: sample.watched)
+    return f", in {fewest.watched} of {counted(fewest.steps, 'step')}" if fewest.steps else ""
+
+
+def sample_texts(audit: Audit) -> list[str]:
+    """Return what a sample of steps can miss; empty if the whole program was watched."""
+    samples = [each.amount.sample for each in audit.ranks if each.amount.sample is not None]
+    if not samples:
+        return []
+    sample = samples[0]
+    if not sample.steps:
+        return ["--sample had no effect: the program called no module of torch, so it has no steps. All was watched."]
+    texts = [
+        f"One of every {sample.every} steps was watched, and what came before the first step. Chance chose the steps, "
+        "the same on all ranks. A step begins when the program calls a module of torch from outside of all modules.",
+        "Missed: races in the other steps; races between two steps, because the device is synchronised around the "
+        "steps that are left out; replays of a graph that was captured before the watched step; and threads that "
+        "started in a step that was left out.",
+    ]
+    if sample.watched_step_s is not None and sample.paused_step_s:
+        texts.append(
+            f"A watched step took {sample.watched_step_s / sample.paused_step_s:.2g} times as long as another one "
+            "(medians of the first rank). torch calls the watch in both."
+        )
+    return texts
 
 
 def race_title(number: int, race: FoundRace) -> str:

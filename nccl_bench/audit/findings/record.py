@@ -80,6 +80,17 @@ class WatchedSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The share of a rank's steps that was watched. The module ``audit.sampling`` says what a step is."""
+
+    every: int  # every so many steps one was watched
+    steps: int  # the number of steps
+    watched: int  # the number of steps that were watched
+    watched_step_s: float | None = None  # the median time of a watched step, in seconds; None without one
+    paused_step_s: float | None = None  # the median time of another step, in seconds; None without one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
     """How much a rank did under watch, and what the watch cost."""
 
@@ -91,6 +102,7 @@ class Amount:
     slowdown: float = 1.0  # how many times longer the watched operators took at least
     remembered: int = 0  # the number of accesses that the order remembered at the end
     peak_bytes: int = 0  # the most memory of the rank's process, the program included
+    sample: Sample | None = None  # the steps that were watched; None if all of the program was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

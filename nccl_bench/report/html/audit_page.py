@@ -16,6 +16,7 @@ from nccl_bench.report.audit_texts import (
     cost_texts,
     headline,
     race_title,
+    sample_texts,
     source_texts,
     sources_off,
     sources_on,
@@ -102,7 +103,7 @@ def _watched(audit: Audit) -> Iterator[Block]:
     if not audit.ranks:
         return
     counts = f": {collective_counts(audit)}" if audit.collectives else ""
-    yield Paragraphs(items=[f"Watched: {watched(audit)}{counts}.", *cost_texts(audit)])
+    yield Paragraphs(items=[f"Watched: {watched(audit)}{counts}.", *sample_texts(audit), *cost_texts(audit)])
     yield PageTable(
         caption="Each source that watched, and what it cannot see",
         header=("source", "", "what"),

@@ -9,7 +9,6 @@ import pytest
 
 from nccl_bench.audit.program import Program
 from nccl_bench.cli import app, launched_audit
-from nccl_bench.cli.output import OutputConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
@@ -23,10 +22,10 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, 
     (tmp_path / "engine").mkdir()
     (tmp_path / "engine" / "__init__.py").touch()
 
-    def launch(program: Program, ranks: int, timeout_s: float, suppressions: Any, output: OutputConfig) -> None:
-        calls.append(
-            {"program": program, "ranks": ranks, "timeout_s": timeout_s, "suppressions": suppressions, "output": output}
-        )
+    names = ("program", "ranks", "timeout_s", "every", "suppressions", "output")
+
+    def launch(*values: Any) -> None:
+        calls.append(dict(zip(names, values, strict=True)))
 
     monkeypatch.setattr(launched_audit, "audit_launched", launch)
     return calls
@@ -44,11 +43,26 @@ def test_what_is_behind_the_script_belongs_to_the_script(launched: list[dict[str
 
 def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "known.txt").write_text("serve.py: known\n")
-    _run("-m", "--timeout", "7", "--suppress", "known.txt", "--to", "a.json", "--width", "90", "engine.bench", "-x")
+    _run(
+        "-m",
+        "--timeout",
+        "7",
+        "--sample",
+        "10",
+        "--suppress",
+        "known.txt",
+        "--to",
+        "a.json",
+        "--width",
+        "90",
+        "engine.bench",
+        "-x",
+    )
     (call,) = launched
     assert call["program"] == Program(name="engine.bench", arguments=("-x",), is_module=True)
     output = call["output"]
-    assert (call["timeout_s"], output.format, output.to, output.width) == (7.0, Format.JSON, Path("a.json"), 90)
+    assert (call["timeout_s"], call["every"]) == (7.0, 10)
+    assert (output.format, output.to, output.width) == (Format.JSON, Path("a.json"), 90)
     assert [each.reason for each in call["suppressions"]] == ["known"]
 
 
@@ -59,6 +73,7 @@ def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path
         (("engine",), "the script engine is a directory"),
         (("-m", "no_such_engine.bench"), "there is no module no_such_engine.bench"),
         (("--timeout", "0", "serve.py"), "--timeout is 0: give more than 0 seconds"),
+        (("--sample", "0", "serve.py"), "--sample is 0: give 1 for every step, or a larger number"),
         (("--format", "csv", "serve.py"), "--format is 'csv'"),
         (("--width", "10", "serve.py"), "--width is 10: give at least 40"),
         (("--nprocs", "2", "serve.py"), "audit has no option --nprocs: did you mean '--nproc'?"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nccl_bench.audit.findings.audit import Audit, Suppressed, join_ranks
+from nccl_bench.audit.findings.record import Sample
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 from nccl_bench.report.audit import TerminalAudit, json_audit, markdown_audit
@@ -65,6 +66,18 @@ def test_no_race_says_in_one_line_how_much_was_watched() -> None:
         "No race in 1000 operations, 12 of them collectives, on 1 rank. That covers what this run did, and nothing "
         "else."
     )
+
+
+def test_a_sample_says_which_steps_it_covers_and_what_it_misses() -> None:
+    sample = Sample(every=10, steps=200, watched=20, watched_step_s=0.06, paused_step_s=0.02)
+    findings = rank_findings(0)
+    findings = replace(findings, amount=replace(findings.amount, sample=sample))
+    audit = join_ranks("train.py", 1, [findings])
+    for text in (TerminalAudit(width=1000, styled=False).render(audit), markdown_audit(audit), audit_html(audit)):
+        assert "in 20 of 200 steps. That covers the steps that were watched" in text
+        assert "One of every 10 steps was watched" in text
+        assert "races in the other steps" in text
+        assert "A watched step took 3 times as long as another one" in text
 
 
 def test_texts_of_the_program_have_no_effect() -> None:
