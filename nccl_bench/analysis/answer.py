@@ -1,9 +1,9 @@
 """The headline of an analysis: its question, problems, verdicts and facts in words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from nccl_bench.analysis.answer_lines import answer_lines, count_of_open
+from nccl_bench.analysis.answer_lines import count_of_open, decided_answers, open_answers
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
@@ -16,6 +16,10 @@ from nccl_bench.records.schema import Crash, Hang, Status
 
 # With more kinds of case and pairs of arms than this, all timings of a verdict share a line.
 _MOST_GROUPS = 2
+# What the line is about that counts the open comparisons of several kinds of case.
+_ALL_KINDS = "all kinds of case together"
+# The lines of each kind of case, by its name.
+_LinesOfKinds = list[tuple[str, Iterable[HeadlineLine]]]
 # The title counts more arms than this, and does not list them.
 _MOST_NAMES = 4
 
@@ -70,28 +74,35 @@ def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | 
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
-    """Yield the lines of each kind of case. Kinds with the same lines share them."""
+    """Yield the decided lines of each kind of case, then the open ones. Kinds with the same lines share them."""
     kinds: dict[str, dict[str, list[Band]]] = {}
     # Several candidates of one run are ranked.
     ranked = run is not None and len({band.candidate for band in bands}) > 1
     for band in bands:
         kinds.setdefault(_kind(band), {}).setdefault(_pair_name(band, sides, run), []).append(band)
-    if len(kinds) > 1:
-        yield from count_of_open(bands)
-    abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
+    several = len(kinds) > 1
+    brief = several and sum(map(len, kinds.values())) > _MOST_GROUPS
     swept_sizes = _swept(run) if run is not None else {}
+    decided: _LinesOfKinds = []
+    still_open: _LinesOfKinds = []
     for kind, pairs in kinds.items():
         first = next(iter(pairs.values()))[0]
-        lines = answer_lines(
-            pairs,
-            swept_sizes.get(first.comparisons[0].case.kind, set()),
-            ranked=ranked,
-            brief=sum(map(len, kinds.values())) > _MOST_GROUPS and len(kinds) > 1,
-            counts=len(kinds) == 1,
-        )
-        abouts.setdefault(tuple(lines), []).append(kind if len(kinds) > 1 else "")
-    for of_kinds, names in abouts.items():
-        yield from (replace(line, about="; ".join(filter(None, names))) for line in of_kinds)
+        swept = swept_sizes.get(first.comparisons[0].case.kind, set())
+        decided.append((kind, decided_answers(pairs, swept, ranked=ranked, brief=brief)))
+        still_open.append((kind, open_answers(pairs, swept, brief=brief, counts=not several)))
+    yield from _about(decided, several=several)
+    if several:
+        yield from (replace(line, about=_ALL_KINDS) for line in count_of_open(bands))
+    yield from _about(still_open, several=several)
+
+
+def _about(of_kinds: _LinesOfKinds, *, several: bool) -> Iterator[HeadlineLine]:
+    """Yield the lines; of several kinds of case, with the names of all kinds that have these lines."""
+    abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
+    for kind, lines in of_kinds:
+        abouts.setdefault(tuple(lines), []).append(kind)
+    for lines, names in abouts.items():
+        yield from (replace(line, about="; ".join(names) if several else "") for line in lines)
 
 
 def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:

@@ -1,4 +1,4 @@
-"""Lines of the headline about one kind of case: first what changed, then what is open, then what stayed the same."""
+"""Lines of the headline about one kind of case: first what changed, then what stayed the same, then what is open."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,13 +34,13 @@ _WHICH: Mapping[OpenReason | None, str] = {
 }
 
 
-def answer_lines(
-    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, ranked: bool, brief: bool, counts: bool
+def decided_answers(
+    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, ranked: bool, brief: bool
 ) -> Iterator[HeadlineLine]:
-    """Yield the lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
+    """Yield the decided lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
 
     ``swept`` are all sizes that were tried. If the pairs are ``ranked``, the first lines name the fastest arms. With
-    ``brief``, all timings share a line. With ``counts``, a line counts the comparisons that are open.
+    ``brief``, all timings share a line.
     """
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
@@ -55,24 +55,34 @@ def answer_lines(
         for name, of_pair in pairs.items():
             lines = decided_lines(of_pair, verdict, known, joined=brief or several, with_time=not ranked)
             yield from named(name, lines)
-    yield from _nowhere_slower(pairs)
+    yield from _absences(pairs, ranked=ranked)
+    for name, of_pair in pairs.items():
+        yield from named(name, same_lines(of_pair, known))
+
+
+def open_answers(
+    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, brief: bool, counts: bool
+) -> Iterator[HeadlineLine]:
+    """Yield the open lines of ``pairs``; the parameters are those of `decided_answers`.
+
+    With ``counts``, the first line counts the comparisons that are open.
+    """
+    bands = list(chain.from_iterable(pairs.values()))
+    known = known_sizes(bands, swept)
     still_open = [
-        (f"{name}: {places}" if several else places, why)
+        (f"{name}: {places}" if len(pairs) > 1 else places, why)
         for name, of_pair in pairs.items()
         for places, why in open_places(of_pair, known, with_change=not brief)
     ]
     count = list(count_of_open(bands)) if counts else []
-    if len(still_open) > 1:
-        yield from count
-    for name, of_pair in pairs.items():
-        yield from named(name, same_lines(of_pair, known))
     if len(still_open) == len(count) == 1:
         yield replace(count[0], text=f"{count[0].text}: {still_open[0][0]}")
-    else:
-        # The line with the count has the only reason.
-        known_reason = bool(count) and len({why for _, why in still_open}) == 1
-        texts = (places if known_reason else f"{places}: {why}" for places, why in still_open)
-        yield from (HeadlineLine(label=Label.OPEN, timing=None, text=text) for text in texts)
+        return
+    yield from count
+    # The line with the count has the only reason.
+    known_reason = bool(count) and len({why for _, why in still_open}) == 1
+    texts = (places if known_reason else f"{places}{why}" for places, why in still_open)
+    yield from (HeadlineLine(label=Label.OPEN, timing=None, text=text) for text in texts)
 
 
 def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
@@ -94,19 +104,47 @@ def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
     yield HeadlineLine(label=Label.OPEN, timing=None, text=text)
 
 
-def _nowhere_slower(pairs: Mapping[str, Sequence[Band]]) -> Iterator[HeadlineLine]:
-    """Yield a line about the pairs in which no decided comparison is slower; it says how many are decided."""
-    not_slower = {
-        name: bands
-        for name, bands in pairs.items()
-        if any(not is_open(band) for band in bands) and all(band.verdict is not Verdict.SLOWER for band in bands)
-    }
-    if not not_slower:
-        return
-    bands = list(chain.from_iterable(not_slower.values()))
-    left = comparisons_of(filter(is_open, bands))
-    share = share_of((band for band in bands if not is_open(band)), bands)
-    count = f"{share}, {left} open" if left else share
-    text = f"slower by over {format_share(max(band.threshold for band in bands))}"
-    text += f": {joined(list(not_slower))} ({count})" if len(pairs) > 1 else f", in {count}"
-    yield HeadlineLine(label=Label.NOWHERE, timing=None, text=text)
+def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[HeadlineLine]:
+    """Yield that nothing is slower, and that nothing is faster; if arms are ranked, only the former.
+
+    If this is not so of all pairs, the line names those of which it is. It counts what is not decided.
+    """
+    directions: dict[tuple[tuple[str, ...], int], list[str]] = {}
+    for verdict, word in ((Verdict.SLOWER, "slower"), (Verdict.FASTER, "faster"))[: 1 if ranked else 2]:
+        without = tuple(name for name, bands in pairs.items() if _has_none(bands, verdict))
+        left = comparisons_of(band for name in without for band in pairs[name] if not _excludes(band, verdict))
+        directions.setdefault((without, left), []).append(word)
+    for (without, left), words in directions.items():
+        if not without:
+            continue
+        bands = [band for name in without for band in pairs[name]]
+        text = f"{' or '.join(words)} by over {format_share(max(band.threshold for band in bands))}"
+        names = f": {joined(list(without))}" if len(without) < len(pairs) else ""
+        if left:
+            text = f"found {text}{names}; {left} of {comparisons_of(bands)} comparisons not decided"
+            yield HeadlineLine(label=Label.NONE, timing=None, text=text)
+        else:
+            every = share_of(bands, bands)
+            text += f"{names} ({every})" if names else f", in {every}"
+            yield HeadlineLine(label=Label.NOWHERE, timing=None, text=text)
+
+
+def _has_none(bands: Sequence[Band], verdict: Verdict) -> bool:
+    """Return True if some of ``bands`` surely do not have ``verdict``, faster or slower, and none has it."""
+    return any(_excludes(band, verdict) for band in bands) and all(band.verdict is not verdict for band in bands)
+
+
+def _excludes(band: Band, verdict: Verdict) -> bool:
+    """Return True if ``band`` surely does not have ``verdict``, faster or slower, by more than the threshold.
+
+    An open band can be sure of that: the far end of its interval does not reach this threshold, even if the noise floor
+    is added.
+    """
+    if not is_open(band):
+        return band.verdict is not verdict
+    if band.interval is None or band.reason not in (OpenReason.BELOW_THRESHOLD, OpenReason.WITHIN_NOISE):
+        return False
+    noise = 1 + (band.noise_floor or 0.0)
+    if verdict is Verdict.SLOWER:
+        return band.interval.high * noise <= 1 + band.threshold
+    return band.interval.low / noise >= 1 - band.threshold

@@ -88,6 +88,16 @@ class Band:
         return min(ratios), max(ratios)
 
     @property
+    def farthest(self) -> Comparison:
+        """The comparison of the size with the largest change."""
+        return max(self.comparisons, key=lambda each: abs(each.ratio - 1))
+
+    @property
+    def is_odd(self) -> bool:
+        """True if a size is beyond the threshold, although the band is the same."""
+        return self.verdict is Verdict.EQUIVALENT and abs(self.farthest.ratio - 1) > self.threshold
+
+    @property
     def has_shared_arm(self) -> bool:
         """True if the ratios are relative to a shared arm, so that they are not those of the arm's own times."""
         return any(each.shared is not None for each in self.comparisons)

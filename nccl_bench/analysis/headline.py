@@ -12,7 +12,8 @@ class Label(StrEnum):
     FASTEST = "FASTEST"  # among several arms, without a question about one of them
     FASTER = "FASTER"
     SLOWER = "SLOWER"
-    NOWHERE = "NOWHERE"  # no decided comparison is slower
+    NOWHERE = "NOWHERE"  # every comparison is surely not slower, or surely not faster
+    NONE = "NONE"  # no comparison is slower, or faster, but some are not decided
     SAME = "SAME"
     OPEN = "OPEN"  # not decided
     # The words of a verification, which asks whether arms keep stream order.

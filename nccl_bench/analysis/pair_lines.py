@@ -4,13 +4,13 @@ A line never averages. It names the sizes of a verdict, with the smallest and th
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 
 from nccl_bench.analysis.bands import Band, OpenReason
+from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.shared_arm import moved_text, own_times_text
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.verdict_words import noise_hides_the_rest
 from nccl_bench.analysis.wording import (
     change_range,
     every_timing,
@@ -18,28 +18,31 @@ from nccl_bench.analysis.wording import (
     percent_range,
     saved_text,
     size_range,
+    size_with_unit,
     sizes_in_short,
 )
 from nccl_bench.catalog.timings import Timing
 
 # With more bands of one verdict in one timing, one line names all their sizes.
 _MOST_BANDS = 2
+# With more sizes than this, a line names the size that is slowest.
+_MOST_CLEAR = 2
+# If the change of a size is so many times that of its band, a line names the size.
+_MUCH_MORE = 1.2
 # The sizes of each timing.
 KnownSizes = Mapping[Timing, Sequence[int]]
 _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
-# What the user should know about an open band, by the reason.
+# What the user should know about an open band, by the reason, to be put behind its sizes and change.
 _OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
-    OpenReason.WITHIN_NOISE: "within noise",
-    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
-    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
-    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
-    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
-    OpenReason.SHARED_ARM_MOVED: "{moved}",
-    None: "no verdict, because nobody knows how much the times vary",
+    OpenReason.BELOW_THRESHOLD: ": may be under {threshold}",
+    OpenReason.WITHIN_NOISE: ": within noise",
+    OpenReason.TOO_FEW_ROUNDS: ": too few rounds",
+    OpenReason.NO_TWIN: ": no twin was measured, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: ": the arms ran in different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: ": only one launch has times of both arms",
+    OpenReason.SHARED_ARM_MOVED: "",
+    None: ": no verdict, because nobody knows how much the times vary",
 }
-# The reasons for which the line says no change: it is unknown, or it is in the reason.
-_WITHOUT_CHANGE = frozenset({OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED})
 
 
 def known_sizes(bands: Iterable[Band], swept: Collection[int] = ()) -> KnownSizes:
@@ -96,34 +99,54 @@ def same_lines(bands: Sequence[Band], known: KnownSizes) -> Iterator[HeadlineLin
     """Yield the line of the sizes at which one pair of arms is the same."""
     same = [band for band in bands if band.verdict is Verdict.EQUIVALENT]
     if same:
-        places = every_timing([_where(of_timing, known) for of_timing in _by_timing(same)])
+        places = every_timing([f"{_where(of_timing, known)}{_odd_size(of_timing)}" for of_timing in _by_timing(same)])
         yield HeadlineLine(label=Label.SAME, timing=None, text=places)
 
 
 def open_places(bands: Sequence[Band], known: KnownSizes, *, with_change: bool = True) -> Iterator[tuple[str, str]]:
-    """Yield, for each reason why some of ``bands`` of one pair of arms are open, their sizes and the reason in words.
+    """Yield the open sizes of ``bands``, which are of one pair of arms, and in words why they are open.
 
-    Without ``with_change``, the sizes have no differences.
+    The reason is empty if the first text has it already.
+    Sizes whose change is known are divided by their timing and direction. Without ``with_change``, the sizes of a
+    reason stand together and have no differences.
     """
     for reason, words in _OPEN.items():
         still_open = [band for band in bands if is_open(band) and band.reason is reason]
         if not still_open:
             continue
-        changes = with_change and reason not in _WITHOUT_CHANGE
-        places = [
-            f"{_where(group, known)}{_change(group) if changes else ''}"
-            for of_timing in _by_timing(still_open)
-            for group in (_by_direction(of_timing) if changes else [of_timing])
-        ]
-        sizes = [each for band in still_open for each in band.comparisons]
-        moved = moved_text(sizes) if reason is OpenReason.SHARED_ARM_MOVED else ""
-        why = words.format(threshold=format_share(max(band.threshold for band in still_open)), moved=moved)
-        yield every_timing(places), why
+        by_timing = _by_timing(still_open)
+        why = words.format(threshold=format_share(max(band.threshold for band in still_open)))
+        if reason is OpenReason.SHARED_ARM_MOVED:
+            yield from _moved_places(by_timing, known)
+        elif reason is OpenReason.WITHIN_NOISE or not with_change:
+            yield every_timing([_where(of_timing, known) for of_timing in by_timing]), why
+        else:
+            for group in chain.from_iterable(map(_by_direction, by_timing)):
+                place = f"{_where(group, known)}, {_change(group)}"
+                if reason is OpenReason.BELOW_THRESHOLD:
+                    # The change, the noise and the limit say it all.
+                    yield f"{place}, limit {format_share(group[0].threshold)}", ""
+                else:
+                    yield place, why
+
+
+def _moved_places(by_timing: Iterable[Sequence[Band]], known: KnownSizes) -> Iterator[tuple[str, str]]:
+    """Yield the sizes between whose two sides the machine changed: those at which the shared arm shows it first."""
+    for of_timing in by_timing:
+        sizes = [each for band in of_timing for each in band.comparisons]
+        shown = [each for each in sizes if each.shared is None or each.shared.cpu_factors is None]
+        for some in (shown, [each for each in sizes if each not in shown]):
+            if some:
+                timing = of_timing[0].timing
+                of_some = sorted(each.case.size_bytes for each in some)
+                yield f"{timing} {sizes_in_short(of_some, known[timing])}: {moved_text(some)}", ""
 
 
 def _differences(bands: Sequence[Band], *, with_time: bool) -> Iterator[str]:
     """Yield the change of ``bands``, which are of one timing, and what it means in microseconds."""
-    yield percent_range([ratio for band in bands for ratio in band.ratios])
+    change = percent_range([ratio for band in bands for ratio in band.ratios])
+    names_most = bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _MOST_CLEAR and " to " in change
+    yield f"{change}, most at {size_with_unit(_farthest(bands).case.size_bytes)}" if names_most else change
     if not with_time:
         return
     if any(band.has_shared_arm for band in bands):
@@ -151,20 +174,37 @@ def _by_direction(bands: Sequence[Band]) -> list[list[Band]]:
 
 
 def _change(bands: Sequence[Band]) -> str:
-    """Return the change of the bands and, in brackets, the smallest and the largest end of their intervals.
+    """Return the change of ``bands``, that of the size with the largest one, and the noise.
 
-    If the intervals alone would decide, the noise is named that does not let them.
+    Without a noise floor, the smallest and the largest end of the intervals stand in brackets.
     """
-    change = f", {change_range([band.ratio for band in bands])}"
+    ratios = [band.ratio for band in bands]
+    change = change_range(ratios)
     ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
-    if ends:
+    floors = [band.noise_floor for band in bands if band.noise_floor]
+    if ends and not floors:
         one_sided = max(ends) <= 1 or min(ends) >= 1
         interval = percent_range(ends).removesuffix(" %") if one_sided else change_range(ends)
         # A narrow interval has one number in these digits, that of the change.
         change += f" ({interval})" if " to " in interval else ""
-    if hidden := [band.noise_floor or 0.0 for band in bands if noise_hides_the_rest(band)]:
-        change += f" minus noise of up to {format_share(max(hidden))}"
-    return change
+    most = _farthest(bands)
+    # `ratios` and `most` can lie on different sides of 1: then no line about this direction names the size.
+    if (most.ratio > 1) == (ratios[0] > 1) and abs(most.ratio - 1) > _MUCH_MORE * max(abs(each - 1) for each in ratios):
+        change += f", up to {percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)}"
+    return f"{change}, noise {format_share(max(floors))}" if floors else change
+
+
+def _odd_size(bands: Sequence[Band]) -> str:
+    """Return the size with the largest change, if it is beyond the threshold although its band is the same."""
+    odd = _farthest(bands)
+    if not any(band.is_odd for band in bands):
+        return ""
+    return f" ({size_with_unit(odd.case.size_bytes)} alone: {change_range([odd.ratio])})"
+
+
+def _farthest(bands: Iterable[Band]) -> Comparison:
+    """Return the comparison with the largest change."""
+    return max((band.farthest for band in bands), key=lambda each: abs(each.ratio - 1))
 
 
 def _sizes(bands: Iterable[Band]) -> list[int]:

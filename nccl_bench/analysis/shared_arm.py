@@ -13,7 +13,8 @@ from typing import Protocol
 
 from nccl_bench.analysis.estimates import RelativeRatios
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
-from nccl_bench.analysis.wording import format_ratios, signed_percent_range, significant
+from nccl_bench.analysis.wording import significant, size_with_unit
+from nccl_bench.catalog.cases import Case
 
 # The smallest and the largest factor by which the machine alone can have changed a time, after / before.
 Factors = tuple[float, float]
@@ -74,6 +75,14 @@ class OwnTimes(Protocol):
         """The times of the shared arm; ``None`` if the times are not relative to an arm."""
 
 
+class OwnTimesAtSize(OwnTimes, Protocol):
+    """The own times of an arm at a known size."""
+
+    @property
+    def case(self) -> Case:
+        """The case, which has a size."""
+
+
 def unconfirmed(sizes: Sequence[OwnTimes], threshold: float) -> frozenset[Verdict]:
     """Return ``FASTER`` or ``SLOWER`` or both, if own times do not confirm this direction.
 
@@ -104,23 +113,20 @@ def _machine_factors(shared: Sequence[SharedTimes], threshold: float) -> Factors
     return min(factors), max(factors)
 
 
-def moved_text(sizes: Sequence[OwnTimes]) -> str:
-    """Return in words how the shared arm and the arm's own times changed."""
-    shared = [each.shared for each in sizes if each.shared is not None]
-    own = signed_percent_range([each.candidate_us / each.baseline_us for each in sizes])
-    own_text = f"own time{'' if len(sizes) == 1 else 's'} {own}"
-    if not shared:
-        return f"the shared arm itself changed; {own_text}"
-    arm = shared[0].arm
-    elsewhere = [of for each in shared for of in each.cpu_factors or () if 0 < of < math.inf]
-    if len(shared) == 1:
-        times = f"{significant(shared[0].before_us)} us before and {significant(shared[0].after_us)} us after"
-        cpu = f" ({format_ratios(elsewhere)} where it waits for the CPU)" if elsewhere else ""
-        return f"the machine changed: {arm} itself took {times}{cpu}; {own_text}"
-    ratios = [*elsewhere, *(each.ratio for each in shared if each.cpu_factors is None)]
-    return (
-        f"the machine changed: {arm} itself to {format_ratios(ratios or [each.ratio for each in shared])}; {own_text}"
-    )
+def moved_text(sizes: Sequence[OwnTimesAtSize]) -> str:
+    """Return why ``sizes`` cannot be compared, with all times of that size at which the arm's own time changed most."""
+    most = max(sizes, key=lambda each: abs(math.log(each.candidate_us / each.baseline_us)))
+    shared, own = most.shared, own_times_text([most])
+    if shared is None:
+        return f"not comparable, the machine changed; {own}"
+    cpu = "the CPU's speed" if shared.follows_cpu else "the machine"
+    times = f"{significant(shared.before_us)} -> {significant(shared.after_us)} us"
+    where = "" if len(sizes) == 1 else f"most at {size_with_unit(most.case.size_bytes)}: "
+    if shared.cpu_factors is None:
+        return f"not comparable, {cpu} changed; {where}{own}, {shared.arm} {times}"
+    known = min(shared.cpu_factors) > 0 and max(shared.cpu_factors) < math.inf
+    changed = "changed" if known else "may have changed"
+    return f"not comparable, {cpu} {changed}; {where}{own}; {shared.arm}, {times}, does not show how much"
 
 
 def own_times_text(sizes: Sequence[OwnTimes]) -> str:

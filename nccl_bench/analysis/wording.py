@@ -131,12 +131,6 @@ def change_range(ratios: Sequence[float]) -> str:
     return f"{percent_range(ratios)} {'faster' if high <= 1 else 'slower'}"
 
 
-def signed_percent_range(ratios: Sequence[float]) -> str:
-    """Return the changes from the smallest to the largest, with signs: -8 %, -1.2 to +3.4 %."""
-    low, high = (percent(ratio - 1, sign=True) for ratio in (min(ratios), max(ratios)))
-    return f"{from_to(low, high)} %"
-
-
 def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
     """Return what a candidate saves or costs: saves 2.1 to 4.5 us, costs up to 3.2 us of CPU time a call."""
     verb = "saves" if sum(saved_us) >= 0 else "costs"
@@ -154,7 +148,7 @@ def size_range(sizes: Sequence[int], known: Sequence[int]) -> str:
 
 
 def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
-    """Return the ranges of ``sizes`` among the ``known`` sizes in few words: to 2 KiB, 1 MiB, from 16 MiB.
+    """Return the ranges of ``sizes`` among the ``known`` sizes in few words: 8 B to 2 KiB, 1 MiB and from 16 MiB.
 
     Both are sorted. With more than three ranges, the text counts the sizes.
     """
@@ -167,8 +161,9 @@ def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
                 ranges.append([])
             ranges[-1].append(size)
     if len(ranges) > _MOST_RANGES:
-        return f"{len(sizes)} of {len(known)} sizes from {_from_to(sizes)}"
-    return ", ".join(_in_short(of_range, known) for of_range in ranges)
+        between = sum(sizes[0] <= size <= sizes[-1] for size in known)
+        return f"{len(sizes)} of the {between} sizes from {_from_to(sizes)}"
+    return joined([_in_short(of_range, known) for of_range in ranges])
 
 
 def every_timing(places: Sequence[str]) -> str:
@@ -179,15 +174,15 @@ def every_timing(places: Sequence[str]) -> str:
 
 
 def _in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
-    if len(sizes) == 1:
-        return size_with_unit(sizes[0])
-    if sizes[0] == known[0]:
-        return f"to {size_with_unit(sizes[-1])}"
-    return f"from {size_with_unit(sizes[0])}" if sizes[-1] == known[-1] else _from_to(sizes)
+    to_the_end = len(sizes) > 1 and sizes[-1] == known[-1]
+    return f"from {size_with_unit(sizes[0])}" if to_the_end else _from_to(sizes)
 
 
 def _from_to(sizes: Sequence[int]) -> str:
-    return from_to(size_with_unit(sizes[0]), size_with_unit(sizes[-1]))
+    """Return the first and the last size, a common unit once: 8 to 64 B, 8 B to 2 MiB, 4 KiB."""
+    first, last = size_with_unit(sizes[0]), size_with_unit(sizes[-1])
+    (number, unit), unit_of_last = first.split(), last.split()[1]
+    return from_to(number, last) if first != last and unit == unit_of_last else from_to(first, last)
 
 
 def _range(values: Sequence[float]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from string import ascii_uppercase
 
-from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import percent
@@ -17,10 +17,14 @@ _MOST_SIZES, _STEP = 16, 4
 
 
 def some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int] = ()) -> list[int]:
-    """Return the sizes at the ends of bands, the ``failed`` ones and some others; all if they are not many."""
+    """Return the sizes at the ends of bands, those that the headline names, the ``failed`` ones and some others.
+
+    These are all sizes if they are not many.
+    """
     if len(sizes) <= _MOST_SIZES:
         return list(sizes)
     needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)} | {*failed}
+    needed |= {band.farthest.case.size_bytes for band in bands if _names_a_size(band)}
     chosen: list[int] = []
     step = 0
     for size in sizes:
@@ -29,6 +33,12 @@ def some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[i
             chosen.append(size)
             step = 0
     return chosen
+
+
+def _names_a_size(band: Band) -> bool:
+    """Return True if the headline names the size of ``band`` with the largest change."""
+    named = band.reason in (OpenReason.BELOW_THRESHOLD, OpenReason.SHARED_ARM_MOVED)
+    return band.is_odd or named or band.verdict is Verdict.SLOWER
 
 
 def mark_of(comparison: Comparison, band: Band) -> str:

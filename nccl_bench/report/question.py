@@ -9,6 +9,7 @@ an arm in question is never left out.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
+from typing import TypeVar
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
@@ -33,6 +34,7 @@ _BASE = "base"
 _NAME, _SHORT_NAME = 8, 6
 # By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
 _Cells = Mapping[tuple[Timing, int, str], tuple[Comparison, Band]]
+_Cell = TypeVar("_Cell")
 _Marks = Mapping[tuple[Timing, int, str], str]
 
 
@@ -56,6 +58,20 @@ class _Texts:
     marks: Sequence[str] = ()  # the marks in place of changes, where no column has times; otherwise empty texts
     ratios: Sequence[float | None] = ()  # the ratio, for the bar; None without a comparison
 
+    def at(self, lines: Sequence[int]) -> "_Texts":
+        """Return the texts of these lines."""
+        return _Texts(
+            times=_at(self.times, lines),
+            saved=_at(self.saved, lines),
+            changes=_at(self.changes, lines),
+            marks=_at(self.marks, lines),
+            ratios=_at(self.ratios, lines),
+        )
+
+
+def _at(texts: Sequence[_Cell], lines: Sequence[int]) -> Sequence[_Cell]:
+    return [texts[line] for line in lines] if texts else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
@@ -67,14 +83,25 @@ class _Kind:
     timings: Sequence[Timing]  # the timings that were measured
     texts: Mapping[tuple[Timing, str], _Texts]  # the texts by timing and arm
     largest_change: float  # the largest distance of a ratio from 1: the longest bar
-    sizes: Sequence[int]  # the sizes to show, the smallest first
-    is_complete: bool  # True if these are all sizes
+    sizes: Sequence[int]  # the sizes, the smallest first; in a table those that it shows
+    bands: Sequence[Band]  # the bands of all timings
+    failed: frozenset[int]  # the sizes at which a mark stands in place of a time
+    is_complete: bool  # True if all sizes are shown
     shared_arm: str | None  # the arm to which the times of two sides are relative; None if there is none
 
     @property
     def alone(self) -> bool:
         """True if there is one candidate."""
         return len(self.candidates) == 1
+
+    def part(self, timings: Sequence[Timing]) -> "_Kind":
+        """Return the kind with the sizes that a table of ``timings`` shows."""
+        if self.is_complete:
+            return self
+        shown = {*some_sizes(self.sizes, [band for band in self.bands if band.timing in timings], self.failed)}
+        lines = [line for line, size in enumerate(self.sizes) if size in shown]
+        texts = {key: of_arm.at(lines) for key, of_arm in self.texts.items()}
+        return replace(self, sizes=[self.sizes[line] for line in lines], texts=texts)
 
 
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
@@ -90,7 +117,7 @@ def question_tables(analysis: Analysis, width: int, *, every_size: bool = False)
 
 
 def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
-    lines_of_blocks = sum(len(kind.sizes) * len(kind.timings) for kind in kinds)
+    lines_of_blocks = sum(len(kind.part([timing]).sizes) for kind in kinds for timing in kind.timings)
     for kind in kinds:
         side_by_side, halves, blocks = _side_by_side(kind), _side_by_side(kind, tables=2), _blocks(kind)
         wide = [layout for layout in _layouts(side=True) if kind.alone or {"bar", "saved"} <= layout.left_out]
@@ -140,7 +167,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
         # Without the number of wrong elements, which would make each column wider.
         marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
         sizes = sorted({size for _, size, _ in (*cells, *marks)})
-        shown = sizes if every_size else some_sizes(sizes, bands, {size for _, size, _ in marks})
+        failed = frozenset(size for _, size, _ in marks)
         baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))
         measured = {timing for timing, _, _ in cells}
         timings = [timing for timing in Timing if timing in measured]
@@ -152,11 +179,13 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             texts={
                 (timing, arm): texts
                 for timing in timings
-                for arm, texts in _texts(timing, baseline, candidates, shown, cells, marks).items()
+                for arm, texts in _texts(timing, baseline, candidates, sizes, cells, marks).items()
             },
             largest_change=max(abs(each.ratio - 1) for each, _ in cells.values()),
-            sizes=shown,
-            is_complete=len(shown) == len(sizes),
+            sizes=sizes,
+            bands=bands,
+            failed=failed,
+            is_complete=every_size or len(some_sizes(sizes, bands, failed)) == len(sizes),
             shared_arm=analysis.shared_arm,
         )
 
@@ -198,8 +227,8 @@ def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Tabl
 
     def make(layout: _Layout) -> list[Table]:
         return [
-            _table(kind, "" if number else kind.name, _timings_in_a_row(kind, timings, layout), layout, number)
-            for number, timings in enumerate(parts)
+            _table(of_part, "" if number else kind.name, _timings_in_a_row(of_part, timings, layout), layout, number)
+            for number, (timings, of_part) in enumerate(zip(parts, map(kind.part, parts), strict=True))
         ]
 
     return make
@@ -221,8 +250,8 @@ def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -
 def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
     def tables(layout: _Layout) -> list[Table]:
         return [
-            _table(kind, f"{kind.name}, {timing}", [_sizes(kind), *_columns(kind, timing, layout)], layout, number)
-            for number, timing in enumerate(kind.timings)
+            _table(part, f"{kind.name}, {timing}", [_sizes(part), *_columns(part, timing, layout)], layout, number)
+            for number, (timing, part) in enumerate((timing, kind.part([timing])) for timing in kind.timings)
         ]
 
     return tables

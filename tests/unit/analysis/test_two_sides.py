@@ -287,9 +287,12 @@ def test_a_shared_arm_that_waits_for_the_device_does_not_show_the_speed_of_the_c
     gated = [each.verdict for each in result.comparisons if each.timing is Timing.GATED]
     assert gated == [Verdict.EQUIVALENT] * 2
     bands = bands_of([eager[DEVICE_BOUND]])
-    ((_, why),) = open_places(bands, known_sizes(bands))
-    changed = "1.50x" if cpu > 1 else "0.67x"
-    assert f"us after ({changed} where it waits for the CPU); own time" in why
+    ((place, _),) = open_places(bands, known_sizes(bands))
+    # The times are those of this size, and not of others.
+    (own,) = bands[0].comparisons
+    assert own.shared is not None
+    assert f"own time {own.baseline_us:.1f} -> {own.candidate_us:.1f} us" in place
+    assert f"{BASE}, {own.shared.before_us:.1f} -> {own.shared.after_us:.1f} us, does not show how much" in place
 
 
 def test_a_change_beyond_what_the_speed_of_the_cpu_explains_is_seen() -> None:
@@ -337,8 +340,10 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
         noisy = replace(bands[1], reason=OpenReason.WITHIN_NOISE, interval=None, pairs_needed=None)
         text, options = next_step([noisy], basis, meta)
         assert (text.partition("Measure ")[2], options) == expected
-    ((_, why),) = open_places(bands, known_sizes(bands))
-    assert why == "the machine changed: torch itself took 10.0 us before and 6.90 us after; own time 0.0 %"
+    ((place, _),) = open_places(bands, known_sizes(bands))
+    assert place.partition(": ")[2] == (
+        "not comparable, the machine changed; own time 10.0 -> 10.0 us, torch 10.0 -> 6.90 us"
+    )
 
 
 def test_a_change_below_the_noise_floor_of_the_shared_arm_has_no_verdict() -> None:

@@ -71,8 +71,8 @@ def test_a_table_reads_as_it_should() -> None:
         == """\
 b against a: stream-free (after) against dedicated-stream (before), all_reduce
 bfloat16 sum in-place
-  FASTER  gated   8 B to 16 B  37 to 39 %, saves 3.7 to 3.9 us
-  SLOWER  eager   1 KiB        25 %, costs 2.5 us
+  FASTER  gated   8 to 16 B  37 to 39 %, saves 3.7 to 3.9 us
+  SLOWER  eager   1 KiB      25 %, costs 2.5 us
   SAME    gated 32 B
   OPEN    1 of 5 comparisons, which is within noise (the times vary more than
           the arms differ): gated 64 B
