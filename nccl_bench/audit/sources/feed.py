@@ -33,6 +33,14 @@ class _PerThread(threading.local):
         self.collected: list[Action] | None = None  # the list that gets this thread's actions instead of the queue
         self.place: Place | None = None  # the place whose work this thread does
         self.hidden = 0  # above 0, the thread's actions are dropped
+        self.number = threading.get_ident()
+        self.is_pythons = False  # True once Python is known to have started the thread
+
+    def look(self) -> bool:
+        """Return whether Python started this thread."""
+        # A thread signals that it has begun just before the threading module knows it, so only True is kept.
+        self.is_pythons = self.is_pythons or current_thread_is_pythons()
+        return self.is_pythons
 
 
 class Feed:
@@ -59,15 +67,17 @@ class Feed:
         A thread of C++, such as autograd's, works for ``owner``. The thread of a CPU stream works for the thread that
         queued the work.
         """
-        if self._per_thread.place is not None:
-            return self._per_thread.place.thread
-        return threading.get_ident() if current_thread_is_pythons() else self.owner
+        state = self._per_thread
+        if state.place is not None:
+            return state.place.thread
+        return state.number if state.is_pythons or state.look() else self.owner
 
     def stack(self) -> Stack:
         """Return the stack of the calling thread, and around it that of the call for which the thread works."""
-        if self._per_thread.place is not None:
-            return capture(self._per_thread.place.outer)
-        return capture(None if current_thread_is_pythons() else capture_thread(self.owner))
+        state = self._per_thread
+        if state.place is not None:
+            return capture(state.place.outer)
+        return capture(None if state.is_pythons or state.look() else capture_thread(self.owner))
 
     def put(self, action: Action) -> None:
         """Append an action of the calling thread."""
@@ -102,6 +112,11 @@ class Feed:
             yield
         finally:
             self._per_thread.hidden -= 1
+
+    @property
+    def is_in_pythons_thread(self) -> bool:
+        """Return whether Python started the calling thread."""
+        return self._per_thread.is_pythons or self._per_thread.look()
 
     @property
     def is_hiding(self) -> bool:

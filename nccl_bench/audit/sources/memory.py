@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,23 @@ from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.model import HOST, DeviceModel
 from nccl_bench.audit.sources.stacks import Stack
+
+
+class _StorageRef(weakref.ref[torch.UntypedStorage]):
+    """A reference to a storage that knows its address. ``weakref.finalize`` would take several times as long."""
+
+    __slots__ = ("address",)
+    address: int
+
+    def __new__(
+        cls, storage: torch.UntypedStorage, callback: Callable[[_StorageRef], None], address: int
+    ) -> _StorageRef:
+        reference = super().__new__(cls, storage, callback)
+        reference.address = address
+        return reference
+
+    def __init__(self, storage: torch.UntypedStorage, callback: Callable[[_StorageRef], None], address: int) -> None:
+        super().__init__(storage, callback)  # type: ignore[call-arg]
 
 
 class Memory:
@@ -25,6 +43,7 @@ class Memory:
         self._feed = feed
         self._model = model
         self._blocks: set[int] = set()  # the addresses of the blocks in use
+        self._storages: dict[int, _StorageRef] = {}  # an address -> the storage there, if nobody calls back at its end
         self._host_blocks: set[int] = set()  # the addresses of pinned blocks that a GPU has used
 
     def forget(self) -> None:
@@ -54,7 +73,7 @@ class Memory:
             return address
         self._blocks.add(address)
         if not self._model.has_callbacks:
-            weakref.finalize(storage, self.freed, address).atexit = False
+            self._storages[address] = _StorageRef(storage, self._storage_ended, address)
         self._feed.put(
             MemoryAllocated(
                 thread=self._feed.thread(),
@@ -88,6 +107,10 @@ class Memory:
     def _host_freed(self, address: int) -> None:
         self._host_blocks.discard(address)
         self._feed.put(MemoryFreed(thread=self._feed.thread(), address=address))
+
+    def _storage_ended(self, reference: _StorageRef) -> None:
+        del self._storages[reference.address]
+        self.freed(reference.address)
 
     def freed(self, address: int) -> None:
         """Report that a block is free, if the order knows it."""

@@ -28,7 +28,6 @@ from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
-from nccl_bench.audit.sources.stacks import current_thread_is_pythons
 
 _Arguments = tuple[Any, ...]
 _Keywords = Mapping[str, Any]
@@ -132,7 +131,7 @@ class Operators(Source):
             return func(*args, **kwargs)
         has_callbacks = self._model.has_callbacks
         # Without GPUs, operators in a thread of C++ are Gloo's, and part of a collective that is reported as a whole.
-        if not (has_callbacks or current_thread_is_pythons()):
+        if not (has_callbacks or feed.is_in_pythons_thread):
             return func(*args, **kwargs)
         reads = list(operator.read(args, kwargs))
         writes = list(operator.written(args, kwargs))

@@ -14,7 +14,7 @@ from nccl_bench.audit.order.places import ByteRange
 
 # A tensor with more separate blocks than this is given to the order as one `Span`, because each block costs time. Two
 # tensors that lie between each other's blocks then seem to overlap, and `Touched` looks at their blocks.
-MOST_BLOCKS = 8
+MOST_BLOCKS = 4
 _MOST_COMPARED = 1 << 20  # `_have_common_bytes` gives up if the spans have more blocks, and believes the order
 _KEPT = 4096  # the number of tensors whose ranges are kept
 
