@@ -65,14 +65,15 @@ class Blocks:
 
     def at(self, address: int) -> Block | None:
         """Return the newest block that contains ``address``, in use or freed."""
-        parts = self._blocks.overlapping(ByteRange(address=address, length=1))
-        return parts[0][1] if parts else None
+        return self._blocks.at(address)
 
     def allocate(self, block: Block) -> list[Pending]:
         """Add a block, and return the pending blocks that the allocator could have handed out for it."""
         for _, old in self._blocks.overlapping(block.memory):
             block.replaced = block.replaced or old.freed
         self._blocks.set(block.memory, block)
+        if not self._pending:
+            return []
         served = [pending for pending in self._pending if pending.can_serve(block)]
         self._pending = [pending for pending in self._pending if pending not in served]
         return served

@@ -199,10 +199,12 @@ class Order:
 
     def _allocate(self, action: MemoryAllocated) -> Sequence[Conflict]:
         thread, lane, world = self._place(action.thread, action.stream)
-        block = Block(action.memory, action.stream, world, self._time)
+        served = self._blocks.allocate(Block(action.memory, action.stream, world, self._time))
+        if not served:
+            return ()
         access = Access(work=action.work, mode=AccessMode.HAND_OUT, thread=action.thread, stream=action.stream)
         conflicts: list[Conflict] = []
-        for pending in self._blocks.allocate(block):
+        for pending in served:
             conflicts += world.hand_out(thread, lane, self._time, access, pending.uses, pending.block.freed)
         return self._judge(world, lane, conflicts)
 
@@ -218,10 +220,15 @@ class Order:
         if block is None or block.is_freed:
             return ()
         world = block.world
+        own = self._lane(thread, block.stream)
+        # Most blocks are used by their own stream only, which also orders their next use.
+        if all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
+            block.is_freed, block.freed = True, action.where
+            return ()
         # The block cannot be handed out before the thread frees it, and before these streams have done what they have.
         for lane in (thread, *block.streams):
             world.history.forget(world.clocks.begin(thread, lane), block.memory)
-        self._blocks.free(block, action.where, world.clocks.knows(self._lane(thread, block.stream)))
+        self._blocks.free(block, action.where, world.clocks.knows(own))
         return ()
 
     # Captures

@@ -6,7 +6,7 @@ segments never overlap, most changes replace one segment, and ``bisect`` finds i
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
@@ -30,6 +30,11 @@ class RangeMap(Generic[Value]):
     def __iter__(self) -> Iterator[tuple[ByteRange, Value]]:
         for start, end, value in zip(self._starts, self._ends, self._values, strict=True):
             yield ByteRange(address=start, length=end - start), value
+
+    def at(self, address: int) -> Value | None:
+        """Return the value of the byte at ``address``."""
+        index = bisect_right(self._starts, address) - 1
+        return self._values[index] if index >= 0 and self._ends[index] > address else None
 
     def overlapping(self, memory: ByteRange) -> list[tuple[ByteRange, Value]]:
         """Return the parts of ``memory`` that have a value, with it."""
