@@ -113,7 +113,8 @@ def lengthen_json(chance: random.Random, value: Any) -> Any:
     value = [copy.deepcopy(value)]
     holder, key = chance.choice(list(_places(value)))
     if isinstance(holder[key], list) and holder[key]:
-        holder[key] *= chance.choice((1000, 10_000)) // len(holder[key]) + 1
+        most = 1_000_000 // len(dumped(holder[key]))
+        holder[key] *= min(most, chance.choice((1000, 10_000)) // len(holder[key])) + 1
     elif isinstance(holder[key], dict):
         holder[key] |= {lengthen(chance, "key"): 1} | {f"key {number}": 1 for number in range(1000)}
     else:

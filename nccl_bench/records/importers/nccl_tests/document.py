@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -39,6 +39,7 @@ _AMD = "AMD "
 _PLACEMENT_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
 _TYPE_NAMES = {str: "text", list: "a list", dict: "an object"}
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
+_Number = TypeVar("_Number", int, float)
 
 
 def read_document(value: object, collective: str | None) -> Output | None:
@@ -121,10 +122,18 @@ class _Object:
         return [_Object(entries, self.where).object(name) for name in entries]
 
     def count(self, key: str) -> int:
-        return whole_number(self.fields.get(key), f"{self.at(key)}, {shown(self.fields.get(key))},")
+        return self._checked(key, whole_number)
 
     def duration_us(self, key: str) -> float:
-        return duration_us(self.fields.get(key), f"{self.at(key)}, {shown(self.fields.get(key))},")
+        return self._checked(key, duration_us)
+
+    def _checked(self, key: str, check: Callable[[Any, str], _Number]) -> _Number:
+        value = self.fields.get(key)
+        try:
+            return check(value, key)
+        except RecordError:
+            # Only a wrong value is shown. Most of the time for a long document would go into texts that nobody reads.
+            return check(value, f"{self.at(key)}, {shown(value)},")
 
     def figure(self, key: str) -> Figure:
         value = self.fields.get(key)
