@@ -129,7 +129,6 @@ def test_the_host_that_reads_a_copy_before_it_has_ended_is_a_race(tensor: Tensor
     assert not found.races
 
 
-@pytest.mark.parametrize("records", [True, False])
 def test_pinned_memory_that_torch_hands_out_again_has_no_race(side: torch.cuda.Stream, tensor: Tensor) -> None:
     with watch() as found:
         for stream in (torch.cuda.current_stream(), side) * 3:
@@ -142,6 +141,7 @@ def test_pinned_memory_that_torch_hands_out_again_has_no_race(side: torch.cuda.S
     assert not found.races
 
 
+@pytest.mark.parametrize("records", [True, False])
 def test_memory_that_a_side_stream_still_uses_must_be_recorded(side: torch.cuda.Stream, records: bool) -> None:
     for _ in range(10):
         with watch() as found:

@@ -22,6 +22,7 @@ from nccl_bench.audit.order.actions import (
     HostWaited,
     MemoryAllocated,
     MemoryFreed,
+    SignalReceived,
     StreamOfMemoryRecorded,
     StreamWaited,
 )
@@ -68,8 +69,11 @@ class _Ticket(Ticket):
             passed = self._source.feed.new_number()
             yield EventRecorded(thread=self._place.thread, event=passed, stream=self._stream)
             yield HostWaited(thread=thread, event=passed)
-            yield EventDestroyed(event=passed)
             yield replace(action, thread=thread)  # type: ignore[arg-type]
+            if isinstance(action, HostWaited | SignalReceived):
+                # The stream goes on when its thread has waited.
+                yield EventRecorded(thread=thread, event=passed, stream=self._stream)
+            yield EventDestroyed(event=passed)
 
 
 class CpuStreamsSource(Source, StreamObserver):
