@@ -105,8 +105,13 @@ def _frames_of_program(error: BaseException) -> TracebackType | None:
 
 
 def _last_line(frames: TracebackType | None) -> Line | None:
-    summary = traceback.extract_tb(frames)
-    if not summary:
+    """Return the innermost line of the program in a traceback, or of a library without one."""
+    from nccl_bench.audit.sources.stacks import is_folded
+
+    calls = traceback.extract_tb(frames)
+    if not calls:
         return None
-    last = summary[-1]
-    return Line(path=last.filename, number=last.lineno or 0, function=last.name, source=last.line or "")
+    last = next((call for call in reversed(calls) if not is_folded(call.filename)), calls[-1])
+    is_below = Path(last.filename).is_relative_to(Path.cwd())
+    path = os.path.relpath(last.filename) if is_below else last.filename
+    return Line(path=path, number=last.lineno or 0, function=last.name, source=last.line or "")

@@ -8,7 +8,7 @@ import typer
 
 from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
-from nccl_bench.cli.options import Nproc, format_option, to_option, width_option
+from nccl_bench.cli.options import Full, Nproc, Quiet, detail_of, format_option, to_option, width_option
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
@@ -57,6 +57,8 @@ def audit(
     format: Annotated[Format | None, format_option(AUDIT_FORMATS)] = None,
     to: Annotated[Path | None, to_option(AUDIT_FORMATS)] = None,
     width: Annotated[int | None, width_option(NARROWEST_AUDIT)] = None,
+    quiet: Quiet = False,
+    full: Full = False,
 ) -> None:
     """Run a program under watch, and report accesses to the same memory that no stream, event or wait orders.
 
@@ -83,7 +85,7 @@ def audit(
     reason = what.missing()
     if reason is not None:
         raise UsageError(reason)
-    output = OutputConfig(format=chosen, to=to, width=width)
+    output = OutputConfig(format=chosen, to=to, width=width, detail=detail_of(quiet, full))
     attachment = detect_attachment(os.environ)
     if attachment is None:
         ranks = nproc if nproc is not None else gpu_count(os.environ) or DEFAULT_CPU_RANKS

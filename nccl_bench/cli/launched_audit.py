@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nccl_bench.analysis.wording import counted
 from nccl_bench.audit.findings.audit import Audit
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.program import Program
 from nccl_bench.cli.destination import stream_of, write_report
-from nccl_bench.cli.messages import exit_with
+from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.launch.audit import WORKER, RankOutput, run_audit
 from nccl_bench.launch.config import LaunchConfig
@@ -56,8 +57,10 @@ def audit_launched(
 
 def print_audit(audit: Audit, output: OutputConfig) -> None:
     """Print the report of ``audit``, or write it to a file."""
-    by_format = {**reports(stream_of(output.to), output.width), Format.HTML: audit_html}
+    by_format = {**reports(stream_of(output.to), output.width, output.detail), Format.HTML: audit_html}
     write_report(by_format[output.format](audit), output.to)
+    # The report of a terminal is long, and begins with its answer.
+    print_message(output.summary(f"{counted(len(audit.races), 'race')}; exit code {int(audit.exit_code)}"))
 
 
 def _pass_on(printed: RankOutput, ranks: int, *, whole: bool = True) -> None:

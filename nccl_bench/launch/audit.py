@@ -92,7 +92,7 @@ def run_audit(
         ranks,
         suppressions,
         hang=describe_hang(timeout_s, hang) if hang else "",
-        failure=describe_failure(ranks) or (crash.message.strip() if crash else ""),
+        failure=_describe_crash(crash, ranks) if crash else describe_failure(ranks),
     )
     return audit, interrupted
 
@@ -101,6 +101,12 @@ def describe_hang(timeout_s: float, hang: Hang | None = None) -> str:
     """Return the message about a program that hung, with the call of the rank in ``hang`` if it is known."""
     call = f"; rank {hang.rank} is in {hang.call}" if hang is not None and hang.call else ""
     return f"The program hung: no rank did anything for {timeout_s:.3g} s{call}"
+
+
+def _describe_crash(crash: Crash, ranks: Sequence[RankFindings]) -> str:
+    """Return why the program ended. A rank that ended without its last findings was ended by a signal or a library."""
+    has_end = any(each.rank == crash.rank and each.end is not None for each in ranks)
+    return (describe_failure(ranks) if has_end else "") or crash.message.strip()
 
 
 def describe_failure(ranks: Sequence[RankFindings]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, TextIO
 
 from rich.text import Text
@@ -11,9 +11,10 @@ from rich.text import Text
 from nccl_bench.audit.findings.audit import Audit, Outcome
 from nccl_bench.audit.findings.record import FoundAccess, FoundRace
 from nccl_bench.audit.findings.remedies import remedy
-from nccl_bench.report import NARROWEST_AUDIT, Format, Report
+from nccl_bench.report import NARROWEST_AUDIT, Detail, Format, Report
 from nccl_bench.report.audit_texts import (
     KIND_MEANINGS,
+    MISSES,
     access_lines,
     access_text,
     collective_counts,
@@ -35,10 +36,13 @@ from nccl_bench.report.text import TextReport
 _STYLES = {Outcome.RACES: "bold red", Outcome.NONE: "bold green"}
 
 
-def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Audit]]:
-    """Return the report of each format but the page; without ``width`` the width of ``stream`` applies."""
+def reports(stream: TextIO, width: int | None, detail: Detail = Detail.USUAL) -> dict[Format, Report[Audit]]:
+    """Return the report of each format but the page; without ``width`` the width of ``stream`` applies.
+
+    ``detail`` is the amount of text in a terminal.
+    """
     return {
-        Format.TERMINAL: TerminalAudit.for_stream(stream, width).render,
+        Format.TERMINAL: replace(TerminalAudit.for_stream(stream, width), detail=detail).render,
         Format.MARKDOWN: markdown_audit,
         Format.JSON: json_audit,
     }
@@ -47,6 +51,8 @@ def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Audit]]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalAudit(TextReport[Audit]):
     """Lists for a terminal. The text of a program's line is never broken."""
+
+    detail: Detail = Detail.USUAL  # the amount of text
 
     narrowest: ClassVar[int] = NARROWEST_AUDIT
 
@@ -59,7 +65,8 @@ class TerminalAudit(TextReport[Audit]):
             yield Text()
             yield from self._race(number, race)
         yield from self._suppressions(content)
-        yield from self._watched(content)
+        if self.detail is not Detail.QUIET:
+            yield from self._watched(content)
 
     def races_text(self, races: Sequence[FoundRace]) -> str:
         """Return the races without what was watched."""
@@ -107,11 +114,17 @@ class TerminalAudit(TextReport[Audit]):
             yield from self._wrapped(collective_counts(content), bullet="  ")
         for text in sample_texts(content):
             yield from self._wrapped(text, bullet="- ")
+        yield from self._wrapped(f"By: {', '.join(source.name for source in sources_on(content))}.", bullet="- ")
+        yield from self._wrapped(sources_off(content), bullet="- ")
+        yield Text()
+        yield from self._wrapped(
+            "What the watch sees and misses" if self.detail is Detail.FULL else "What the watch misses", "bold"
+        )
         for source in sources_on(content):
-            yield from self._wrapped(source.name, bullet="- ")
             for name, text in source_texts(source):
-                yield from self._wrapped(text, "dim", bullet=f"    {name:<8}")
-        yield from self._wrapped(sources_off(content), "dim", bullet="- ")
+                label = f" {name}" if self.detail is Detail.FULL else ""
+                if name == MISSES or self.detail is Detail.FULL:
+                    yield from self._wrapped(f"{source.name}{label}: {text}", "dim", bullet="- ")
         yield Text()
         yield from self._wrapped("Cost", "bold")
         for text in cost_texts(content):

@@ -24,6 +24,7 @@ _MODES: Mapping[AccessMode, str] = {
     AccessMode.WRITE: "writes",
     AccessMode.HAND_OUT: "gets the memory",
 }
+MISSES = "misses"  # the name of what a source cannot see
 _MIB = 1024**2
 
 
@@ -137,9 +138,9 @@ def sources_off(audit: Audit) -> str:
 
 
 def source_texts(source: WatchedSource) -> Iterator[tuple[str, str]]:
-    """Yield `sees` and `misses`, each with a text."""
+    """Yield `sees` and `MISSES`, each with a text."""
     yield "sees", source.sees
-    yield from (("misses", text) for text in source.blind_to)
+    yield from ((MISSES, text) for text in source.blind_to)
 
 
 def cost_texts(audit: Audit) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from nccl_bench.audit.program import Program
 from nccl_bench.cli import app, launched_audit
 from nccl_bench.errors import UsageError
-from nccl_bench.report import Format
+from nccl_bench.report import Detail, Format
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path
     output = call["output"]
     assert (call["timeout_s"], call["every"]) == (7.0, 10)
     assert (output.format, output.to, output.width) == (Format.JSON, Path("a.json"), 90)
+    assert output.detail is Detail.QUIET
     assert [each.reason for each in call["suppressions"]] == ["known"]
 
 

@@ -12,6 +12,7 @@ from nccl_bench.audit.findings.audit import Audit, Suppressed, join_ranks
 from nccl_bench.audit.findings.record import Sample
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
+from nccl_bench.report import Detail
 from nccl_bench.report.audit import TerminalAudit, json_audit, markdown_audit
 from nccl_bench.report.html.audit_page import audit_html
 from tests.support.audit_findings import access, collective, line, race, rank_findings
@@ -40,6 +41,15 @@ def _audit() -> Audit:
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_terminal_shows_both_lines_and_the_remedy(snapshot: CheckSnapshot, width: int) -> None:
     snapshot(f"audit-{width}", TerminalAudit(width=width, styled=False).render(_audit()))
+
+
+def test_quiet_stops_behind_the_races_and_full_adds_what_the_sources_see() -> None:
+    quiet, full = (
+        TerminalAudit(width=80, styled=False, detail=detail).render(_audit()) for detail in (Detail.QUIET, Detail.FULL)
+    )
+    assert "Race 3" in quiet
+    assert "Watched" not in quiet
+    assert "- torch operators sees: every operator\n- torch operators misses: Kernels" in full
 
 
 def test_markdown_shows_both_lines_and_the_remedy(snapshot: CheckSnapshot) -> None:
