@@ -282,7 +282,7 @@ def test_the_backward_of_a_tensor_that_a_side_stream_writes_is_a_race_at_the_lin
     assert ("write", "backward") in found_at(found)
 
 
-def test_fully_sharded_and_distributed_data_parallel_have_no_race(nccl_group: dist.ProcessGroup) -> None:
+def test_distributed_data_parallel_has_no_race(nccl_group: dist.ProcessGroup) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     model = DistributedDataParallel(torch.nn.Linear(64, 64, device="cuda"), process_group=nccl_group)

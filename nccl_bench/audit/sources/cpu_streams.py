@@ -83,7 +83,7 @@ class CpuStreamsSource(Source, StreamObserver):
     sees: ClassVar[str] = "queued functions, events, waits, synchronisations and queries of nccl_bench.streams.cpu"
     blind_to: ClassVar[tuple[str, ...]] = (
         "Writes of a queued function that go through numpy, a raw pointer or a C extension.",
-        "Tensors that a queued function reaches only through objects, and so keeps alive.",
+        "Tensors that a queued function keeps alive through an object: their memory can seem free too early.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel, operators: Operators, memory: Memory) -> None:

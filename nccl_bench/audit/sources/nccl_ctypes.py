@@ -27,6 +27,7 @@ class NcclCtypesSource(Source):
     blind_to: ClassVar[tuple[str, ...]] = (
         "Functions made with ctypes.CFUNCTYPE from an address or a tuple; calls through cffi or a C++ extension.",
         "One-sided calls (ncclPutSignal) and kernels that write into the memory of another process.",
+        "Races that hide behind NCCL's own order: it runs the operations of one communicator one after another.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel) -> None:

@@ -80,7 +80,7 @@ class Operators(Source):
     blind_to: ClassVar[tuple[str, ...]] = (
         "Writes that the schema of a custom operator does not declare; nccl_bench.audit.declare_effects declares them.",
         "Kernels that a C++ extension launches without an operator.",
-        f"A tensor with more than {MOST_BLOCKS} blocks: its gaps hide other streams' earlier work from later checks.",
+        f"Some races with a tensor of more than {MOST_BLOCKS} separate blocks, if another stream used the gaps before.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel, memory: Memory) -> None:
