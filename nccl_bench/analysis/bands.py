@@ -117,8 +117,8 @@ def bands_of(comparisons: Sequence[Comparison]) -> tuple[Band, ...]:
     """
     series: dict[tuple[object, ...], list[Comparison]] = {}
     for each in comparisons:
-        kind = without_size((each.case, each.timing))
-        series.setdefault((each.baseline, each.candidate, kind, each.placements), []).append(each)
+        kind = (each.baseline, each.candidate, each.case.kind, each.timing, each.placements)
+        series.setdefault(kind, []).append(each)
     ordered = [tuple(sorted(of_series, key=_size_bytes)) for of_series in series.values()]
     swept = _swept(comparisons)
     return tuple(
@@ -135,8 +135,8 @@ def _size_bytes(comparison: Comparison) -> int:
 def _swept(comparisons: Sequence[Comparison]) -> dict[Case, list[int]]:
     """Return all sizes of each kind of case, in order."""
     sizes: dict[Case, set[int]] = {}
-    for each in comparisons:
-        sizes.setdefault(each.case.kind, set()).add(each.case.size_bytes)
+    for case in {id(each.case): each.case for each in comparisons}.values():
+        sizes.setdefault(case.kind, set()).add(case.size_bytes)
     return {kind: sorted(of_kind) for kind, of_kind in sizes.items()}
 
 
@@ -145,11 +145,11 @@ def _bands(of_series: Sequence[Segment], swept: Sequence[int]) -> Iterator[Band]
     segment_of = [(segment, size) for segment in of_series for size in segment.sizes]
     gaps = [bisect_right(swept, _size_bytes(size)) - index for index, (_, size) in enumerate(segment_of)]
     together = zip(segment_of, gaps, strict=True)
-    for _, neighbours in groupby(together, key=lambda each: (each[0][0].shown_with, each[1])):
+    shown_with = {id(segment): segment.shown_with for segment in of_series}
+    for _, neighbours in groupby(together, key=lambda each: (shown_with[id(each[0][0])], each[1])):
         pairs = [pair for pair, _ in neighbours]
-        yield _band(
-            [segment for segment, _ in groupby(segment for segment, _ in pairs)], tuple(size for _, size in pairs)
-        )
+        of_band = {id(segment): segment for segment, _ in pairs}
+        yield _band(list(of_band.values()), tuple([size for _, size in pairs]))
 
 
 def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:

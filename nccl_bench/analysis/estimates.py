@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, median
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +58,14 @@ class Estimate(Protocol):
         return decisive_error(self.interval, threshold)
 
 
-class PairedRatios(Estimate):
+# No subclass of `Estimate`, which would have no slots: a run can have a million of these.
+class PairedRatios:
     """The median of the ratios of two arms: one ratio for each round of one run."""
 
-    deviation: float
+    __slots__ = ("deviation", "ordered", "ratio")
+
+    communicator_variance: ClassVar[None] = None
+    deviation: float | None
 
     def __init__(self, ordered: NDArray[np.float64], ratio: float, deviation: float) -> None:
         self.ordered = ordered  # the ratios in order
@@ -182,7 +186,7 @@ class RelativeRatios(Estimate):
         self.ratio = median(after) / median(before)
         self._before, self._after = before, after
         # The squares of the standard errors of both medians add up.
-        self.deviation = math.hypot(*(PairedRatios.of(side).deviation for side in (before, after)))
+        self.deviation = math.hypot(*(PairedRatios.of(side).deviation or 0.0 for side in (before, after)))
 
     def pooled(self, others: Sequence[Self]) -> RelativeRatios | PairedRatios:
         """Return the median over rounds of the quotients of all sizes.

@@ -37,6 +37,7 @@ def compare_arms(
             [Medians(kind=kind, sides=(of_cell,)) for kind, of_cell in zip(kinds, medians, strict=True)]
         )
     medians_us = run.medians_us
+    apart = {arm: run.in_different_processes(arm, base) for arm in arms}
     pairs = [
         ArmPair(
             point=point,
@@ -47,7 +48,7 @@ def compare_arms(
             estimate=estimate,
             placements=(run.placement(point, base), run.placement(point, arm)),
             launches=len(of_pair),
-            in_different_processes=run.in_different_processes(arm, base),
+            in_different_processes=apart[arm],
         )
         for (point, arm), of_pair, estimate in zip(cells, medians, of_pairs, strict=True)
     ]

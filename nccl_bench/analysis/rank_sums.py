@@ -49,16 +49,20 @@ class RankSums:
 def rank_sums(run: Run) -> RankSums:
     """Return the strata of ``run``. Records before schema 5 lack the order of arms, so they have no strata."""
     samples = run.samples.take(run.samples.arms_before.lengths > 0)
-    times_us, arms = samples.samples_us, len(samples.arm.values)
-    predecessors = _predecessors(samples)
-    relative = np.empty(len(times_us.numbers), dtype=np.float32)
+    relative = np.empty(len(samples.samples_us.numbers), dtype=np.float32)
+    predecessors = np.empty(len(relative), dtype=np.int32)
     parts: list[tuple[_Integers, _Integers, _Floats, _Floats]] = []
-    for lines in times_us.of_equal_length(_LINES):
-        places = times_us.places(lines)
-        values = _relative(np.log(times_us.numbers[places]))
-        relative[places] = values
-        for index, present, surplus, variance in _strata(values, predecessors[places], arms):
-            parts.append((lines[present], np.full(len(present), index), surplus, variance))
+    for lines, groups in _blocks(samples):
+        of_block = samples.take(lines)
+        times_us, places_of_block = of_block.samples_us, samples.samples_us.flat_places(lines)
+        of_times = _predecessors(of_block, groups)
+        predecessors[places_of_block] = of_times
+        for rows in times_us.of_equal_length(_LINES):
+            places = times_us.places(rows)
+            values = _relative(np.log(times_us.numbers[places]))
+            relative[places_of_block[places]] = values
+            for index, present, surplus, variance in _strata(values, of_times[places], len(samples.arm.values)):
+                parts.append((lines[rows[present]], np.full(len(present), index), surplus, variance))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] or [np.empty(0)] * 4
     return RankSums(
         samples=samples,
@@ -71,17 +75,32 @@ def rank_sums(run: Run) -> RankSums:
     )
 
 
-def _predecessors(samples: SampleColumns) -> NDArray[np.int32]:
+def _blocks(samples: SampleColumns) -> Iterator[tuple[_Integers, _Integers]]:
+    """Yield lines, and for each line the number of its group: its case and timing in its launch.
+
+    All lines of a group are in one block.
+    """
+    _, launches = np.unique(samples.launch, return_inverse=True)
+    _, groups = np.unique(samples.point * (launches.max(initial=0) + 1) + launches, return_inverse=True)
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    # The first group of each block.
+    _, first = np.unique(starts // _LINES, return_index=True)
+    for lines in np.split(order, starts[first][1:]):
+        if len(lines):
+            yield lines, groups[lines] - groups[lines[0]]
+
+
+def _predecessors(samples: SampleColumns, groups: _Integers) -> NDArray[np.int32]:
     """Return the predecessor of each time as a code of ``samples.arm``, -1 for none.
 
     The first arm of a round has no predecessor: between rounds the ranks may combine their samples. The predecessor of
     other times can be unknown too, because its batch was discarded.
     """
-    _, launches = np.unique(samples.launch, return_inverse=True)
-    _, groups = np.unique(samples.point * (launches.max(initial=0) + 1) + launches, return_inverse=True)
-    of_rounds = ListColumn.of(samples.rounds.values, np.int64)
+    present, lines = np.unique(samples.rounds.codes, return_inverse=True)
+    of_rounds = ListColumn.of([samples.rounds.values[code] for code in present.tolist()], np.int64)
     distinct, codes = np.unique(of_rounds.numbers, return_inverse=True)
-    numbers = ListColumn(codes, of_rounds.ends).take(samples.rounds.codes).numbers
+    numbers = ListColumn(codes, of_rounds.ends).take(lines).numbers
     # A number for each round of each case and timing in each launch.
     rounds = np.repeat(groups, samples.samples_us.lengths) * len(distinct) + numbers
     if rounds.max(initial=0) > _LEAST_ROWS + 4 * len(rounds):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
+import msgspec
+
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.pair_lines import KnownSizes
@@ -28,8 +30,7 @@ from nccl_bench.catalog.timings import Timing
 _RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An arm at one size."""
 
     arm: str  # the arm

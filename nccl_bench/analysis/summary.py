@@ -170,6 +170,8 @@ _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 _CASE = tuple(column.name for column in fields(Case))
+# The rows of so many lines are made at once.
+_LINES = 50_000
 _VALUES = ("arm", "timing", "status", "reason", "registered")
 # Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
 _PANDAS_TYPES: Mapping[Any, Literal["string", "Int64", "float64"]] = {
@@ -189,9 +191,15 @@ def rows_of(
     """
     joined = join_launches(run)
     samples = joined.samples
-    columns = _measured(run, samples)
-    columns |= _compared(run, samples, comparisons, comparable or ComparableRun.of(run, run.meta["name"]))
-    of_samples = map(Row, *(columns.get(name, repeat(None)) for name in COLUMNS))
+    compared = _compared(run, samples, comparisons, comparable or ComparableRun.of(run, run.meta["name"]))
+    launches = _launches(run)[np.searchsorted(np.unique(run.samples.cell), samples.cell)]
+    of_samples: list[Row] = []
+    # Columns as lists need much memory, so only those of a block exist at once.
+    for first in range(0, len(samples), _LINES):
+        block = np.arange(first, min(first + _LINES, len(samples)))
+        columns = _measured(samples.take(block), launches[block])
+        columns |= {name: column[first : first + _LINES] for name, column in compared.items()}
+        of_samples += map(Row, *(columns.get(name, repeat(None)) for name in COLUMNS))
     rows = dict(zip(joined.lines.positions.tolist(), of_samples, strict=True))
     skipped: set[Row] = set()
     for position, line in joined.lines.others.items():
@@ -221,8 +229,8 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
-def _measured(run: Run, samples: SampleColumns) -> dict[str, list[Any]]:
-    """Return the columns of ``samples``, the lines of ``run`` with joined launches, that need no other arm."""
+def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, list[Any]]:
+    """Return the columns of ``samples`` that need no other arm; ``launches`` have a time of each line."""
     columns: dict[str, list[Any]] = {name: _of(samples.case, name) for name in _CASE}
     columns |= {name: getattr(samples, name).to_list() for name in _VALUES}
     columns["arm_placement"] = samples.placement.to_list()
@@ -232,7 +240,6 @@ def _measured(run: Run, samples: SampleColumns) -> dict[str, list[Any]]:
     columns["ops_per_batch"] = _known(samples.ops_per_batch, timed)
     columns["rounds"] = _known(samples.samples_us.lengths, timed)
     columns["discarded"] = _known(samples.discarded, timed)
-    launches = _launches(run)[np.searchsorted(np.unique(run.samples.cell), samples.cell)]
     columns["launches"] = _known(launches, launches > 0)
     columns["wrong"] = _known(samples.wrong, samples.wrong >= 0)
     columns["tolerance_ulp"] = _known(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0))

@@ -151,7 +151,7 @@ def combined(first: float | None, second: float | None) -> float | None:
 
 def _twin(ratios: Sequence[PairedRatios]) -> _Twin:
     medians = [math.log(of_size.ratio) for of_size in ratios]
-    errors = [of_size.deviation for of_size in ratios]
+    errors = [of_size.deviation or 0.0 for of_size in ratios]
     return _Twin(medians=medians, sampling_error=math.sqrt(sum(error**2 for error in errors)) / len(errors))
 
 

@@ -40,14 +40,17 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     ``runs`` has the name and the rows of each run; the name is empty if there is only one run.
     """
     rows = [(row, name) for name, of_run in runs for row in of_run if row.timing]
-    timed = [(row, name, row.time_us) for row, name in rows if row.time_us]
-    spreads = [((row.rank_spread_us or 0) / time_us, row, name) for row, name, time_us in timed if _ranks_wait(row)]
+    spreads = [
+        (spread, row, name)
+        for row, name in rows
+        if row.time_us and (spread := (row.rank_spread_us or 0) / row.time_us) > LARGE_SPREAD and _ranks_wait(row)
+    ]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
     costs = [(row.per_iteration_cost_us, row, name) for row, name in rows if row.per_iteration_cost_us is not None]
     # The cells for each warning: the size of the problem, the row of the cell, and the name of the run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
-        WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
+        WarningText.RANK_SPREAD: spreads,
         WarningText.TOLERANCE: [(row.tolerance_ulp, row, name) for row, name in rows if row.tolerance_ulp],
         WarningText.NOT_CHECKED: unchecked,
         WarningText.BUFFERS_UNREGISTERED: [(row.size_bytes or 0, row, name) for row, name in rows if _would_gain(row)],

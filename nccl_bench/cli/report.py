@@ -54,9 +54,10 @@ def report(
         record = record.anonymous(Aliases()) if anonymous else record
         print_verification(record, chosen, width, to, detail_of(quiet, full))
         return
-    run = Run.load(directory)
-    run = Aliases().run(run) if anonymous else run
-    print_report(Analysis.of(run), chosen, width, to, detail_of(quiet, full))
+    with pausing_collection():
+        run = Run.load(directory)
+        run = Aliases().run(run) if anonymous else run
+        print_report(Analysis.of(run), chosen, width, to, detail_of(quiet, full))
 
 
 @pausing_collection()

@@ -41,7 +41,12 @@ class ValueColumn(Generic[Value]):
     def map(self, function: Callable[[Any], Any], dtype: Any = bool) -> NDArray[Any]:
         """Return the result of ``function`` for the value of each line; for ``None`` too, if a line has no value."""
         results = np.empty(len(self.values) + 1, dtype=dtype)
-        results[:-1] = list(map(function, self.values))
+        present = range(len(self.values))
+        if len(self.values) > len(self.codes):
+            # Of a table that many lines share, these few lines need a part.
+            present = np.unique(self.codes[self.codes >= 0]).tolist()
+        of_present = np.fromiter(map(function, map(self.values.__getitem__, present)), dtype, len(present))
+        results[present] = of_present
         if self.codes.min(initial=0) < 0:
             # The last one is at -1.
             results[-1] = function(None)
@@ -118,11 +123,15 @@ class ListColumn:
 
     def take(self, indexes: NDArray[Any]) -> ListColumn:
         """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
+        return ListColumn(self.numbers[self.flat_places(indexes)], _ends(self.lengths[indexes]))
+
+    def flat_places(self, indexes: NDArray[Any]) -> Indexes:
+        """Return where the numbers of some lines are, one list behind the other."""
         lengths = self.lengths[indexes]
         ends = _ends(lengths)
-        # The place of each number in `numbers`: its place in its list, behind the start of the list.
-        places = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
-        return ListColumn(self.numbers[places], ends)
+        # The place of a number in its list, behind the start of the list.
+        places: Indexes = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
+        return places
 
     def joined(self, starts: Indexes) -> ListColumn:
         """Return one list for each group of neighbouring lines; ``starts`` has where each group begins."""
@@ -173,6 +182,8 @@ class SampleColumns:
 
     def take(self, indexes: NDArray[Any]) -> SampleColumns:
         """Return some of the lines; ``indexes`` are their indexes, or a mask."""
+        if indexes.dtype == np.bool_ and indexes.all():
+            return self
         columns = ((column.name, getattr(self, column.name)) for column in fields(self))
         return SampleColumns(
             **{
