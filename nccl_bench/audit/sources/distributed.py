@@ -152,12 +152,7 @@ class DistributedSource(Source):
     # -- collectives ---------------------------------------------------------------------------------------------------
 
     def _collective(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        meanwhile: list[Action] = []
-        before = self._feed.collect(meanwhile)
-        try:
-            result = func(*args, **kwargs)
-        finally:
-            self._feed.collect(before)
+        result, meanwhile = self._feed.collect(func, args, kwargs)
         name = func._schema.name
         reads, writes = _tensors(func, args, kwargs, result)
         used = [each for each in (*reads, *writes) if self._model.holds(each)]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from nccl_bench.audit.order.actions import Action
 from nccl_bench.audit.order.races import Race
@@ -95,14 +96,24 @@ class Feed:
         for action in actions:
             self.put(action)
 
-    def collect(self, actions: list[Action] | None) -> list[Action] | None:
-        """Append the calling thread's actions to ``actions``, from now on; ``None``: to the queue.
+    def collect(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, list[Action]]:
+        """Call ``function``; return its result, and the actions of the calling thread meanwhile, which are not queued.
 
-        Return what got them until now, so that the caller can put it back.
+        If it raises an exception, the actions are queued.
         """
         state = self._per_thread
+        actions: list[Action] = []
         before, state.collected = state.collected, actions
-        return before
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            state.collected = before
+            self.extend(actions)
+            raise
+        state.collected = before
+        return result, actions
 
     @contextmanager
     def hiding(self) -> Iterator[None]:

@@ -109,7 +109,7 @@ class Memory:
         self._feed.put(MemoryFreed(thread=self._feed.thread(), address=address))
 
     def _storage_ended(self, reference: _StorageRef) -> None:
-        del self._storages[reference.address]
+        self._storages.pop(reference.address, None)
         self.freed(reference.address)
 
     def freed(self, address: int) -> None:

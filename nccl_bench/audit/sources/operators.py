@@ -138,11 +138,7 @@ class Operators(Source):
         meanwhile: list[Action] = []
         begin = perf_counter_ns()
         if has_callbacks:
-            before = feed.collect(meanwhile)
-            try:
-                result = func(*args, **kwargs)
-            finally:
-                feed.collect(before)
+            result, meanwhile = feed.collect(func, args, kwargs)
         else:
             result = func(*args, **kwargs)
         end = perf_counter_ns()

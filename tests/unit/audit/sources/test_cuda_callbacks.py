@@ -122,3 +122,25 @@ def test_the_callbacks_are_gone_after_the_watch(gpu: PretendedGpu) -> None:
     with watch():
         assert len(registries) == len(before) + 1
     assert registries == before
+
+
+def test_the_actions_of_an_operator_that_fails_are_kept(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Operators.call
+
+    def failing(operators: Operators, func: Any, args: Any, kwargs: Any) -> Any:
+        def waits_and_fails(*args: Any, **kwargs: Any) -> Any:
+            gpu.synchronize(PRIVATE)
+            raise RuntimeError
+
+        waits_and_fails._schema = func._schema  # type: ignore[attr-defined]
+        return call(operators, waits_and_fails if func._schema.name == "aten::neg" else func, args, kwargs)
+
+    monkeypatch.setattr(Operators, "call", failing)
+    tensor = torch.zeros(8)
+    with watch() as found:
+        with gpu.on(PRIVATE):
+            tensor.fill_(1)
+            with pytest.raises(RuntimeError):
+                tensor.neg()
+        tensor.add_(1)
+    assert not found.races
