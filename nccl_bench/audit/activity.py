@@ -1,4 +1,4 @@
-"""Tells a hang from slow work: a program hangs if none of its ranks on this node does anything for a time."""
+"""A program hangs if none of its ranks on this node does anything for a time; slow work is no hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rank under watch: it runs the program, and writes what it finds, also while the program runs."""
+"""A rank under watch: it runs the program, and writes what it finds, also while the program runs."""
 
 from __future__ import annotations
 

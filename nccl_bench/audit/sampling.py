@@ -46,7 +46,7 @@ class Sampler:
 
     @property
     def sample(self) -> Sample:
-        """What was watched so far."""
+        """The steps so far, and the times of those that have ended."""
         return Sample(
             every=self._every,
             steps=self._steps,

@@ -20,7 +20,7 @@ WORKER = "nccl_bench.audit.worker"
 
 
 class RankOutput:
-    """What the ranks of a launch print, which torch's launcher writes into files."""
+    """The output of the ranks of a launch, which torch's launcher writes into files."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch

@@ -16,7 +16,7 @@ from nccl_bench.launch.launchers import Attachment
 def meeting_directory(attachment: Attachment) -> Path:
     """Return the directory that all ranks of this node have in common. It is made if it does not exist.
 
-    Raises ``SetupError`` if it belongs to somebody else.
+    Raises ``SetupError`` if it belongs to another user.
     """
     # The ranks of a node have the same parent: torchrun's agent, or the daemon of srun or mpirun.
     parent = psutil.Process(os.getppid())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, TextIO
 
 from rich.text import Text
@@ -28,7 +28,7 @@ from nccl_bench.report.audit_texts import (
     times,
     watched,
 )
-from nccl_bench.report.document import REPORT_VERSION
+from nccl_bench.report.document import AuditReport, RaceRecord
 from nccl_bench.report.escaping import markdown_code, markdown_text, visible_line
 from nccl_bench.report.formats import encoded_json
 from nccl_bench.report.text import TextReport
@@ -181,17 +181,19 @@ def _markdown_race(number: int, race: FoundRace) -> Iterator[str]:
 
 
 def json_audit(content: Audit) -> str:
-    """Return the whole audit as JSON."""
-    data = asdict(content)
-    for race, of_data in zip(content.races, data["races"], strict=True):
-        of_data["remedy"] = asdict(remedy(race))
+    """Return the whole audit as JSON; the module ``document`` has its schema."""
     return encoded_json(
-        {
-            "kind": "audit",
-            "report_version": REPORT_VERSION,
-            "outcome": content.outcome,
-            "exit_code": int(content.exit_code),
-            "headline": headline(content),
-            **data,
-        }
+        AuditReport(
+            outcome=content.outcome,
+            exit_code=int(content.exit_code),
+            headline=headline(content),
+            program=content.program,
+            world_size=content.world_size,
+            races=[RaceRecord(race=race, remedy=remedy(race)) for race in content.races],
+            suppressed=list(content.suppressed),
+            unused=list(content.unused),
+            hang=content.hang,
+            failure=content.failure,
+            ranks=list(content.ranks),
+        )
     )

@@ -12,6 +12,10 @@ from nccl_bench.analysis.comparison import Basis, OpenReason
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
+from nccl_bench.audit.findings.audit import Outcome, Suppressed
+from nccl_bench.audit.findings.record import FoundRace, RankFindings
+from nccl_bench.audit.findings.remedies import Remedy
+from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.verify.findings import Processes, TrialGroup
@@ -174,9 +178,33 @@ class VerificationReport(_Report, omit_defaults=True, kw_only=True, tag="verific
     cells: list[VerificationCell]
 
 
+class RaceRecord(Struct, kw_only=True):
+    """A race that an audit reports."""
+
+    race: FoundRace
+    remedy: Annotated[Remedy, Meta(description="the call that would order the accesses, and where it belongs")]
+
+
+class AuditReport(Struct, kw_only=True, tag_field="kind", tag="audit"):
+    """The report of ``audit``."""
+
+    report_version: Annotated[Literal[1], Meta(description="the version of this format")] = REPORT_VERSION
+    outcome: Outcome
+    exit_code: Annotated[int, Meta(description="the exit code of the command")]
+    headline: Annotated[str, Meta(description="the answer in one sentence")]
+    program: Annotated[str, Meta(description="the program and its arguments")]
+    world_size: Annotated[int, Meta(description="the number of ranks that were watched")]
+    races: Annotated[list[RaceRecord], Meta(description="the races that no suppression accepts, the worst first")]
+    suppressed: Annotated[list[Suppressed], Meta(description="the races that a suppression accepts")]
+    unused: Annotated[list[Suppression], Meta(description="the suppressions that no race matches")]
+    hang: Annotated[str, Meta(description="the message about a hang; empty without one")]
+    failure: Annotated[str, Meta(description="how the program failed; empty if it ended well")]
+    ranks: Annotated[list[RankFindings], Meta(description="the findings of each rank")]
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of all reports."""
-    schema = json.schema(RunReport | ComparisonReport | VerificationReport)
+    schema = json.schema(RunReport | ComparisonReport | VerificationReport | AuditReport)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"nccl-bench report, version {REPORT_VERSION}",

@@ -63,7 +63,7 @@ def _audit(directory: Path, *arguments: str, command: tuple[str, ...] = _ALONE) 
 
 
 def _remarks(race: dict[str, Any]) -> tuple[str, str]:
-    first, second = (race[name]["lines"][0]["source"].rpartition("# ")[2] for name in ("first", "second"))
+    first, second = (race["race"][name]["lines"][0]["source"].rpartition("# ")[2] for name in ("first", "second"))
     return first, second
 
 
@@ -72,8 +72,8 @@ def test_planted_races_are_reported_once_for_both_ranks_also_if_the_program_fail
     report = json.loads(ended.stdout)
     assert ended.returncode == ExitCode.RACE, ended.stderr
     assert sorted(map(_remarks, report["races"])) == [("collective", "consumer"), ("queued", "reader")]
-    assert [race["count"] for race in report["races"]] == [6, 6]
-    assert all(race["ranks"] == [0, 1] for race in report["races"])
+    assert [race["race"]["count"] for race in report["races"]] == [6, 6]
+    assert all(race["race"]["ranks"] == [0, 1] for race in report["races"])
     assert report["failure"].startswith("The program ended with exit code 1 on rank 1: ValueError: bad weights at ")
     assert "[rank 0] done racy --fails" in ended.stderr
 
@@ -90,6 +90,6 @@ def test_the_first_rank_under_torchrun_reports_for_all(tmp_path: Path) -> None:
     ended = _audit(tmp_path, "serve.py", "racy", "--fails", command=_UNDER_TORCHRUN)
     assert ended.returncode != 0
     report = json.loads((tmp_path / "report.json").read_text())
-    assert [race["ranks"] for race in report["races"]] == [[0, 1], [0, 1]], ended.stderr
+    assert [race["race"]["ranks"] for race in report["races"]] == [[0, 1], [0, 1]], ended.stderr
     assert "ValueError: bad weights" in report["failure"]
     assert report["exit_code"] == ExitCode.RACE

@@ -1,1 +1,1 @@
-"""What an audit found: the findings of each rank, joined over all ranks, and the suppressions. No torch."""
+"""The findings of an audit: those of each rank, the same joined over all ranks, and the suppressions. No torch."""

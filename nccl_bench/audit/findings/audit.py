@@ -42,7 +42,7 @@ class Suppressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What an audit of a program found, on all of its ranks."""
+    """The findings of an audit of a program, on all of its ranks."""
 
     program: str  # the command line of the program
     world_size: int  # the number of ranks that were watched

@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundAccess:
-    """One of the two accesses of a race."""
+    """An access that races with another one."""
 
     work: str  # the operator or collective, for example `aten::mul` or `ncclAllReduce`
     is_collective: bool  # True if the work is a collective
@@ -61,7 +61,7 @@ class FoundRace:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What two occurrences of the same race have in common, on one rank or on several."""
+        """The values that two occurrences of the same race share, on one rank or on several."""
         return (self.kind, self.missing, _identity(self.first), _identity(self.second))
 
 
@@ -92,7 +92,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """How much a rank did under watch, and what the watch cost."""
+    """The amount of work that a rank did under watch, and the cost of the watch."""
 
     actions: int = 0  # works, waits, allocations
     works: int = 0  # operators, kernels and collectives
@@ -107,7 +107,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramEnd:
-    """How the program of a rank ended."""
+    """The end of the program of a rank."""
 
     exit_code: int  # the exit code that the program would have had
     error: str = ""  # the exception that ended the program; empty without one
@@ -117,7 +117,7 @@ class ProgramEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFindings:
-    """What one rank found."""
+    """The findings of a single rank."""
 
     rank: int  # the number of the rank
     races: tuple[FoundRace, ...] = ()  # each race once
@@ -134,5 +134,5 @@ class RankFindings:
 
 def read_findings(directory: Path) -> list[RankFindings]:
     """Return the findings of all ranks that wrote some into ``directory``, sorted by rank."""
-    found = [msgspec.json.decode(path.read_bytes(), type=RankFindings) for path in directory.glob("rank-*.json")]
-    return sorted(found, key=lambda each: each.rank)
+    findings = [msgspec.json.decode(path.read_bytes(), type=RankFindings) for path in directory.glob("rank-*.json")]
+    return sorted(findings, key=lambda each: each.rank)

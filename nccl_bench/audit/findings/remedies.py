@@ -1,4 +1,4 @@
-"""What would order the two accesses of a race, and where this belongs."""
+"""The call that would order the two accesses of a race, and the line where it belongs."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path
         "a.json",
         "--width",
         "90",
+        "-q",
         "engine.bench",
         "-x",
     )

@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from nccl_bench.audit.findings.audit import Audit, Suppressed, join_ranks
 from nccl_bench.audit.findings.record import Sample
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
+from nccl_bench.cli.guide import page
 from nccl_bench.report import Detail
 from nccl_bench.report.audit import TerminalAudit, json_audit, markdown_audit
 from nccl_bench.report.html.audit_page import audit_html
@@ -59,7 +61,8 @@ def test_markdown_shows_both_lines_and_the_remedy(snapshot: CheckSnapshot) -> No
 def test_json_has_the_races_with_their_remedies() -> None:
     data = json.loads(json_audit(_audit()))
     assert (data["kind"], data["outcome"], data["exit_code"]) == ("audit", "races", 5)
-    assert data["races"][0]["second"]["lines"][0]["path"] == "engine/comm.py"
+    assert data["races"][0]["race"]["second"]["lines"][0]["path"] == "engine/comm.py"
+    Draft202012Validator(json.loads(page("report-schema"))).validate(data)
     assert data["races"][0]["remedy"]["code"] == "stream.wait_stream(torch.cuda.current_stream())"
 
 
@@ -101,13 +104,13 @@ def test_texts_of_the_program_have_no_effect() -> None:
     # Between backticks, Markdown shows the source of a line as it is.
     assert not re.search(r"(?<!\\)(<script>|\*\*bold)", re.sub(r"`[^`]*`", "", markdown_audit(audit)))
     assert "\x1b" not in json_audit(audit)
-    page = audit_html(audit)
-    assert "<script>alert" not in page
-    assert "\x1b" not in page
+    text = audit_html(audit)
+    assert "<script>alert" not in text
+    assert "\x1b" not in text
 
 
 def test_the_page_has_both_lines_the_remedy_and_the_suppressions() -> None:
-    page = audit_html(_audit())
+    html = audit_html(_audit())
     for text in (
         "engine/comm.py:20 in reduce",
         "<code>comm.all_reduce(x)</code>",
@@ -115,4 +118,4 @@ def test_the_page_has_both_lines_the_remedy_and_the_suppressions() -> None:
         "matched no race: remove it",
         "Kernels without an operator.",
     ):
-        assert text in page
+        assert text in html
