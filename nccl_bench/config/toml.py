@@ -14,10 +14,10 @@ MOST_BYTES = 64 * 1024
 _MOST_DOTS = 100
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Return the content of a TOML file; raise ``UsageError`` if it is missing or malformed."""
     try:
-        text = read_regular(path, MOST_BYTES).decode()
+        text = read_regular(path, most_bytes).decode()
         if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
             raise ValueError(f"a line has more than {_MOST_DOTS} dots")
         content = tomllib.loads(text)

@@ -1,0 +1,40 @@
+"""A workload is read as it was written, and a wrong value is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.workload import Workload, WorkloadMessage, read_workload, workload_text
+from nccl_bench.errors import UsageError
+
+MESSAGE = WorkloadMessage(
+    collective="all_reduce", dtype="bfloat16", size_bytes=32768, ranks=2, timing=Timing.GRAPH, count=64
+)
+WORKLOAD = Workload(messages=(MESSAGE,), steps=8, source=('trace "1"\n\x7f\x1b.json',))
+
+
+def test_a_workload_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "workload.toml").write_text(workload_text(WORKLOAD), encoding="utf-8")
+    assert read_workload(tmp_path / "workload.toml") == WORKLOAD
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("all_reduce", "all_reduced", "message 1 has the collective 'all_reduced': did you mean 'all_reduce'?"),
+        ("graph", "enqueue", "message 1 has the timing 'enqueue': allowed are eager, graph"),
+        ("count = 64", "count = 0", "message 1 has the count 0: give a whole number from 1 to "),
+        ("steps = 8", "steps = true", "has the steps True: give a whole number from 1 to 1,000,000"),
+        (", count = 64", "", "message 1 has no count: give collective, dtype, size_bytes, ranks, timing, count"),
+        ("ranks", "rank", "message 1 has the unknown key 'rank': did you mean 'ranks'?"),
+        ("messages =", "message =", "has the unknown key 'message': did you mean 'messages'?"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(old: str, new: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "workload.toml").write_text(workload_text(WORKLOAD).replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_workload(tmp_path / "workload.toml")
+    assert message in str(caught.value)
