@@ -23,6 +23,7 @@ from nccl_bench.cli.measuring_command import MeasuringCommand
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
+from nccl_bench.cli.trace import trace
 from nccl_bench.cli.verify import verify
 from nccl_bench.errors import ExitCode, InterruptedRunError, NcclBenchError
 
@@ -58,6 +59,7 @@ app.command(cls=Command, context_settings={"allow_interspersed_args": False})(au
 app.command(cls=Command)(report)
 app.command(cls=Command)(compare)
 app.command("import", cls=Command)(import_)
+app.command(cls=Command)(trace)
 app.command("list", cls=Command)(list_)
 app.command(cls=Command)(doctor)
 app.command(cls=Command)(guide)

@@ -53,23 +53,31 @@ def stream_of(file: Path | None) -> TextIO:
     return sys.stdout if file is None else io.StringIO()
 
 
-def refuse_unwritable(file: Path | None) -> None:
-    """Raise ``UsageError`` if ``file`` clearly cannot be written: a command can take minutes before it writes."""
+def refuse_unwritable(file: Path | None, option: str = "--to") -> None:
+    """Raise ``UsageError`` if ``file``, the value of ``option``, clearly cannot be written.
+
+    A command can take minutes before it writes.
+    """
     if file is None:
         return
     if file.is_dir():
-        raise UsageError(f"--to is {file}, which is a directory: give the name of a file")
+        raise UsageError(f"{option} is {file}, which is a directory: give the name of a file")
     if not file.absolute().parent.is_dir():
-        raise UsageError(f"--to is {file}, and the directory {file.parent} does not exist: make it, or name another")
+        raise UsageError(
+            f"{option} is {file}, and the directory {file.parent} does not exist: make it, or name another"
+        )
 
 
-def write_report(text: str, file: Path | None) -> None:
-    """Print ``text``, or write it to ``file``. Raises ``UsageError`` if the file cannot be written."""
+def write_report(text: str, file: Path | None, option: str = "--to") -> None:
+    """Print ``text``, or write it to ``file``, the value of ``option``.
+
+    Raises ``UsageError`` if the file cannot be written.
+    """
     if file is None:
         print(text, end="", flush=True)
         return
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--to is {file}, which cannot be written: {error.strerror}") from error
+        raise UsageError(f"{option} is {file}, which cannot be written: {error.strerror}") from error
     print_message(f"wrote {file}")

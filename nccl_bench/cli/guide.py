@@ -24,6 +24,7 @@ TOPICS: Mapping[str, str] = {
     "resume": "How to continue a run that was interrupted or killed",
     "nodes": "How to run on several nodes",
     "slurm": "How to run under Slurm",
+    "traces": "Which messages a model sends, from what torch and NCCL recorded of it",
     "nccl-tests": "How to read and compare the output of nccl-tests",
     "user-arms": "How to bring your own communicator",
     "example": "A communicator to start from, as a Python file",

@@ -12,6 +12,8 @@ from typing import TypeVar
 NARROWEST_VERIFICATION = 26
 # The width of the report of `doctor`: the longest name of a subject, and half a sentence.
 NARROWEST_EXAMINATION = 40
+# The width of the first three columns of the messages of a recording.
+NARROWEST_TRAFFIC = 50
 
 # The width of the report of an audit: the name of an access, and a place.
 NARROWEST_AUDIT = 40

@@ -7,6 +7,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
@@ -24,6 +25,7 @@ from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.run import read_run_config, resolve
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.config.verification import resolve_verification
+from nccl_bench.config.workload import read_workload, workload_text
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.records import resuming
@@ -43,8 +45,13 @@ from nccl_bench.report.json import json_report
 from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.svg.report import svg_report
 from nccl_bench.report.terminal import TerminalReport
+from nccl_bench.report.traffic import reports as traffic_reports
 from nccl_bench.report.verification import reports
+from nccl_bench.traces.joining import join
+from nccl_bench.traces.readers import read_recordings
+from nccl_bench.traces.rows import workload_of
 from nccl_bench.verify.record import VerificationRecord
+from tests.support import recordings
 from tests.support.findings import make_findings, write_verification
 from tests.support.mutations import (
     change_bytes,
@@ -325,8 +332,35 @@ def _change_arm(chance: random.Random, _name: str, content: bytes) -> bytes:
     return change(chance, content.decode()).encode(errors="surrogatepass")
 
 
+def _recording_seeds() -> Sequence[Files]:
+    return [{name: content} for name, content in recordings.files().items()]
+
+
+def _change_recording(chance: random.Random, name: str, content: bytes) -> bytes:
+    if not name.endswith((".json", ".log", ".jsonl")):
+        return change_bytes(chance, content)
+    return _change_text(chance, name, content)
+
+
+def _use_recording(directory: Path, chance: random.Random, reported: bool) -> None:
+    (file,) = directory.iterdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        others = [Path(scratch, name) for name in ("kineto-rank0.json", "nccl-rank0.log")]
+        for other in others:
+            other.write_bytes(recordings.files()[other.name])
+        together = [file, *chance.sample(others, chance.randrange(3))]
+        traffic = join([recording for each in together for recording in read_recordings(each)])
+        with suppress(RecordError):
+            workload, _ = workload_of(traffic[0], 1)
+            written = Path(scratch, "workload.toml")
+            written.write_text(workload_text(workload), encoding="utf-8")
+            assert read_workload(written) == workload
+    if reported:
+        chance.choice(tuple(traffic_reports(StringIO(), chance.choice((50, 80, 160))).values()))(traffic).encode()
+
+
 READERS: Mapping[str, Reader] = {
-    "run": Reader(seeds=_run_seeds, change=_change_record, use=_use_run, share=32),
+    "run": Reader(seeds=_run_seeds, change=_change_record, use=_use_run, share=24),
     "resumed": Reader(seeds=_resumed_seeds, change=_change_record, use=_use_resumed, share=8),
     "compared": Reader(seeds=_run_seeds, change=_change_record, use=_use_compared, share=10),
     "summary": Reader(seeds=_summary_seeds, change=_change_text, use=_use_summary, share=8),
@@ -334,5 +368,6 @@ READERS: Mapping[str, Reader] = {
     "verification": Reader(seeds=_verification_seeds, change=_change_record, use=_use_verification, share=14),
     "toml": Reader(seeds=_toml_seeds, change=_change_text, use=_use_toml, share=8),
     "limits": Reader(seeds=_limits_seeds, change=_change_text, use=_use_limits, share=4),
+    "recording": Reader(seeds=_recording_seeds, change=_change_recording, use=_use_recording, share=8),
     "arm": Reader(seeds=_arm_seeds, change=_change_arm, use=_use_arm, share=4),
 }

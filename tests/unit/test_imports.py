@@ -36,6 +36,7 @@ TORCH_FREE = (
     "ranks.spec",
     "records",
     "report",
+    "traces",
     "user_arms.loading",
     "verify.findings",
     "verify.judgement",
@@ -44,7 +45,7 @@ TORCH_FREE = (
 )
 # These modules run only in the process of the agent, which has torch.
 OF_THE_AGENT = tuple(f"nccl_bench.launch.{name}" for name in ("elastic", "nodes", "rendezvous", "store"))
-COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "doctor", "guide")
+COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "trace", "doctor", "guide")
 WITH_TORCH = ("arms", "audit", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
 # Runs `action` with `forbidden` modules absent, then writes the names of all loaded modules. It needs its own process,

@@ -83,6 +83,7 @@ def commands(directory: Path) -> Iterator[tuple[Path, list[str]]]:
     for name, *arguments in (
         ("other.txt", "import"),
         ("other.json", "import"),
+        ("other.json", "trace"),
         ("other.csv", "compare", str(RECORD)),
         ("other.log", "compare", str(RECORD)),
         ("other.toml", "run", "--dry-run", "--device", "cpu", "--limits"),

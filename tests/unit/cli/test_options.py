@@ -228,7 +228,7 @@ TABLES = {
     "verify": VERIFY_OPTIONS,
 }
 # These commands have their own test modules.
-ELSEWHERE = ("audit", "compare", "doctor", "guide")
+ELSEWHERE = ("audit", "compare", "doctor", "guide", "trace")
 ALL_OPTIONS = [(command, parameter.name) for command in TABLES for parameter in COMMANDS[command].params]
 
 

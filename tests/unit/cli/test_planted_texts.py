@@ -32,6 +32,7 @@ from nccl_bench.records.schema import dump
 from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Format
 from nccl_bench.verify.findings import Processes, append_processes
 from nccl_bench.verify.judgement import judge
+from tests.support import recordings
 from tests.support.command_line import ROOT, CommandLine
 from tests.support.findings import CAUGHT, make_findings, write_verification
 from tests.support.planted_texts import PLANTED, READERS, obeyed, obeyed_as_messages
@@ -169,6 +170,19 @@ def test_reports_of_verifications_have_no_effect(
         assert code == ExitCode.OK, command_line.stderr
 
 
+@SOME_TEXTS
+def test_the_messages_of_recordings_have_no_effect(text: str, command_line: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / f"{file_name(text)}.json"
+    text = text.replace("\udc9b", "")
+    fields = {"dtype": text, "Process Group Name": text}
+    events = [recordings.call(1, 1.0), recordings.call(2, 2.0, text), recordings.call(3, 3.0, **fields)]
+    file.write_bytes(recordings.kineto(events=events))
+    for chosen in TABLE_FORMATS:
+        code = assert_harmless(command_line, chosen, "trace", str(file), "--format", chosen)
+        assert code == ExitCode.OK, command_line.stderr
+    assert_harmless(command_line, Format.TERMINAL, "trace", str(file), "--out", str(tmp_path / file_name(text)))
+
+
 @EVERY_TEXT
 def test_the_report_of_a_machine_has_no_effect(
     text: str, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
@@ -201,8 +215,8 @@ def test_refusals_and_errors_have_no_effect(
     file.write_text(text, encoding="utf-8", errors="surrogateescape")
     name = text.replace("/", "")
     for arguments in (
-        *([command, str(file)] for command in ("report", "import", "run")),
-        *([command, name] for command in ("report", "import", "compare", "guide", "list", "run", "doctor")),
+        *([command, str(file)] for command in ("report", "import", "trace", "run")),
+        *([command, name] for command in ("report", "import", "compare", "guide", "list", "run", "doctor", "trace")),
         *(["compare", str(RECORD), other] for other in (str(file), name)),
         *(["run", "--dry-run", "--device", "cpu", option, text] for option in RUN_OPTIONS),
         *(["verify", "--device", "cpu", option, text] for option in ("--probes", "--arm", "--out", "--resume")),

@@ -23,6 +23,7 @@ from nccl_bench.config.verification import resolve_verification
 from nccl_bench.doctor.examination import SUBJECTS
 from nccl_bench.errors import ExitCode
 from nccl_bench.report.verification import TerminalVerification
+from nccl_bench.traces.readers import READERS
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import judge
 from tests.support import guide_pages
@@ -57,7 +58,7 @@ COMMANDS = sorted(
 def rows_below(topic: str, heading: str) -> list[str]:
     """Return the first cells of the table in a page whose header begins with ``heading``."""
     table = page(topic).split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
-    return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    return re.findall(r"^\| `([^`]+)`[^|]* \|", table, re.MULTILINE)
 
 
 def block_with(text: str, start: str) -> list[str]:
@@ -97,6 +98,10 @@ def test_the_audit_rules_explain_every_kind_of_race_and_every_missing_order() ->
 
 def test_the_doctor_page_explains_every_subject() -> None:
     assert rows_below("doctor", "subject") == list(SUBJECTS)
+
+
+def test_the_traces_page_explains_every_format() -> None:
+    assert rows_below("traces", "file") == list(READERS)
 
 
 def test_the_user_arms_page_explains_every_adapter_and_order() -> None:
@@ -171,7 +176,7 @@ def test_contributing_names_modules_that_exist() -> None:
     changes = (
         TEXTS[".github/CONTRIBUTING.md"].split("## Where a change goes", 1)[1].split("\n## ", 1)[0].split("### ")[1:]
     )
-    assert len(changes) == 12
+    assert len(changes) == 13
     for change in changes:
         modules = {path for path in re.findall(r"`([\w/]+/(?:\w+\.py)?)`", change) if "NAME" not in path}
         missing = [path for path in modules if not any((ROOT / top / path).exists() for top in ("nccl_bench", "."))]
@@ -186,4 +191,4 @@ def test_the_commands_of_the_pages_parse(name: str, arguments: str) -> None:
 
 def test_there_are_commands_of_every_kind_to_parse() -> None:
     names = {name for name, _ in COMMANDS}
-    assert names == {"audit", "run", "report", "list", "verify", "import", "compare", "guide", "doctor"}
+    assert names == {"audit", "run", "report", "list", "verify", "import", "compare", "guide", "doctor", "trace"}

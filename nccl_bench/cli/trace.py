@@ -1,0 +1,64 @@
+"""``nccl-bench trace``: the messages that a real program sent, from what torch and NCCL recorded of it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nccl_bench.cli.destination import refuse_unwritable, write_report
+from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.options import format_option, width_option
+from nccl_bench.config.options import Panel
+from nccl_bench.errors import UsageError
+from nccl_bench.report import NARROWEST_TRAFFIC, TABLE_FORMATS, Format
+
+
+def trace(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE",
+            help="Recordings of one run: a trace of torch.profiler, a log of NCCL, a dump of torch's flight recorder, "
+            "an execution trace, or lines of NCCL's inspector. Several complete each other.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file for the messages of the lowest rank, as a workload. Default: no file.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="The number of steps of the model in the recording, which --out notes. Default: 1.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = None,
+    format: Annotated[Format, format_option(TABLE_FORMATS)] = Format.TERMINAL,
+    width: Annotated[int | None, width_option(NARROWEST_TRAFFIC)] = None,
+) -> None:
+    """Print the messages that a real program sent: collective, size, how often, eagerly or in CUDA graphs.
+
+    What no file says is named, with the recording that would say it.
+    """
+    from nccl_bench.config.workload import workload_text
+    from nccl_bench.report.traffic import reports
+    from nccl_bench.traces.joining import join
+    from nccl_bench.traces.readers import read_recordings
+    from nccl_bench.traces.rows import workload_of
+
+    if steps is not None and out is None:
+        raise UsageError("--steps is for the workload that --out writes: give --out too, or leave --steps out")
+    if steps is not None and steps < 1:
+        raise UsageError(f"--steps is {steps}: give a whole number from 1")
+    refuse_unwritable(out, "--out")
+    traffic = join([recording for file in files for recording in read_recordings(file)])
+    print(reports(sys.stdout, width)[format](traffic), end="")
+    if out is not None:
+        workload, remarks = workload_of(traffic[0], steps or 1)
+        write_report(workload_text(workload), out, "--out")
+        for remark in remarks:
+            print_message(remark)

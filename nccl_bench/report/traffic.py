@@ -1,0 +1,174 @@
+"""The messages that recordings have, in every format. Ranks that sent the same share a table."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar, TextIO
+
+from rich.text import Text
+
+from nccl_bench.analysis.wording import counted, joined, size_with_unit
+from nccl_bench.report import NARROWEST_TRAFFIC, Format, Report
+from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
+from nccl_bench.report.layout import GAP, Column, Remarks, Table, column
+from nccl_bench.report.text import TextReport
+from nccl_bench.traces.joining import Traffic
+from nccl_bench.traces.recording import Mode
+from nccl_bench.traces.rows import Row, rows_of
+
+# More tables than this are too many to compare by eye.
+_MOST_TABLES = 4
+# Streams of one message, of which a table names some.
+_MOST_STREAMS = 3
+_UNKNOWN = "?"
+_WORDS: Mapping[Mode, str] = {Mode.EAGER: "eager", Mode.GRAPH: "in graphs", Mode.UNKNOWN: "eager or captured"}
+
+
+def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sequence[Traffic]]]:
+    """Return the report of each format; without ``width`` the width of ``stream`` applies."""
+    return {
+        Format.TERMINAL: TerminalTraffic.for_stream(stream, width).render,
+        Format.MARKDOWN: markdown_traffic,
+        Format.CSV: csv_traffic,
+        Format.JSON: json_traffic,
+    }
+
+
+class TerminalTraffic(TextReport[Sequence[Traffic]]):
+    """A headline, a table and remarks for each group of ranks that sent the same."""
+
+    narrowest: ClassVar[int] = NARROWEST_TRAFFIC
+
+    def _lines(self, content: Sequence[Traffic]) -> Iterator[Text]:
+        for number, part in enumerate(_parts(content)):
+            if number:
+                yield Text()
+            yield from self._wrapped(part.title, "bold")
+            yield from self._wrapped(part.note, "dim")
+            shown, hidden = part.table.fit(self.width)
+            yield from self._table(shown, GAP)
+            remarks = list(part.remarks)
+            if hidden:
+                names = joined([each.name for each in hidden])
+                remarks.append(f"Not shown in this width: {names}. Give a larger --width, or --format csv.")
+            if remarks:
+                yield from self._remarks(Remarks(title="What is not known", items=remarks))
+
+
+def markdown_traffic(content: Sequence[Traffic]) -> str:
+    """Return GitHub's Markdown: a table and a list of remarks for each group of ranks that sent the same."""
+    lines: list[str] = []
+    for part in _parts(content):
+        lines += markdown_table(part.table)
+        lines += markdown_remarks(Remarks(title="What is not known", items=part.remarks)) if part.remarks else ()
+    return "\n".join(lines)
+
+
+def csv_traffic(content: Sequence[Traffic]) -> str:
+    """Return a header line, and a line for each message of each rank. What is not known is empty."""
+    import pandas as pd
+
+    names = [field.name for field in fields(Row)]
+    lines = [
+        {"rank": traffic.rank, **asdict(row), "mode": row.mode.value, "streams": " ".join(row.streams)}
+        for traffic in content
+        for row in rows_of(traffic)
+    ]
+    frame = pd.DataFrame(lines, columns=["rank", *names])
+    whole = ["rank", "size_bytes", "sent_bytes", "ranks", "calls"]
+    return csv_text(frame.astype(dict.fromkeys(whole, "Int64")))
+
+
+def json_traffic(content: Sequence[Traffic]) -> str:
+    """Return JSON: an object for each rank, with its files, its messages and what is not known."""
+    ranks = [
+        {
+            "rank": traffic.rank,
+            "files": list(traffic.files),
+            "messages": [asdict(row) for row in rows_of(traffic)],
+            "remarks": list(traffic.remarks),
+        }
+        for traffic in content
+    ]
+    return json_text({"ranks": ranks})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What is shown of ranks that sent the same."""
+
+    title: str  # the ranks, and how often they called
+    note: str  # the files
+    table: Table  # the messages
+    remarks: Sequence[str]  # what is not known
+
+
+def _parts(content: Sequence[Traffic]) -> Iterator[_Part]:
+    groups: dict[tuple[object, ...], list[Traffic]] = {}
+    for traffic in content:
+        # Streams are numbered in each process.
+        same = tuple(
+            tuple(value for name, value in asdict(row).items() if name != "streams") for row in rows_of(traffic)
+        )
+        groups.setdefault(same, []).append(traffic)
+    for number, ranks in enumerate(groups.values()):
+        if number == _MOST_TABLES:
+            rest = sum(map(len, list(groups.values())[number:]))
+            yield _Part(
+                title=f"{counted(rest, 'more rank')} sent something else: see --format csv",
+                note="",
+                table=_table("", "", ()),
+                remarks=(),
+            )
+            return
+        yield _part(ranks)
+
+
+def _part(ranks: Sequence[Traffic]) -> _Part:
+    rows = rows_of(ranks[0])
+    calls = {mode: sum(row.calls for row in rows if row.mode is mode) for mode in Mode}
+    each = " each" if len(ranks) > 1 else ""
+    parts = [f"{count} {_WORDS[mode]}" for mode, count in calls.items() if count]
+    title = f"{_names(ranks)}: {counted(sum(calls.values()), 'call')}{each}" + (f", {joined(parts)}" if parts else "")
+    note = f"From {joined(list(dict.fromkeys(file for traffic in ranks for file in traffic.files)))}."
+    remarks = dict.fromkeys(remark for traffic in ranks for remark in traffic.remarks)
+    return _Part(title=title, note=note, table=_table(title, note, rows), remarks=[f"{remark}." for remark in remarks])
+
+
+def _names(ranks: Sequence[Traffic]) -> str:
+    names = [str(traffic.rank) for traffic in ranks if traffic.rank is not None]
+    if not names:
+        return "One rank" if len(ranks) == 1 else f"{len(ranks)} ranks"
+    return f"Rank {names[0]}" if len(names) == 1 else f"Ranks {joined(names)}"
+
+
+def _table(title: str, note: str, rows: Sequence[Row]) -> Table:
+    columns: dict[str, tuple[str, ...]] = {
+        "collective": tuple(f"{row.collective} (uneven)" if row.uneven else row.collective for row in rows),
+        "dtype": tuple(row.dtype or _UNKNOWN for row in rows),
+        "size": tuple(_size(row.size_bytes) for row in rows),
+        "one rank sends": tuple(_size(row.sent_bytes) for row in rows),
+        "ranks": tuple(_UNKNOWN if row.ranks is None else str(row.ranks) for row in rows),
+        "made": tuple(_UNKNOWN if row.mode is Mode.UNKNOWN else row.mode.value for row in rows),
+        "calls": tuple(str(row.calls) for row in rows),
+        "streams": tuple(_streams(row.streams) for row in rows),
+    }
+    texts = ("collective", "dtype", "made", "streams")
+    return Table(
+        title=title,
+        notes=(note,),
+        columns=tuple(_column(name, cells, left=name in texts) for name, cells in columns.items()),
+        keep=3,
+    )
+
+
+def _column(name: str, cells: Sequence[str], left: bool) -> Column:
+    return column(name, (name,), cells, left=left)
+
+
+def _size(size: int | None) -> str:
+    return _UNKNOWN if size is None else size_with_unit(size)
+
+
+def _streams(streams: Sequence[str]) -> str:
+    more = len(streams) - _MOST_STREAMS
+    return ", ".join(streams[:_MOST_STREAMS]) + (f" and {more} more" if more > 0 else "") or _UNKNOWN

@@ -1,0 +1,130 @@
+"""Joins the recordings of one program: the best one of each rank counts, and the others add sizes to its kernels."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nccl_bench.traces import nccl_log
+from nccl_bench.traces.names import kernel_of
+from nccl_bench.traces.readers import ADD_LOG, READERS
+from nccl_bench.traces.recording import DEFAULT_STREAM, Call, Launch, Message, Mode, Recording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What one rank sent, as far as its recordings say it."""
+
+    rank: int | None  # the rank; None if no recording has it
+    files: tuple[str, ...]  # the files that the counts and sizes come from
+    calls: Counter[Call]  # calls with sizes, and how often each was made
+    unseen: Counter[tuple[Mode, str]]  # mode and collective of kernels without sizes, and how often each ran
+    remarks: tuple[str, ...]  # sentences about what the files lack, and about files that add nothing
+
+
+def join(recordings: Sequence[Recording]) -> list[Traffic]:
+    """Return the traffic of each rank, by rank."""
+    of_rank: dict[tuple[int | None, int | None], list[Recording]] = defaultdict(list)
+    for recording in _with_ranks(recordings):
+        # A process without a rank is a rank of its own.
+        of_rank[recording.rank, recording.process if recording.rank is None else None].append(recording)
+    order = sorted(of_rank, key=lambda key: tuple(-1 if part is None else part for part in key))
+    return [_traffic(of_rank[key]) for key in order]
+
+
+def _with_ranks(recordings: Sequence[Recording]) -> Iterator[Recording]:
+    """Yield the recordings. One without a rank gets the rank of its process from another file.
+
+    If only one rank is known, files that name neither a rank nor a process belong to this rank.
+    """
+    # Processes of two nodes can have one number, which then says nothing.
+    of_process: dict[int | None, set[int]] = defaultdict(set)
+    for each in recordings:
+        if each.rank is not None:
+            of_process[each.process].add(each.rank)
+    every = set().union(*of_process.values())
+    for each in recordings:
+        ranks = every if each.process is None else of_process[each.process]
+        yield replace(each, rank=next(iter(ranks))) if each.rank is None and len(ranks) == 1 else each
+
+
+def _traffic(recordings: Sequence[Recording]) -> Traffic:
+    order = list(READERS)
+    best, *others = sorted(recordings, key=lambda each: order.index(each.source))
+    calls, unseen, files = Counter(best.calls), Counter[tuple[Mode, str]](), [best.file]
+    remarks = [f"{best.file}: {remark}" for remark in best.remarks]
+    undecided = Counter[tuple[Mode, str]]()
+    for launch, count in best.launches.items():
+        # Only NCCL's log has the calls of a graph.
+        asked = [each for each in others if launch.mode is Mode.EAGER or each.source == nccl_log.SOURCE]
+        fitting = {each.file: _fitting(launch, each.sequences) for each in asked if each.sequences}
+        decided = next((file for file, sequences in fitting.items() if len(sequences) == 1), None)
+        if decided is None:
+            for collective, kernels in Counter(launch.collectives).items():
+                unseen[launch.mode, collective] += count * kernels
+            undecided[launch.mode, _reason(fitting)] += count * len(launch.collectives)
+            continue
+        for message in fitting[decided][0]:
+            calls[Call(message, launch.mode, ", ".join(launch.streams))] += count
+        if decided not in files:
+            files.append(decided)
+    remarks += [_without_sizes(count, mode, reason) for (mode, reason), count in undecided.items()]
+    if READERS[best.source].unseen:
+        remarks.append(READERS[best.source].unseen)
+    for other in others:
+        if other.file not in files:
+            remarks += [f"{other.file}: {remark}" for remark in other.remarks]
+            remarks.append(f"{other.file} adds nothing: the counts come from {best.file}")
+    return Traffic(
+        rank=best.rank, files=tuple(files), calls=calls, unseen=unseen, remarks=tuple(dict.fromkeys(remarks))
+    )
+
+
+def _without_sizes(count: int, mode: Mode, reason: str) -> str:
+    where = " in graphs" if mode is Mode.GRAPH else ""
+    are = "call{} is a kernel without a size" if count == 1 else "calls{} are kernels without sizes"
+    return f"{count} {are.format(where)}: {reason}"
+
+
+def _reason(fitting: Mapping[str, Sequence[object]]) -> str:
+    """Return why kernels have no sizes; ``fitting`` has the sequences that fit, by the file that was searched."""
+    if not fitting:
+        return ADD_LOG
+    files = " and ".join(fitting)
+    if any(fitting.values()):
+        return f"several sequences of calls in {files} fit them, with different sizes: capture only one graph"
+    return f"no sequence of calls in {files} fits them: record all files in one run, from the start of the program"
+
+
+def _fitting(launch: Launch, sequences: Mapping[tuple[str, str], Sequence[Message]]) -> list[tuple[Message, ...]]:
+    """Return the different sequences of calls that ``launch`` can consist of, at most two of them.
+
+    A sequence fits if one communicator made these collectives in this order on one stream. Nothing can be captured on
+    the legacy default stream.
+    """
+    found: list[tuple[Message, ...]] = []
+    if "unknown" in launch.collectives:
+        return found
+    for (_, stream), messages in sequences.items():
+        if launch.mode is Mode.GRAPH and stream == DEFAULT_STREAM:
+            continue
+        for start in _places(launch.collectives, messages):
+            candidate = tuple(messages[start : start + len(launch.collectives)])
+            if candidate not in found:
+                found.append(candidate)
+            if len(found) > 1:
+                return found
+    return found
+
+
+def _places(collectives: Sequence[str], messages: Sequence[Message]) -> Iterator[int]:
+    """Yield each position at which the collectives of ``messages`` are ``collectives``."""
+    letters: dict[str, str] = {}
+
+    def spelled(names: Iterable[str]) -> str:
+        return "".join(letters.setdefault(name, chr(len(letters) + 1)) for name in names)
+
+    sought, searched = spelled(collectives), spelled(kernel_of(message.collective) for message in messages)
+    position = searched.find(sought)
+    while position >= 0:
+        yield position
+        position = searched.find(sought, position + 1)

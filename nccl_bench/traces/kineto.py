@@ -1,0 +1,175 @@
+"""Reads the traces of torch.profiler, which Kineto writes as JSON of Chrome's format.
+
+torch.distributed records each of its calls with its size (``record_param_comms``). Whatever else calls NCCL is only
+there as kernels, which have no size: in replays of a CUDA graph, or launched by a communicator of an engine.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nccl_bench.traces.names import collective_of, is_no_collective, kernel_collective, torch_type
+from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording, left_out, message_of_tensors
+from nccl_bench.traces.streaming import Unpacked
+from nccl_bench.traces.values import is_uneven, mapping, number_before, text, whole
+
+SOURCE = "torch.profiler"
+_CALL = "record_param_comms"
+
+
+def recognise(head: bytes) -> bool:
+    """Return True if a file that begins with ``head`` is a trace of torch.profiler."""
+    return head.lstrip().startswith(b"{") and (
+        b'"traceEvents"' in head or (b'"schemaVersion"' in head and b'"deviceProperties"' in head)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernel:
+    """A kernel of NCCL for which the trace has no size."""
+
+    time: float  # when the kernel began, in the trace's microseconds
+    correlation: int | None  # the number of the launch that the kernel belongs to
+    collective: str  # the collective in the kernel's name
+    stream: str  # the stream
+    call: int | None  # the External id of the call that the kernel belongs to
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What was read of a trace so far."""
+
+    rank: int | None = None  # the rank; None until a call names it
+    process: int | None = None  # the process of the first call or launch
+    calls: list[tuple[Message, int | None]] = field(default_factory=list)  # calls, each with its External id
+    kernels: list[_Kernel] = field(default_factory=list)  # kernels without a size
+    streams: dict[int, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
+    sized: int = 0  # kernels that carry the size of their call themselves
+    graphs: set[int] = field(default_factory=set)  # the numbers of launches of graphs
+    unnamed: int = 0  # calls without the name of their collective, which older versions of torch write
+    unknown: Counter[str] = field(default_factory=Counter)  # names of collectives that this module does not know
+
+
+def read(unpacked: Unpacked, file: str) -> list[Recording]:
+    """Return the recording of the one rank of a trace."""
+    trace = _Trace(rank=number_before(unpacked.head, "rank", "traceEvents"))
+    for event in unpacked.items("traceEvents.item"):
+        if isinstance(event, dict):
+            _read_event(trace, event)
+    return [
+        Recording(
+            source=SOURCE,
+            file=file,
+            rank=trace.rank,
+            process=trace.process,
+            calls=_calls(trace),
+            launches=_launches(trace),
+            remarks=tuple(_remarks(trace)),
+        )
+    ]
+
+
+def _read_event(trace: _Trace, event: dict[str, Any]) -> None:
+    name = event.get("name")
+    if not isinstance(name, str):
+        return
+    if name == _CALL:
+        _read_call(trace, event)
+    elif name.startswith("nccl") and text(event.get("cat")).lower() == "kernel":
+        _read_kernel(trace, event, name)
+    elif "GraphLaunch" in name:
+        number = whole(mapping(event.get("args")).get("correlation"))
+        if number is not None:
+            trace.graphs.add(number)
+
+
+def _read_call(trace: _Trace, event: dict[str, Any]) -> None:
+    fields = mapping(event.get("args"))
+    if trace.process is None:
+        trace.process = whole(event.get("pid"))
+    if trace.rank is None:
+        trace.rank = whole(fields.get("Rank"))
+    name = text(fields.get("Collective name"))
+    if not name:
+        trace.unnamed += 1
+    elif not is_no_collective(name):
+        collective, element = collective_of(name), torch_type(text(fields.get("dtype")))
+        if collective is None or element is None:
+            trace.unknown[name if collective is None else f"{name} of {text(fields.get('dtype'))}"] += 1
+            return
+        message = message_of_tensors(
+            collective,
+            (whole(fields.get("In msg nelems")) or 0) * element.itemsize,
+            (whole(fields.get("Out msg nelems")) or 0) * element.itemsize,
+            whole(fields.get("Group size")),
+            element.name,
+            is_uneven(fields.get("In split size"), fields.get("Out split size")),
+        )
+        trace.calls.append((message, whole(fields.get("External id"))))
+
+
+def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
+    fields = mapping(event.get("args"))
+    stream = whole(fields.get("stream"))
+    shown = "" if stream is None else str(stream)
+    call = whole(fields.get("External id"))
+    if "Collective name" in fields:
+        trace.sized += 1
+        if call is not None:
+            trace.streams[call] = shown
+        return
+    time = event.get("ts")
+    trace.kernels.append(
+        _Kernel(
+            time=float(time) if isinstance(time, int | float) else 0.0,
+            correlation=whole(fields.get("correlation")),
+            collective=kernel_collective(name),
+            stream=shown,
+            call=call,
+        )
+    )
+
+
+def _calls(trace: _Trace) -> Counter[Call]:
+    return Counter(
+        Call(message, Mode.EAGER, trace.streams.get(-1 if number is None else number, ""))
+        for message, number in trace.calls
+    )
+
+
+def _launches(trace: _Trace) -> Counter[Launch]:
+    """Return the launches: a launch of a graph is one, and what the program launched itself is one per stream."""
+    of_launch: dict[tuple[Mode, object], list[_Kernel]] = defaultdict(list)
+    sized = {number for _, number in trace.calls if number is not None}
+    for kernel in sorted(trace.kernels, key=lambda each: each.time):
+        if kernel.call in sized:
+            continue
+        if kernel.correlation in trace.graphs:
+            of_launch[Mode.GRAPH, kernel.correlation].append(kernel)
+        else:
+            of_launch[Mode.EAGER, kernel.stream].append(kernel)
+    return Counter(
+        Launch(
+            mode,
+            tuple(kernel.collective for kernel in kernels),
+            tuple(sorted({kernel.stream for kernel in kernels}, key=lambda name: (len(name), name))),
+        )
+        for (mode, _), kernels in of_launch.items()
+    )
+
+
+def _remarks(trace: _Trace) -> Sequence[str]:
+    remarks = []
+    without = len(trace.calls) - trace.sized
+    if trace.sized and without > 0:
+        remarks.append(
+            f"{without} of {len(trace.calls)} calls of torch.distributed have no kernel of NCCL: they were captured "
+            "for a graph, or their group has one rank or another backend"
+        )
+    if trace.unnamed:
+        remarks.append(
+            f"{trace.unnamed} records of torch.distributed have no name and no size: record the trace with torch 2.2 "
+            "or newer"
+        )
+    return (*remarks, *left_out(trace.unknown))

@@ -1,0 +1,108 @@
+"""What one file says about one rank: the messages that it sent, and kernels whose sizes the file does not have."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from nccl_bench.catalog.bounds import LARGEST
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.errors import RecordError
+
+# How the log of NCCL writes the legacy default stream.
+DEFAULT_STREAM = "(nil)"
+
+
+class Mode(StrEnum):
+    """How a call was made."""
+
+    EAGER = "eager"  # the program made the call itself
+    GRAPH = "graph"  # a CUDA graph repeated a captured call
+    UNKNOWN = "unknown"  # the file does not say it
+
+
+class Message(NamedTuple):
+    """What one rank sends and receives in one call."""
+
+    collective: str  # a name of the catalog; or scatter, send, recv or barrier
+    dtype: str | None  # the name in torch; None if the file does not have it
+    size_bytes: int  # as nccl-tests counts it: the larger of what one rank sends and receives
+    sent_bytes: int  # what one rank sends
+    ranks: int | None  # the number of ranks in the group; None if the file does not have it
+    uneven: bool = False  # True if the blocks of the ranks differ
+
+
+class Call(NamedTuple):
+    """One kind of call in a recording."""
+
+    message: Message  # what is sent
+    mode: Mode  # how the call is made
+    stream: str  # the stream as the file names it; empty if the file does not have it
+
+
+class Launch(NamedTuple):
+    """Kernels of NCCL without sizes, which one launch of a graph or the program itself started."""
+
+    mode: Mode  # how they were started
+    collectives: tuple[str, ...]  # the collective of each kernel, in order
+    streams: tuple[str, ...]  # the streams that they ran on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What one file says about one rank."""
+
+    source: str  # the name of the format in the table of readers
+    file: str  # the name of the file, without its directory
+    rank: int | None = None  # the rank; None if the file does not have it
+    process: int | None = None  # the identifier of the rank's process; None if the file does not have it
+    calls: Counter[Call] = field(default_factory=Counter)  # calls with sizes, and how often each was made
+    launches: Counter[Launch] = field(default_factory=Counter)  # launches without sizes, and how often each was made
+    # (communicator, stream) -> the messages in the order of their calls; empty if the file has no such order.
+    sequences: Mapping[tuple[str, str], Sequence[Message]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # sentences about what this file lacks
+
+
+def message_of_blocks(
+    collective: str, block_count: int, itemsize: int, ranks: int | None, dtype: str | None
+) -> Message | None:
+    """Return the message of a call for which NCCL was given ``block_count`` elements of each block.
+
+    The result is ``None`` if the number of ranks is needed and absent.
+    """
+    row = COLLECTIVES.get(collective)
+    if row is None or not row.has_blocks:
+        size = sent = block_count * itemsize
+    elif ranks is None:
+        return None
+    else:
+        size = row.size_bytes(block_count, itemsize, ranks)
+        sent = row.send_count(block_count, ranks) * itemsize
+    return _bounded(Message(collective, dtype, size, sent, ranks))
+
+
+def message_of_tensors(
+    collective: str, in_bytes: int, out_bytes: int, ranks: int | None, dtype: str | None, uneven: bool = False
+) -> Message:
+    """Return the message of a call of torch.distributed with input and output of these sizes."""
+    row = COLLECTIVES.get(collective)
+    received = out_bytes
+    if row is not None and row.receives_all_blocks and not row.sends_all_blocks and not out_bytes:
+        # Only the root has the output of a gather.
+        received = in_bytes * (ranks or 1)
+    return _bounded(Message(collective, dtype, max(in_bytes, received), in_bytes, ranks, uneven))
+
+
+def left_out(unknown: Counter[str]) -> tuple[str, ...]:
+    """Return a sentence for each name of an unknown collective, with the number of its calls."""
+    return tuple(
+        f"{count} calls of {name[:60]!r} are left out: no collective or data type is known by this name"
+        for name, count in unknown.most_common(10)
+    )
+
+
+def _bounded(message: Message) -> Message:
+    if max(message.size_bytes, message.sent_bytes, message.ranks or 0) > LARGEST:
+        raise RecordError(f"it has a message of {message.collective} that is larger than 2^63 bytes")
+    return message

@@ -1,0 +1,61 @@
+"""Values of plain data from strangers: each function returns a value of its type, or what stands for none."""
+
+import json
+import math
+import re
+from typing import Any
+
+from nccl_bench.catalog.bounds import LARGEST
+
+# The most entries of a list that is written as a text, such as the ranks of a group.
+_LONGEST_LIST = 1_000_000
+
+
+def whole(value: Any) -> int | None:
+    """Return ``value`` as an integer from 0 to 2^63, also if it is written as a text or a float; else ``None``."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST else None
+
+
+def number_before(head: bytes, key: str, end: str) -> int | None:
+    """Return the whole number of ``key`` in the beginning of a JSON file, before ``end``; ``None`` if it is absent."""
+    found = re.search(rb'"%s"\s*:\s*(\d{1,9})\b' % key.encode(), head.partition(b'"%s"' % end.encode())[0])
+    return int(found[1]) if found else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Return ``value`` if it is an object; else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """Return ``value`` if it is a list or a tuple, also if it is written as JSON in a text; else an empty list."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return []
+    return list(value) if isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST else []
+
+
+def text(value: Any) -> str:
+    """Return ``value`` if it is a text; else an empty text."""
+    return value if isinstance(value, str) else ""
+
+
+def elements(shapes: Any) -> int:
+    """Return the number of elements of all tensors with these shapes."""
+    total = 0
+    for shape in sequence(shapes):
+        sizes = [whole(size) for size in sequence(shape)]
+        if len(sizes) <= 64 and None not in sizes:
+            total = min(LARGEST + 1, total + math.prod(size for size in sizes if size is not None))
+    return total
+
+
+def is_uneven(*splits: Any) -> bool:
+    """Return True if any of the lists of block sizes has two different sizes."""
+    return any(len({repr(size) for size in sequence(each)}) > 1 for each in splits)

@@ -1,0 +1,137 @@
+"""Each format is read into the messages that the program sent, and damage is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import RecordError
+from nccl_bench.traces.readers import READERS, read_recordings
+from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording
+from tests.support import recordings
+from tests.support.recordings import EAGER_ELEMENTS, GATHER_ELEMENTS, GRAPH_ELEMENTS, REPLAYS
+
+EAGER = Message("all_reduce", "bfloat16", 2 * EAGER_ELEMENTS, 2 * EAGER_ELEMENTS, 2)
+REDUCED = Message("all_reduce", "bfloat16", 2 * GRAPH_ELEMENTS, 2 * GRAPH_ELEMENTS, 2)
+# NCCL is given what one rank sends; the size is what one rank receives.
+GATHERED = Message("all_gather", "bfloat16", 4 * GATHER_ELEMENTS, 2 * GATHER_ELEMENTS, 2)
+
+
+def read(directory: Path, name: str, content: bytes) -> Recording:
+    (directory / name).write_bytes(content)
+    (recording,) = read_recordings(directory / name)
+    return recording
+
+
+def test_a_trace_of_the_profiler_has_eager_calls_with_sizes_and_graphs_without(tmp_path: Path) -> None:
+    recording = read(tmp_path, "trace.json", recordings.kineto(rank=3))
+    assert (recording.rank, recording.process) == (3, recordings.PROCESS)
+    assert recording.calls == {Call(EAGER, Mode.EAGER, "7"): 2}
+    # The kernels of a graph are in the order of their times.
+    assert recording.launches == {Launch(Mode.GRAPH, ("all_reduce", "all_gather"), ("7",)): REPLAYS}
+    assert recording.remarks == ()
+
+
+def test_a_compressed_trace_is_read_like_the_file_itself(tmp_path: Path) -> None:
+    plain, packed = (read(tmp_path, name, recordings.kineto()) for name in ("a.json", "b.json"))
+    assert plain.calls == packed.calls
+    assert read(tmp_path, "c.gz", gzip.compress(recordings.kineto())).launches == plain.launches
+
+
+def test_a_kernel_of_a_call_with_a_size_is_not_counted_again(tmp_path: Path) -> None:
+    events = [recordings.call(1, 1.0), recordings.kernel("AllReduce", 1.5, 1, **{"External id": 1})]
+    recording = read(tmp_path, "trace.json", recordings.kineto(events=events))
+    assert recording.calls.total() == 1
+    assert not recording.launches
+
+
+def test_calls_of_older_versions_of_torch_are_counted_by_their_kernels(tmp_path: Path) -> None:
+    nameless = {"ph": "X", "cat": "cpu_op", "name": "record_param_comms", "ts": 1, "args": {"External id": 1}}
+    kernel = {"ph": "X", "cat": "Kernel", "name": "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclWorkElem)", "ts": 2}
+    events = [nameless, {**kernel, "args": {"stream": 21, "External id": 7}}]
+    recording = read(tmp_path, "trace.json", recordings.kineto(events=events))
+    assert recording.launches == {Launch(Mode.EAGER, ("send_recv",), ("21",)): 1}
+    assert "1 records of torch.distributed have no name" in recording.remarks[0]
+
+
+def test_a_log_has_every_call_in_order_with_the_graphs_calls_once(tmp_path: Path) -> None:
+    recording = read(tmp_path, "job-rank3.log", recordings.nccl_log())
+    assert recording.rank == 3  # from the name of the file
+    assert recording.calls == {
+        Call(EAGER, Mode.UNKNOWN, "(nil)"): 2,
+        Call(REDUCED, Mode.UNKNOWN, "0x4e26"): 2,
+        Call(GATHERED, Mode.UNKNOWN, "0x4e26"): 2,
+    }
+    assert recording.sequences["0x50c4d020", "0x4e26"] == [REDUCED, GATHERED, REDUCED, GATHERED]
+
+
+def test_a_log_of_several_processes_becomes_one_recording_for_each(tmp_path: Path) -> None:
+    second = recordings.nccl_log().replace(b"961:961 [0]", b"962:962 [1]")
+    # Most of a job's log is about something else.
+    (tmp_path / "job.log").write_bytes(b"loading\n" * 20_000 + recordings.nccl_log() + second)
+    assert [(each.rank, each.process) for each in read_recordings(tmp_path / "job.log")] == [(0, 961), (1, 962)]
+
+
+def test_lines_of_a_log_that_are_damaged_are_counted(tmp_path: Path) -> None:
+    torn = recordings.log_line("AllReduce", 8, "(nil)")[:70] + "\n"
+    recording = read(tmp_path, "a.log", recordings.nccl_log() + torn.encode() * 2)
+    assert recording.calls.total() == 6
+    assert recording.remarks[0].startswith("2 lines of calls are left out")
+
+
+@pytest.mark.parametrize("name", ["flight-rank0.json", "flight-rank0.pickle"])
+def test_a_dump_of_the_flight_recorder_is_read_as_json_and_as_pickle(name: str, tmp_path: Path) -> None:
+    recording = read(tmp_path, name, recordings.files()[name])
+    assert recording.calls == {Call(EAGER, Mode.UNKNOWN, ""): 2}
+    assert recording.rank == 0
+
+
+def test_an_execution_trace_is_read_in_the_form_of_today_and_of_2023(tmp_path: Path) -> None:
+    recording = read(tmp_path, "et.json", recordings.execution_trace())
+    exchanged = Message("all_to_all", "bfloat16", 2 * EAGER_ELEMENTS, 2 * EAGER_ELEMENTS, 2, uneven=True)
+    assert recording.calls == {Call(EAGER, Mode.UNKNOWN, ""): 1, Call(exchanged, Mode.UNKNOWN, ""): 1}
+    assert recording.process == recordings.PROCESS
+
+
+def test_a_graph_of_chakra_has_kernels_without_sizes(tmp_path: Path) -> None:
+    nodes = [{"Id": 1, "Name": name} for name in ("c10d::broadcast_(0)", "ncclKernel_Broadcast_RING_LL_Sum_int8_t(x)")]
+    recording = read(tmp_path, "chakra.json", json.dumps({"workload_graph": nodes}).encode())
+    assert recording.launches == {Launch(Mode.EAGER, ("broadcast",), ()): 1}
+
+
+def test_the_inspector_has_sizes_and_no_data_types(tmp_path: Path) -> None:
+    recording = read(tmp_path, "inspector.jsonl", recordings.inspector() + b"{torn\n")
+    assert recording.calls == Counter(
+        {Call(message._replace(dtype=None), Mode.UNKNOWN, ""): REPLAYS for message in (REDUCED, GATHERED)}
+    )
+    assert recording.remarks[0].startswith("1 lines are left out")
+
+
+def test_a_file_of_no_known_format_is_refused_with_all_formats(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing\n")
+    with pytest.raises(RecordError) as caught:
+        read_recordings(tmp_path / "notes.txt")
+    assert all(reader.files in str(caught.value) for reader in READERS.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (recordings.kineto()[:-40], "its JSON is malformed"),
+        (gzip.compress(recordings.kineto())[:-20], "cannot be read"),
+        (b'{"traceEvents": ["' + b"x" * 17 * 2**20 + b'"]}', "16,777,216 bytes"),
+        (b'{"traceEvents": ' + b"[" * 2**20, "nested more than"),
+        (b'{"name": ' + b'{"a":' * 2**11 + b"1" + b"}" * 2**11 + b', "traceEvents": []}', "nested more than"),
+        (gzip.compress(b'{"traceEvents": ' + b" " * 17 * 2**20), "16,777,216 bytes"),
+        (b'{"schema": "1", "nodes": 1}', "no list `nodes`"),
+        (b'{"entries": 1, "pg_config": {}}', "no list `entries`"),
+    ],
+)
+def test_a_file_that_is_cut_or_fills_the_memory_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "trace").write_bytes(content)
+    with pytest.raises(RecordError, match=reason):
+        read_recordings(tmp_path / "trace")
