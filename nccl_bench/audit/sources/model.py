@@ -65,7 +65,9 @@ class CudaModel(DeviceModel):
         self._current_handle = torch._C._cuda_getCurrentRawStream
         self._streams: dict[tuple[int, int], Stream] = {}
         self._devices: dict[int, int] = {}
-        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._driver: ctypes.CDLL | None = None
+        if torch.version.cuda is not None:  # ROCm has another driver
+            self._driver = ctypes.CDLL("libcuda.so.1")
 
     def holds(self, tensor: Tensor) -> bool:
         return tensor.is_cuda
@@ -98,8 +100,9 @@ class CudaModel(DeviceModel):
 
     def _kind(self, handle: int) -> StreamKind:
         flags = ctypes.c_uint(_NON_BLOCKING_FLAG)
-        # A stream that the driver does not know is used as if it were one of torch's.
-        self._driver.cuStreamGetFlags(ctypes.c_void_p(handle), ctypes.byref(flags))
+        # Without an answer of the driver, a stream counts as one of torch's.
+        if self._driver is not None:
+            self._driver.cuStreamGetFlags(ctypes.c_void_p(handle), ctypes.byref(flags))
         return StreamKind.NON_BLOCKING if flags.value & _NON_BLOCKING_FLAG else StreamKind.BLOCKING
 
 
