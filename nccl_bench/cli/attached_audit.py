@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -28,6 +29,7 @@ _GRACE_S = 3.0
 # A rank whose program has failed waits so long for the report, because its end makes the launcher end all ranks.
 _REPORT_S = 20.0
 _POLL_S = 0.1
+_TERMINATED = "The launcher ended the program with SIGTERM, most likely because another rank had ended"
 
 
 def audit_attached(
@@ -50,13 +52,15 @@ def audit_attached(
     # The main thread reports if the program ends, and the thread that writes findings if it does not. The faster one
     # takes this lock and never releases it.
     leaving = threading.Lock()
-    terminated = _note_termination()
+    termination = _Termination()
 
     def report(hang: str = "", failure: str = "") -> NoReturn:
         leaving.acquire()
         sys.stdout.flush()
         ranks = read_findings(directory)
-        failure = describe_failure(ranks) or failure
+        # The end of this rank by the launcher is not the reason: another rank ended before.
+        others = [each for each in ranks if each.rank != attachment.rank] if failure else ranks
+        failure = describe_failure(others) or failure
         audit = join_ranks(program.text, world_size, ranks, suppressions, hang=hang, failure=failure)
         print_audit(audit, output)
         shutil.rmtree(directory, ignore_errors=True)
@@ -70,9 +74,9 @@ def audit_attached(
         if activity.left_s() < 0:
             watched.write()
             report(hang=describe_hang(timeout_s))
-        elif terminated.is_set() or failed_s > _GRACE_S:
+        elif termination.has_come() or failed_s > _GRACE_S:
             watched.write()
-            report(failure="The program was ended by a signal")
+            report(failure=_TERMINATED)
 
     watched = WatchedRank(attachment.rank, directory, Path.cwd(), every, look)
     end = watched.run(program).end
@@ -82,26 +86,37 @@ def audit_attached(
             activity.note(0)
             if activity.left_s() < 0:
                 report(hang=describe_hang(timeout_s))
-            if terminated.is_set() or _failed_s(ranks) > _GRACE_S:
+            if termination.has_come() or _failed_s(ranks) > _GRACE_S:
                 break
             time.sleep(_POLL_S)
-        report()
+        report(failure=_TERMINATED if termination.has_come() else "")
     give_up = time.monotonic() + _REPORT_S
     while end.exit_code and directory.exists() and time.monotonic() < give_up:
         time.sleep(_POLL_S)
     _leave(end.exit_code)
 
 
-def _note_termination() -> threading.Event:
-    """Return an event that is set when the launcher ends this rank with SIGTERM; the main thread then raises."""
-    terminated = threading.Event()
+class _Termination:
+    """The SIGTERM with which a launcher ends a rank. The main thread then raises, unless a call of C blocks it."""
 
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        terminated.set()
+    def __init__(self) -> None:
+        self._has_come = False
+        # Python writes the numbers of signals into this pipe at once, also while the main thread is in a call of C.
+        self._numbers, writer = os.pipe()
+        os.set_blocking(self._numbers, False)
+        os.set_blocking(writer, False)
+        signal.signal(signal.SIGTERM, self._raise)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def has_come(self) -> bool:
+        """Return whether the signal has come. Any thread may call this."""
+        with suppress(BlockingIOError):
+            self._has_come |= signal.SIGTERM in os.read(self._numbers, 4096)
+        return self._has_come
+
+    def _raise(self, number: int, _frame: FrameType | None) -> NoReturn:
+        self._has_come = True
         raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    return terminated
 
 
 def _all_ended(ranks: Sequence[RankFindings], world_size: int) -> bool:
