@@ -20,10 +20,10 @@ from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
-from nccl_bench.analysis.summary import Row, rows_of
+from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
 from nccl_bench.catalog.arms import twin_of
-from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
+from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.run import Run
@@ -68,19 +68,13 @@ class Analysis:
     @pausing_collection()
     def of(cls, run: Run) -> Analysis:
         """Compare the arms of ``run`` with the run's baseline. The thresholds are those recorded in the run."""
-        name = run.meta["name"]
-        limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
+        limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {run.meta['name']}")
         asked_arms = run.asked_arms
+        comparisons, of_twin, other_ratios = _compare(run, limits)
         # The comparisons that answer the question are the first ones, in tables too.
-        comparable = ComparableRun.of(run, name)
-        comparisons = tuple(sorted(compare_arms(comparable, limits), key=lambda each: each.candidate not in asked_arms))
+        comparisons = tuple(sorted(comparisons, key=lambda each: each.candidate not in asked_arms))
         basis = basis_of(comparisons)
-        # With one launch, the twin sets the noise floor instead.
-        twin_base = run.recorded_baseline
-        of_twin: tuple[Comparison, ...] = ()
-        if basis.has_variance:
-            of_twin = compare_arms(comparable, limits, baseline=twin_base, candidates=[twin_of(twin_base)])
-        rows = rows_of(run, comparisons, comparable)
+        rows = rows_of(run, comparisons, other_ratios)
         joined = join_launches(run)
         steadiness = steadiness_of([("", rows)], [("", run)])
         return cls(
@@ -165,3 +159,18 @@ class Analysis:
             band.interval is not None and (band.noise_floor is not None or self.basis.has_variance)
             for band in self.answer_bands
         )
+
+
+def _compare(run: Run, limits: Limits) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], OtherRatios]:
+    """Return the comparisons of ``run``, those of its twin, and the ratios of arms without comparisons.
+
+    The times in the form of comparisons need much memory, so they end with this function.
+    """
+    comparable = ComparableRun.of(run, run.meta["name"])
+    comparisons = compare_arms(comparable, limits)
+    of_twin: tuple[Comparison, ...] = ()
+    # With one launch, the twin sets the noise floor instead.
+    if basis_of(comparisons).has_variance:
+        base = run.recorded_baseline
+        of_twin = compare_arms(comparable, limits, baseline=base, candidates=[twin_of(base)])
+    return comparisons, of_twin, other_ratios_of(run, comparable, comparisons)

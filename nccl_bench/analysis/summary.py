@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.comparable import ComparableRun
+from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import median_ratios
@@ -169,6 +169,8 @@ _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
+# The ratio to the baseline of each case and timing, and arm.
+OtherRatios = Mapping[tuple[Point, str], float]
 _CASE = tuple(column.name for column in fields(Case))
 # The rows of so many lines are made at once.
 _LINES = 50_000
@@ -182,16 +184,18 @@ _PANDAS_TYPES: Mapping[Any, Literal["string", "Int64", "float64"]] = {
 
 
 def rows_of(
-    run: Run, comparisons: Iterable[Comparison] = (), comparable: ComparableRun | None = None
+    run: Run, comparisons: Sequence[Comparison] = (), other_ratios: OtherRatios | None = None
 ) -> tuple[Row, ...]:
     """Return a row for each record of ``run``, in the order of measurement; the launches of a cell share a row.
 
-    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``comparable``
-    has the times of ``run``.
+    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``other_ratios``
+    are those of the other arms.
     """
+    if other_ratios is None:
+        other_ratios = other_ratios_of(run, ComparableRun.of(run, run.meta["name"]), comparisons)
     joined = join_launches(run)
     samples = joined.samples
-    compared = _compared(run, samples, comparisons, comparable or ComparableRun.of(run, run.meta["name"]))
+    compared = _compared(run.baseline, samples, comparisons, other_ratios)
     launches = _launches(run)[np.searchsorted(np.unique(run.samples.cell), samples.cell)]
     of_samples: list[Row] = []
     # Columns as lists need much memory, so only those of a block exist at once.
@@ -213,6 +217,14 @@ def rows_of(
             skipped.add(row)
     in_order = sorted(rows) if joined.lines.others else rows
     return tuple(rows[position] for position in in_order)
+
+
+def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:
+    """Return the ratios of arms without comparisons, such as a twin; ``comparable`` has the times of ``run``."""
+    compared = {run.baseline, *(each.candidate for each in comparisons)}
+    others = [arm for arm in run.samples.arm.distinct() if arm not in compared]
+    ratios = median_ratios(comparable.launches(), others, run.baseline)
+    return {cell: geometric_mean(of_launches) for cell, of_launches in ratios.items()}
 
 
 def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -292,27 +304,17 @@ def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict
 
 
 def _compared(
-    run: Run, samples: SampleColumns, comparisons: Iterable[Comparison], comparable: ComparableRun
+    baseline: str, samples: SampleColumns, comparisons: Sequence[Comparison], other_ratios: OtherRatios
 ) -> dict[str, list[Any]]:
     """Return the columns of ``samples`` that compare each line with the baseline."""
-    comparisons = list(comparisons)
     numbers = samples.numbers_of((each.case, each.timing, each.candidate) for each in comparisons)
     compared = dict(zip(numbers, comparisons, strict=True))
     of_lines = [compared.get(number) for number in samples.cell.tolist()]
-    # An arm without comparisons, such as a twin, has ratios too.
-    candidates = {run.baseline, *(each.candidate for each in comparisons)}
-    others = [arm for arm in samples.arm.distinct() if arm not in candidates]
-    ratios = median_ratios(comparable.launches(), others, run.baseline)
-    of_others = dict(
-        zip(
-            samples.numbers_of((*point, arm) for point, arm in ratios),
-            map(geometric_mean, ratios.values()),
-            strict=True,
-        )
-    )
+    numbers = samples.numbers_of((*point, arm) for point, arm in other_ratios)
+    of_others = dict(zip(numbers, other_ratios.values(), strict=True))
     intervals = [each and each.interval for each in of_lines]
     return {
-        "baseline": [run.baseline] * len(samples),
+        "baseline": [baseline] * len(samples),
         "ratio": [
             each.ratio if each else of_others.get(number)
             for each, number in zip(of_lines, samples.cell.tolist(), strict=True)
