@@ -6,6 +6,7 @@ import atexit
 import importlib.util
 import os
 import runpy
+import shlex
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nccl_bench.audit.findings.record import Line, ProgramEnd
+from nccl_bench.safety.secrets import masked
 
 # The file that calls the program: what is outside of it in a stack is not the program's.
 CALLER = __file__
@@ -32,8 +34,9 @@ class Program:
 
     @property
     def text(self) -> str:
-        """The program and its arguments, for a title."""
-        return " ".join(("-m", self.name, *self.arguments) if self.is_module else (self.name, *self.arguments))
+        """The program and its arguments, for a title, without what may be secret."""
+        words = ("-m", self.name, *self.arguments) if self.is_module else (self.name, *self.arguments)
+        return masked(shlex.join(words))
 
     def missing(self) -> str | None:
         """Return why the program cannot be found; None if it is there. The program itself is not imported."""

@@ -83,7 +83,6 @@ def audit_attached(
     assert end is not None
     if attachment.local_rank == 0:
         while not _all_ended(ranks := read_findings(directory), world_size):
-            activity.note(0)
             if activity.left_s() < 0:
                 report(hang=describe_hang(timeout_s))
             if termination.has_come() or _failed_s(ranks) > _GRACE_S:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nccl_bench.analysis.wording import counted
-from nccl_bench.audit.findings.audit import Audit
+from nccl_bench.audit.findings.audit import Audit, Outcome
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.audit.program import Program
 from nccl_bench.cli.destination import stream_of, write_report
@@ -60,7 +60,8 @@ def print_audit(audit: Audit, output: OutputConfig) -> None:
     by_format = {**reports(stream_of(output.to), output.width, output.detail), Format.HTML: audit_html}
     write_report(by_format[output.format](audit), output.to)
     # The report of a terminal is long, and begins with its answer.
-    print_message(output.summary(f"{counted(len(audit.races), 'race')}; exit code {int(audit.exit_code)}"))
+    is_known = audit.outcome in (Outcome.RACES, Outcome.NONE)
+    print_message(output.summary(counted(len(audit.races), "race") if is_known else "not audited to the end"))
 
 
 def _pass_on(printed: RankOutput, ranks: int, *, whole: bool = True) -> None:

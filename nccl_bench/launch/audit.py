@@ -15,6 +15,7 @@ from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.supervise import Starter, supervise
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
+from nccl_bench.safety.secrets import masked
 
 WORKER = "nccl_bench.audit.worker"
 
@@ -92,7 +93,7 @@ def run_audit(
         ranks,
         suppressions,
         hang=describe_hang(timeout_s, hang) if hang else "",
-        failure=_describe_crash(crash, ranks) if crash else describe_failure(ranks),
+        failure=_describe_crash(crash, ranks) if crash else describe_failure(ranks) or str(interrupted or ""),
     )
     return audit, interrupted
 
@@ -117,5 +118,5 @@ def describe_failure(ranks: Sequence[RankFindings]) -> str:
     # The end of a rank makes other ranks fail, so the first end is the reason.
     end, rank = min(failed, key=lambda each: each[0].ended_at)
     where = f" at {end.line.place}" if end.line else ""
-    how = f": {end.error}{where}" if end.error else ""
+    how = f": {masked(end.error)}{where}" if end.error else ""
     return f"The program ended with exit code {end.exit_code} on rank {rank}{how}"

@@ -40,8 +40,9 @@ def headline(audit: Audit) -> str:
             return f"No race in {watched(audit)}. That covers {covered}, and nothing else."
         case Outcome.BLIND if len(audit.ranks) == audit.world_size:
             return (
-                f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. Either the program calls "
-                "none, or it reaches its library on a road that is not watched: see below what was."
+                f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. The program calls none, "
+                "or calls them in processes that it starts itself, or reaches its library on a road that is not "
+                "watched."
             )
     missing = counted(audit.world_size - len(audit.ranks), "rank")
     return f"NOT AUDITED: {missing} of {audit.world_size} reported nothing."
@@ -151,7 +152,7 @@ def cost_texts(audit: Audit) -> list[str]:
     slowest = max(amounts, key=lambda amount: amount.program_s)
     return [
         f"The program took {slowest.program_s:.2g} s under watch. Deciding the order took {slowest.judging_s:.2g} s of "
-        f"them. A watched operator took at least {slowest.slowdown:.2g} times as long as without the watch: some "
+        f"them. Watched operators took at least {slowest.slowdown:.2g} times as long as without the watch: some "
         "microseconds for each, which torch needs to call the watch, are not in this figure.",
         f"A rank used up to {max(amount.peak_bytes for amount in amounts) / _MIB:,.0f} MiB of host memory, the program "
         f"included, and remembered {max(amount.remembered for amount in amounts)} accesses at the end.",
