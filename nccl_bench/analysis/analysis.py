@@ -50,6 +50,7 @@ class Analysis:
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
+    difference: str = ""  # what is recorded to differ between two sides; empty within one run
     cautions: tuple[str, ...] = ()  # differences between the runs that can make a comparison unfair
     command: str = ""  # the command that compares the runs; empty if no command does, as for one run
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
@@ -131,6 +132,7 @@ class Analysis:
                 rows=self.rows_of_runs,
                 command=self.command,
                 steady=steady,
+                two_speeds=self.steadiness is not None and self.steadiness.has_two_speeds,
             )
         return make_headline(
             name="" if self.basis.of_one_run else self.title,
@@ -140,6 +142,7 @@ class Analysis:
             metas=self.metas,
             failures=self.failures,
             facts=tuple(facts),
+            difference=self.difference,
         )
 
     @property

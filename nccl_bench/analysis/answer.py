@@ -9,6 +9,7 @@ from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
 from nccl_bench.analysis.headline_facts import device_text
 from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.side_names import named_sides
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case
 from nccl_bench.records.run import Run
@@ -33,21 +34,25 @@ def make_headline(
     metas: NamedRuns,
     failures: Sequence[str],
     facts: Sequence[Fact],
+    difference: str = "",
 ) -> Headline:
     """Return the headline of ``bands``, which answer the question, with ``facts``.
 
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
-    ``None`` for the command ``compare``.
+    ``None`` for the command ``compare``. ``difference`` says what differs between runs whose arms are compared with
+    themselves.
     """
     return Headline(
-        title=_title(name, bands, sides, run, metas),
+        title=_title(name, bands, sides, run, metas, difference),
         problems=(*failures, *(_gaps(run, bands) if run else ())),
         lines=tuple(_lines(bands, sides, run)),
         facts=tuple(facts),
     )
 
 
-def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns) -> str:
+def _title(
+    name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns, difference: str
+) -> str:
     pairs = list(dict.fromkeys(_pair(band, sides) for band in bands))
     kinds = list(dict.fromkeys(_kind(band) for band in bands))
     parts = []
@@ -55,11 +60,11 @@ def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | 
         candidates = list(dict.fromkeys(band.candidate for band in bands))
         parts.append(f"{joined(candidates)} against {bands[0].baseline}")
     elif len(pairs) == 1 or (run is not None and pairs):
-        parts.append(pairs[0])
+        parts.append(_with_sides(bands[0], run) or pairs[0])
     elif pairs and all(band.baseline == band.candidate for band in bands):
         arms = list(dict.fromkeys(band.candidate for band in bands))
         names = joined(arms) if len(arms) <= _MOST_NAMES else counted(len(arms), "arm")
-        parts.append(f"{names}, each with itself")
+        parts += (names, difference or "each with itself")
     elif pairs:
         parts.append(counted(len(pairs), "comparison"))
     elif run is not None:
@@ -71,6 +76,15 @@ def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | 
     parts += dict.fromkeys(device_text(meta) for _, meta in metas)
     text = ", ".join(parts)
     return ": ".join(filter(None, (name, text)))
+
+
+def _with_sides(band: Band, run: Run | None) -> str:
+    """Return the arms before and after with what tells them apart; empty if nothing does, or for other arms."""
+    names = named_sides(run) if run is not None else {}
+    if not {band.baseline, band.candidate} <= names.keys() or len({*band.comparisons[0].placements}) > 1:
+        return ""
+    candidate, baseline = (f"{arm} ({names[arm]})" for arm in (band.candidate, band.baseline))
+    return f"{candidate} against {baseline}"
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:

@@ -17,6 +17,7 @@ from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, times_over_ranks, versions
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
+from nccl_bench.analysis.side_names import difference_text
 from nccl_bench.analysis.steadiness import steadiness_of
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
@@ -147,6 +148,8 @@ def analyse_sides(
     rows_of_runs = tuple((label, rows_of(run)) for label, run in compared)
     steadiness = steadiness_of(rows_of_runs, compared)
 
+    libraries = [*notes_on_sides(metas[: len(before)], metas[len(before) :], comparisons, alone=not differing)]
+
     def about_run(run: Run) -> Iterator[str]:
         return run_warnings(run, run.samples.arm.distinct(), sides.shared_arm or "")
 
@@ -157,7 +160,7 @@ def analyse_sides(
             *_shared_arm_note(sides),
             *times_over_ranks(metas[: len(before)], metas[len(before) :]),
             *_fair_pair_note(comparisons),
-            *notes_on_sides(metas[: len(before)], metas[len(before) :], comparisons, alone=not differing),
+            *libraries,
             *figures_notices([meta["config"].get("device") for _, meta in metas]),
         ),
         run=None,
@@ -169,6 +172,7 @@ def analyse_sides(
         basis=sides.basis,
         reason=reason,
         shared_arm=sides.shared_arm,
+        difference=difference_text(metas, differing, libraries),
         cautions=(*mismatches, *over_ranks(metas), *one_process(metas), *versions(metas)),
         command=command,
         failures=_merged((label, _failures(loaded)) for label, loaded in runs),

@@ -18,7 +18,7 @@ from nccl_bench.analysis.headline_facts import (
     results_text,
 )
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.next_step import confidence_text, moved_step, next_step
+from nccl_bench.analysis.next_step import confidence_text, duration_text, moved_step, next_step, steady_first
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import joined
@@ -42,15 +42,17 @@ def comparison_facts(
     rows: _NamedRows,
     command: str,
     steady: str,
+    two_speeds: bool,
 ) -> Iterator[Fact]:
     """Yield the facts of a comparison.
 
     ``reason`` is the basis in words. ``cautions`` say what can make the comparison unfair. ``rows`` are those of all
     compared cells. ``command`` is the command that made the comparison, or empty. ``steady`` says in a few words if
-    the machine was steady.
+    the machine was steady, and ``two_speeds`` if the CPU has two speeds.
     """
     if reason:
-        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis), *cautions])))
+        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis)])))
+    yield from (Fact(name="Caution", text=caution) for caution in cautions)
     if rows:
         yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), compared_text(bands)])))
     yield from _order(runs)
@@ -61,7 +63,7 @@ def comparison_facts(
     yield from command_facts(metas)
     if command:
         yield command_fact("Command", command, "compare")
-    yield from _next(bands, basis, runs)
+    yield from _next(bands, basis, runs, two_speeds=two_speeds)
 
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:
@@ -100,14 +102,19 @@ def _order(runs: _Runs) -> Iterator[Fact]:
         yield command_fact("Order", command, side, fact.text.removesuffix(command))
 
 
-def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
+def _next(bands: Sequence[Band], basis: Basis, runs: _Runs, *, two_speeds: bool) -> Iterator[Fact]:
     """Yield what settles open bands: the command of each side, with more launches, and the new comparison."""
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
     if not still_open:
         if bands and all(band.verdict for band in bands):
             yield Fact(name="Next", text="nothing is open")
         return
-    text, options = next_step(bands, basis, runs[0][1].meta if runs else {})
+    meta = runs[0][1].meta if runs else {}
+    text, options = next_step(bands, basis, meta)
+    text += duration_text(meta, options)
+    # New runs can have different CPU speeds again.
+    unsteady = two_speeds and bool(options) and basis is Basis.SHARED_ARM
+    text = steady_first(text) if unsteady else text
     yield Fact(name="Next", text=f"{text}: {options}" if options else f"{text}.")
     repeated = [(name, *command_with(run, options)) for name, run in runs]
     if all(command for _, command, _ in repeated):
@@ -117,5 +124,5 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
         if len(folders) == 2 and all(folders):
             command = shlex.join([TOOL, "compare", *folders])
             yield command_fact("Next", command, "then")
-    if more := moved_step(bands):
+    if not unsteady and (more := moved_step(bands)):
         yield Fact(name="Next", text=more)

@@ -10,7 +10,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
-from nccl_bench.analysis.next_step import confidence_text, confirming_step, next_step
+from nccl_bench.analysis.next_step import confidence_text, confirming_step, duration_text, next_step
 from nccl_bench.analysis.pair_lines import comparisons_of
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
@@ -25,7 +25,10 @@ from nccl_bench.records.schema import Samples, Status
 from nccl_bench.safety.secrets import as_typed
 
 # The data of the verdicts of a run.
-_SOURCES: Mapping[Basis, str] = {Basis.ROUNDS: "rounds of one launch", Basis.LAUNCHES: "{launches}"}
+_SOURCES: Mapping[Basis, str] = {
+    Basis.ROUNDS: "one launch, so one set of communicators",
+    Basis.LAUNCHES: "{launches}, each with new communicators",
+}
 
 
 def run_facts(
@@ -63,7 +66,8 @@ def results_text(rows: Sequence[Row | Samples]) -> str:
         arms = ", ".join(dict.fromkeys(str(row.arm) for row in wrong))
         parts.append(f"WRONG in {counted(len(wrong), 'cell')} of {arms}")
     if right:
-        parts.append(f"right in {'all ' if right == len(cells) > 1 else ''}{counted(right, 'cell')}, on every rank")
+        every, of_arms = ("all ", " of all arms") if right == len(cells) > 1 else ("", "")
+        parts.append(f"right in {every}{counted(right, 'cell')}{of_arms}, on every rank")
     if unchecked:
         parts.append(f"not checked in {counted(unchecked, 'cell')}")
     if declined:
@@ -74,7 +78,9 @@ def results_text(rows: Sequence[Row | Samples]) -> str:
 def compared_text(bands: Sequence[Band]) -> str:
     """Return how many cells ``bands`` compare with those of a baseline; empty if there are none."""
     number = comparisons_of(bands)
-    return f"{number} of them {'is' if number == 1 else 'are'} compared" if number else ""
+    if not number:
+        return ""
+    return f"{number} {'is' if number == 1 else 'are'} compared"
 
 
 def machine_text(metas: NamedRuns) -> str:
@@ -143,7 +149,7 @@ def order_fact(run: Run) -> Fact | None:
     if run.is_import:
         return None
     command = verify_command(run)
-    return Fact(name="Order", text=f"not tested here: {command}", command=command)
+    return Fact(name="Order", text=f"stream order is not tested here: {command}", command=command)
 
 
 def verify_command(run: Run) -> str:
@@ -189,6 +195,7 @@ def next_fact(bands: Sequence[Band], basis: Basis, run: Run) -> Fact | None:
         return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
     command, _ = command_with(run, options)
     how = command or options
+    text += duration_text(run.meta, options)
     return Fact(name="Next", text=f"{text}: {how}" if how else f"{text}.", command=command)
 
 

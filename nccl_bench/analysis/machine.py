@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from nccl_bench.analysis.wording import joined
 from nccl_bench.catalog.memory import Memory
 from nccl_bench.records.importers import NCCL, RCCL, READERS, OverRanks
 from nccl_bench.records.run import is_import
@@ -79,14 +80,17 @@ def differences(runs: NamedRuns) -> Iterator[str]:
 
 def versions(runs: NamedRuns) -> Iterator[str]:
     """Yield a line if ``runs`` were measured by different versions of nccl-bench, or have different schemas."""
-    names: dict[str, list[str]] = {}
+    names: dict[tuple[str, str], list[str]] = {}
     for name, meta in runs:
         if "version" in meta and not is_import(meta):
-            names.setdefault(f"{meta['version']} with schema {meta.get('schema')}", []).append(name)
+            names.setdefault((str(meta["version"]), str(meta.get("schema"))), []).append(name)
     if len(names) > 1:
-        yield "measured by different versions of nccl-bench, which may measure differently: " + "; ".join(
-            f"{version} ({', '.join(of_version)})" for version, of_version in names.items()
-        )
+        same_version = len({version for version, _ in names}) == 1
+        texts = [
+            f"{'' if same_version and number else f'{version} with '}schema {schema} ({', '.join(of_version)})"
+            for number, ((version, schema), of_version) in enumerate(names.items())
+        ]
+        yield f"nccl-bench {joined(texts)} can measure differently"
 
 
 def over_ranks(runs: NamedRuns) -> Iterator[str]:

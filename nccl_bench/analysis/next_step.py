@@ -1,6 +1,7 @@
 """Describe how sure the verdicts of a headline are, and what would decide those that are open."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from nccl_bench.analysis.bands import Band, OpenReason
@@ -36,13 +37,12 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     if not decided:
         return ""
     verdicts = "1 verdict" if len(decided) == 1 else f"{len(decided)} verdicts"
-    right = "it is right" if len(decided) == 1 else "all of them are right"
     # One run on each side has one draw of what differs between runs, which no interval contains.
     limit = _LIMIT_OF_TWO_RUNS if basis is Basis.SHARED_ARM else ""
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
         limit = _LIMIT_OF_ONE_TWIN
     confidence = f"with {percent(1 - FAMILYWISE_ERROR)} % confidence"
-    return f"{share_of(decided, bands)} decided in {verdicts}; {confidence}, {right}{limit}"
+    return f"{share_of(decided, bands)} decided in {verdicts}; {confidence}, no verdict is wrong{limit}"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -70,7 +70,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
     are = "is" if number == 1 else "are"
-    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}", options
+    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}{_gain(basis, options)}", options
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -83,7 +83,34 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
         return "", ""
     what, options = new_communicators(basis, meta)
     text = f"nothing is open, but one twin in one timing decides {share_of(resting, bands)}, by a small margin"
-    return f"{text}. Measure {what}", options
+    return f"{text}. Measure {what}{_gain(basis, options)}", options
+
+
+def duration_text(meta: Mapping[str, Any], options: str) -> str:
+    """Return how long the run with ``meta`` would take with the ``options`` of `next_step`; empty if unknown."""
+    name, _, value = options.partition(" ")
+    try:
+        started, finished = (datetime.fromisoformat(str(meta.get(key))) for key in ("started", "finished"))
+        seconds = (finished - started).total_seconds()
+    except (TypeError, ValueError):
+        return ""
+    if meta.get("status") != "complete" or seconds <= 0:
+        return ""
+    launches = (meta.get("config") or {}).get("launches")
+    if name == "--launches":
+        seconds *= int(value) / (launches if isinstance(launches, int) and launches > 0 else 1)
+    elif name == "--max-rounds":
+        seconds *= _MORE_ROUNDS
+    else:
+        return ""
+    most = "about" if name == "--launches" else "at most about"
+    return f" ({most} {max(1, round(seconds / 60))} min)"
+
+
+def steady_first(text: str) -> str:
+    """Return the ``text`` of `next_step` with what to do before it about a CPU with two speeds."""
+    first = f"First keep the CPU at one speed (see nccl-bench doctor), or measure {_ONE_RUN}. Then measure "
+    return text.replace("Measure ", first, 1)
 
 
 def moved_step(bands: Sequence[Band]) -> str:
@@ -111,6 +138,12 @@ def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
         return f"several runs{'' if basis.of_one_run else ' of each side'} and give them all to nccl-bench compare", ""
     launches = (meta.get("config") or {}).get("launches")
     return what, f"--launches {max(least, 2 * launches if isinstance(launches, int) else 0)}"
+
+
+def _gain(basis: Basis, options: str) -> str:
+    """Return why the ``options`` settle what a noise floor of one twin leaves open."""
+    new = basis is Basis.ROUNDS and options.startswith("--launches")
+    return ", whose differences replace the noise of one twin" if new else ""
 
 
 def _rests_on_one_twin(band: Band, bands: Sequence[Band], basis: Basis) -> bool:

@@ -10,7 +10,7 @@ from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.shared_arm import moved_text, own_times_text
-from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import (
     change_range,
     every_timing,
@@ -119,7 +119,8 @@ def open_places(bands: Sequence[Band], known: KnownSizes, *, with_change: bool =
         if reason is OpenReason.SHARED_ARM_MOVED:
             yield from _moved_places(by_timing, known)
         elif reason is OpenReason.WITHIN_NOISE or not with_change:
-            yield every_timing([_where(of_timing, known) for of_timing in by_timing]), why
+            noise = _noise_alone(still_open) if reason is OpenReason.WITHIN_NOISE else ""
+            yield every_timing([_where(of_timing, known) for of_timing in by_timing]), f"{why}{noise}"
         else:
             for group in chain.from_iterable(map(_by_direction, by_timing)):
                 place = f"{_where(group, known)}, {_change(group)}"
@@ -128,6 +129,13 @@ def open_places(bands: Sequence[Band], known: KnownSizes, *, with_change: bool =
                     yield f"{place}, limit {format_share(group[0].threshold)}", ""
                 else:
                     yield place, why
+
+
+def _noise_alone(bands: Sequence[Band]) -> str:
+    """Return the noise floor of ``bands``, if it alone withholds the verdict that they are the same."""
+    alone = all(verdict_of(band.interval, band.threshold) is Verdict.EQUIVALENT for band in bands)
+    floor = max(band.noise_floor or 0.0 for band in bands)
+    return f" of {format_share(floor)}" if alone and floor else ""
 
 
 def _moved_places(by_timing: Iterable[Sequence[Band]], known: KnownSizes) -> Iterator[tuple[str, str]]:
@@ -199,7 +207,7 @@ def _odd_size(bands: Sequence[Band]) -> str:
     odd = _farthest(bands)
     if not any(band.is_odd for band in bands):
         return ""
-    return f" ({size_with_unit(odd.case.size_bytes)} alone: {change_range([odd.ratio])})"
+    return f" ({size_with_unit(odd.case.size_bytes)}: {change_range([odd.ratio])})"
 
 
 def _farthest(bands: Iterable[Band]) -> Comparison:

@@ -46,6 +46,7 @@ class Steadiness:
     """The cells of one or more runs that show an unsteady machine."""
 
     timed: int  # the number of cells with a time
+    timed_by_timing: tuple[tuple[Timing, int], ...] = ()  # the number of cells with a time in each timing
     noisy: tuple[NoisyCell, ...] = ()  # the cells whose rounds differ much
     two_speeds: tuple[TwoSpeedsCell, ...] = ()  # the noisy cells whose rounds come in two speeds
     lowered: int = 0  # the number of cells in which a GPU lowered its clocks
@@ -73,19 +74,31 @@ class Steadiness:
 
     @property
     def in_short(self) -> str:
-        """The answer in a few words, such as "not steady: rounds differ by more than 10 % in 69 of 560 cells"."""
+        """The answer in a few words, such as "not steady: rounds differ by over 10 % in 69 of 560 cells"."""
         if not self.timed:
             return ""
         answer = _SHORT_ANSWERS[self.answer.partition(":")[0]]
+        if self.noisy and not (self.lowered or self.shared):
+            answer = self._by_timing() or answer
         faults = []
         if self.noisy:
             speeds = ", the CPU has two speeds" if self.has_two_speeds else ""
             of_runs = "" if self.runs == 1 else " of both runs" if self.runs == 2 else f" of all {self.runs} runs"
             share = f"{len(self.noisy)} of {counted(self.timed, 'cell')}{of_runs}"
-            faults.append(f"rounds differ by more than {percent(LARGE_NOISE)} % in {share}{speeds}")
+            faults.append(f"rounds differ by over {percent(LARGE_NOISE)} % in {share}{speeds}")
         faults += ["a GPU lowered its clocks"] if self.lowered else []
         faults += ["another process used a GPU"] if self.shared else []
         return ": ".join(filter(None, (answer, " and ".join(faults))))
+
+    def _by_timing(self) -> str:
+        """Return the timings that were not steady in a few words; empty if none or all were not."""
+        noisy = Counter(cell.row.timing for cell in self.noisy)
+        unsteady = [timing for timing, number in self.timed_by_timing if noisy[timing] >= _MOSTLY * number]
+        steady = [timing for timing, _ in self.timed_by_timing if timing not in unsteady]
+        if not unsteady or not steady:
+            return ""
+        mostly = "mostly " if any(noisy[timing] for timing in steady) else ""
+        return f"not steady in {joined(unsteady)}, {mostly}steady elsewhere"
 
     def _faults(self, limit: str, cells: str) -> Iterator[str]:
         if self.noisy:
@@ -105,6 +118,9 @@ def steadiness_of(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Seque
     noisy = tuple(NoisyCell(row=row, side=side, share=share) for row, side in timed if (share := _noise(row)))
     return Steadiness(
         timed=len(timed),
+        timed_by_timing=tuple(
+            (timing, number) for timing in Timing if (number := sum(row.timing == timing for row, _ in timed))
+        ),
         noisy=noisy,
         two_speeds=tuple(
             TwoSpeedsCell(row=row, side=side, speeds=speeds)

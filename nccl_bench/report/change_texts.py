@@ -12,6 +12,8 @@ from nccl_bench.analysis.wording import percent
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 # The mark of a size that is beyond the threshold, although its band is not.
 ODD = "~"
+# The note of a table that leaves sizes out.
+SOME_SIZES = "Sizes where a verdict changes, and others; --full prints all, with intervals."
 # Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
 _MOST_SIZES, _STEP = 16, 4
 
@@ -66,6 +68,11 @@ def saved_text(comparison: Comparison) -> str:
 def change_text(ratio: float) -> str:
     """Return a change in percent, with a sign if it is not zero: -14, +1.2, 0.0."""
     return percent(ratio - 1, sign=True)
+
+
+def bar_header(length: int) -> str:
+    """Return the words above bars of ``length`` characters on each side: a bar to the left is faster."""
+    return f"{'fast':>{length}}|{'slow':<{length}}"
 
 
 def bar(ratio: float | None, most: float, length: int) -> str:

@@ -17,7 +17,17 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_case, compared_text, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.change_texts import ODD, bar, change_text, letters, mark_of, saved_text, some_sizes
+from nccl_bench.report.change_texts import (
+    ODD,
+    SOME_SIZES,
+    bar,
+    bar_header,
+    change_text,
+    letters,
+    mark_of,
+    saved_text,
+    some_sizes,
+)
 from nccl_bench.report.layout import Column, Table, column, fold
 from nccl_bench.report.sides_table import sides_tables
 from nccl_bench.report.tables import cell_marks, kind_of
@@ -278,7 +288,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     elif "saved" not in layout.left_out:
         notes.append("The column saved is the time that a call saves, - if it takes longer.")
     if not kind.is_complete:
-        notes.append("Sizes where a verdict changes, and some others; --full prints all.")
+        notes.append(SOME_SIZES)
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
 
 
@@ -316,7 +326,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
         columns.append(column(arm, (*(above if "time" not in shown else ()), "% "), changes))
         if "bar" in shown:
             bars = [bar(ratio, kind.largest_change, layout.bar) for ratio in texts.ratios]
-            columns.append(column(arm, ("",), bars, left=True))
+            columns.append(column(arm, (bar_header(layout.bar),), bars, left=True))
     return columns
 
 

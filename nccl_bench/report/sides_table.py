@@ -12,7 +12,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import compared_case, joined, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.change_texts import ODD, change_text, mark_of, some_sizes
+from nccl_bench.report.change_texts import ODD, SOME_SIZES, change_text, mark_of, some_sizes
 from nccl_bench.report.layout import Column, Table, column, fold
 
 _GAP = 2
@@ -75,7 +75,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 def _notes(shared_arm: str | None, left_out: Sequence[Timing], *, odd: bool, is_complete: bool) -> tuple[str, ...]:
     change = "from before to after" if shared_arm is None else f"relative to {shared_arm}"
-    notes = [f"Times in us, before and after; % {change}: + slower, = same, ? open."]
+    notes = [f"Times in us, from before to after; % {change}: + slower, = same, ? open."]
     if shared_arm is not None:
         notes.append(f"Where {shared_arm} itself changed, % is not the change of the two times beside it.")
     if odd:
@@ -83,7 +83,7 @@ def _notes(shared_arm: str | None, left_out: Sequence[Timing], *, odd: bool, is_
     if left_out:
         notes.append(f"Not shown, because every arm is the same there: {joined(left_out)}.")
     if not is_complete:
-        notes.append("Sizes where a verdict changes, and some others; --full prints all.")
+        notes.append(SOME_SIZES)
     return tuple(notes)
 
 

@@ -11,6 +11,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import times_note
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.report import Detail
+from nccl_bench.report.change_texts import SOME_SIZES
 from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.layout import Remarks, Table
 from nccl_bench.report.question import question_tables
@@ -45,11 +46,12 @@ class TerminalReport(TextReport[Analysis]):
         if words := _words(content):
             yield from self._entry(fact_entry("Words", words))
         full = self.detail is Detail.FULL
-        for table in _untitled(list(question_tables(content, self.width, every_size=full))):
+        tables = _untitled(list(question_tables(content, self.width, every_size=full)))
+        for table in tables:
             yield from self._fitting(table, "give --format json")
         verdicts = list(verdict_tables(content, only_answers=not full))
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
-        if content.comparisons:
+        if content.comparisons and (shown or all(SOME_SIZES not in table.notes for table in tables)):
             yield Text()
             yield from self._wrapped(heading(content) if shown else _VERDICTS_ELSEWHERE, "bold" if shown else "")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():

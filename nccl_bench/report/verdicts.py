@@ -12,8 +12,8 @@ from nccl_bench.analysis.wording import (
     compared_case,
     compared_text,
     format_ratio,
-    format_ratios,
     format_share,
+    from_to,
     significant,
 )
 from nccl_bench.catalog.timings import Timing
@@ -86,10 +86,10 @@ def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterato
         columns.append(column("timing", ("timing",), [band.timing for band in bands], left=True))
         columns.append(column("size", ("size",), [_sizes(band) for band in bands]))
         columns.append(column("verdict", ("verdict",), [_verdict(band) for band in bands], left=True))
-        columns.append(column("ratio", ("ratio",), [format_ratio(band.ratio) for band in bands]))
+        columns.append(column("ratio", ("ratio",), [_decimals(band.ratio) for band in bands]))
         keep = len(columns)
         if any(band.interval for band in bands):
-            columns.append(column("interval", ("interval",), [_interval(band) for band in bands]))
+            columns.append(column("interval", ("interval", "over sizes"), [_interval(band) for band in bands]))
         if several_limits:
             columns.append(column("limit", ("limit",), [format_share(band.threshold) for band in bands]))
         if analysis.basis is Basis.LAUNCHES:
@@ -148,8 +148,14 @@ def _verdict(band: Band) -> str:
 
 
 def _interval(band: Band) -> str:
-    # Without the unit, the table fits into 80 characters.
-    return format_ratios([band.interval.low, band.interval.high]).replace("x", "") if band.interval else ""
+    if band.interval is None:
+        return ""
+    return from_to(_decimals(band.interval.low), _decimals(band.interval.high))
+
+
+def _decimals(ratio: float) -> str:
+    """Return ``ratio`` with three decimals, large ratios with three digits: 0.978, 1.013, 12.3."""
+    return f"{ratio:.3f}" if ratio < 9.9995 else significant(ratio)
 
 
 def _variance(band: Band) -> str:

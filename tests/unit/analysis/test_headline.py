@@ -227,13 +227,13 @@ def test_the_size_with_the_largest_change_of_a_band_is_named() -> None:
     slower = [comparison(size, Verdict.SLOWER, ratio) for size, ratio in zip(sizes, ratios, strict=True)]
     assert "3.0 to 50 %, most at 16 B, costs" in lines_of(*slower)[0]
     same = [comparison(size, ratio=ratio, timing=Timing.GRAPH) for size, ratio in ((8, 1.0), (16, 0.97), (32, 1.0))]
-    assert lines_of(*same)[-1] == "SAME graph every size (16 B alone: 3.0 % faster)"
+    assert lines_of(*same)[-1] == "SAME graph every size (16 B: 3.0 % faster)"
 
 
 def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
     made_up = run(before_and_after(), **RUN, nccl_library="/lib/nccl.so", variables={"NCCL_ALGO": "Ring"})
     assert facts(Analysis.of(made_up).headline)["Order"] == (
-        "not tested here: env NCCL_ALGO=Ring nccl-bench verify --before-tree before --after-tree after "
+        "stream order is not tested here: env NCCL_ALGO=Ring nccl-bench verify --before-tree before --after-tree after "
         "--arm engine.pynccl:PyNccl --nccl-library /lib/nccl.so --nproc 4"
     )
     user_arms = [{"name": "mine", "target": "my file.py:C", "order": "bare", "variables": {"A": "1"}}]
@@ -287,7 +287,10 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
-    assert fact.text == f"the only comparison is open. Measure with new communicators: {fact.command}"
+    assert fact.text == (
+        "the only comparison is open. Measure with new communicators, whose differences replace the noise of one twin "
+        f"(about 25 min): {fact.command}"
+    )
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 
@@ -298,7 +301,7 @@ def test_next_measures_more_rounds_if_most_open_cells_have_wide_intervals() -> N
     made_up = run(lines, **RUN, max_rounds=60, max_seconds=30.0)
     made_up = replace(made_up, meta={**made_up.meta, "command": ["nccl-bench", "run", "--max-rounds", "60"]})
     assert facts(Analysis.of(made_up).headline)["Next"] == (
-        "the only comparison is open, with a wide interval. Measure more rounds: "
+        "the only comparison is open, with a wide interval. Measure more rounds (at most about 20 min): "
         "nccl-bench run --max-rounds 240 --max-seconds 120"
     )
 

@@ -169,7 +169,7 @@ def test_no_advice_to_ranks_of_another_launcher_needs_new_launches(basis: Basis)
 def test_one_size_in_one_timing_that_is_open_by_its_noise_floor_needs_five_launches() -> None:
     bands = bands_of([comparison(8, INCONCLUSIVE, 1.05, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE)])
     assert next_step(bands, Basis.ROUNDS, {}) == (
-        "the only comparison is open. Measure with new communicators",
+        "the only comparison is open. Measure with new communicators, whose differences replace the noise of one twin",
         "--launches 5",
     )
 
@@ -179,10 +179,10 @@ def test_a_difference_that_one_twin_in_one_timing_decides_by_a_small_margin_need
     bands = bands_of([slower, same])
     assert confirming_step(bands, Basis.ROUNDS, {}) == (
         "nothing is open, but one twin in one timing decides 1 of 2 comparisons, by a small margin. Measure with new "
-        "communicators",
+        "communicators, whose differences replace the noise of one twin",
         "--launches 5",
     )
-    assert confidence_text(bands, Basis.ROUNDS).endswith("all of them are right as far as one twin in one timing shows")
+    assert confidence_text(bands, Basis.ROUNDS).endswith("no verdict is wrong as far as one twin in one timing shows")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
         comparison(32, INCONCLUSIVE, 1.01, launches=1),
     ]
     text = shown(cells, basis=Basis.LAUNCHES)
-    assert "2 of 3 comparisons decided in 1 verdict; with 95 % confidence, it is right" in flat(text)
+    assert "2 of 3 comparisons decided in 1 verdict; with 95 % confidence, no verdict is wrong" in flat(text)
     assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
     assert "launch to" in text
     assert "launch to" not in shown(cells, basis=Basis.RUNS)
@@ -77,8 +77,8 @@ bfloat16 sum in-place
   OPEN    1 of 5 comparisons, which is within noise (the times vary more than
           the arms differ): gated 64 B
   Basis    a reason; 4 of 5 comparisons decided in 3 verdicts; with 95 %
-           confidence, all of them are right as far as these two runs show; a
-           CPU speed that differs between runs can move a ratio
+           confidence, no verdict is wrong as far as these two runs show; a CPU
+           speed that differs between runs can move a ratio
   Next     1 of 5 comparisons is open. Measure each side with new communicators:
            --launches 5
   Words    eager as its caller sees it, gated on the device alone; see
@@ -89,7 +89,7 @@ The column saved is the time that a call saves, - if it takes longer.
 
        eager                              gated
 size  before after                       before after
- (B)      us    us saved   %                 us    us saved    %
+ (B)      us    us saved   %  fast|slow      us    us saved    %  fast|slow
 ---- ------- ----- ----- ---- --------- ------- ----- ----- ----- ---------
    8                                       10.0  6.10   3.9  -39  ----|
   16                                       10.0  6.30   3.7  -37  ----|
@@ -100,13 +100,13 @@ size  before after                       before after
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters, after the
 noise floor is taken off.
 
-                                                   noise
-timing     size  verdict      ratio      interval  floor
-------  -------  -----------  -----  ------------  -----
-eager        1K  slower       1.25x  1.24 to 1.26  0.2 %
-gated   8 to 16  faster       0.62x  0.60 to 0.64  1.1 %
-gated        32  same         0.99x  0.98 to 1.00  0.2 %
-gated        64  open: noise  1.05x  1.04 to 1.06  5.0 %
+                                           interval  noise
+timing     size  verdict      ratio      over sizes  floor
+------  -------  -----------  -----  --------------  -----
+eager        1K  slower       1.250  1.238 to 1.262  0.2 %
+gated   8 to 16  faster       0.620  0.604 to 0.636  1.1 %
+gated        32  same         0.990  0.980 to 1.000  0.2 %
+gated        64  open: noise  1.050  1.040 to 1.060  5.0 %
 """
     )
 
@@ -124,7 +124,7 @@ def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_
     moved = SharedTimes(arm="torch", before_us=10.0, after_us=13.3, sure_ratio=1.3)
     cells = [comparison(8, FASTER, 0.9, candidate_us=12.0, shared=moved)]
     text = shown(cells, shared_arm="torch")
-    assert re.search(r"us base +% *$", text, re.MULTILINE)
+    assert re.search(r"us base +%  +fast", text, re.MULTILINE)
     assert re.search(r"^ +8 +10.0 +12.0 +\+33 +-10 ", text, re.MULTILINE)
     assert "% is relative to torch, so it is not the change of these times" in flat(text)
     # Its own time rose, so nothing says that it saves time.
@@ -146,10 +146,10 @@ def test_only_neighbouring_sizes_with_the_same_verdict_share_a_line() -> None:
         comparison(128, SLOWER, 1.3),
     ]
     assert [row[1:4] for row in rows(cells, run=run([]))] == [
-        ["8", "faster", "0.50x"],
-        ["16", "slower", "1.20x"],
-        ["32", "faster", "0.70x"],
-        ["64 to 128", "slower", "1.40x"],
+        ["8", "faster", "0.500"],
+        ["16", "slower", "1.200"],
+        ["32", "faster", "0.700"],
+        ["64 to 128", "slower", "1.396"],
     ]
 
 
@@ -216,8 +216,10 @@ def test_the_headline_counts_the_verdicts_that_it_is_about() -> None:
         facts = compared_runs(cells, asked_arms=asked_arms or None).headline.facts
         return next(fact.text for fact in facts if fact.name == "Basis")
 
-    assert "the only comparison decided in 1 verdict; with 95 % confidence, it is right as far as" in basis("torch")
-    assert "all 2 comparisons decided in 2 verdicts; with 95 % confidence, all of them are right" in basis()
+    assert "the only comparison decided in 1 verdict; with 95 % confidence, no verdict is wrong as far as" in basis(
+        "torch"
+    )
+    assert "all 2 comparisons decided in 2 verdicts; with 95 % confidence, no verdict is wrong" in basis()
 
 
 def test_without_verdicts_there_is_only_the_table_of_times() -> None:

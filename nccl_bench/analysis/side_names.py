@@ -1,0 +1,61 @@
+"""What the two sides of a comparison are, and what is recorded to differ between them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from nccl_bench.analysis.description import recorded_user_arms
+from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.wording import joined
+from nccl_bench.config.user_arms import AFTER, BEFORE
+from nccl_bench.records.run import Run
+
+
+def named_sides(run: Run) -> Mapping[str, str]:
+    """Return what tells the arms before and after of ``run`` apart, by arm: tree, target and order, where they differ.
+
+    Empty if the run does not have both arms, or if nothing of this differs.
+    """
+    arms = {str(arm.get("name")): arm for arm in run.meta["config"].get("user_arms") or ()}
+    if not {BEFORE, AFTER} <= arms.keys():
+        return {}
+    orders = {str(arm.get("arm")): arm.get("order") for arm in recorded_user_arms(run)}
+    trees = {name: str(arms[name].get("tree") or "") for name in (BEFORE, AFTER)}
+    folders = {name: PurePath(tree).name for name, tree in trees.items()}
+    known = (
+        folders if len({*folders.values()}) > 1 else trees,
+        {name: str(arms[name].get("target") or "") for name in trees},
+        {name: f"order {orders[name]}" if orders.get(name) else "" for name in trees},
+    )
+    # A tree with the name of its arm says nothing new.
+    differing = [
+        texts
+        for texts in known
+        if len({*texts.values()}) > 1 and all(texts.values()) and any(texts[name] != name for name in trees)
+    ]
+    return {name: ", ".join(texts[name] for texts in differing) for name in trees} if differing else {}
+
+
+def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterable[str]) -> str:
+    """Return in words what is recorded to differ between ``runs``, which are compared arm by arm.
+
+    ``differing`` are the lines about their machines and settings, and ``libraries`` those about their libraries. The
+    text is empty if a run is a summary, which records neither.
+    """
+    if any("version" not in meta for _, meta in runs):
+        return ""
+    names = list(dict.fromkeys(line.partition(":")[0] for line in differing))
+    names += ["the library"] if any(True for _ in libraries) else []
+    names += ["the user arms"] if len({str(_definitions(meta)) for _, meta in runs}) > 1 else []
+    tool = [
+        f"the {key} of nccl-bench"
+        for key in ("version", "schema")
+        if len({str(meta[key]) for _, meta in runs if key in meta}) > 1
+    ]
+    if names:
+        return f"recorded differences: {joined([*names, *tool])}"
+    return f"no recorded difference except {joined(tool)}" if tool else "no recorded difference"
+
+
+def _definitions(meta: Mapping[str, Any]) -> object:
+    return meta["config"].get("user_arms") or ()
