@@ -1,7 +1,7 @@
 """The messages that recordings have, in every format. Ranks that sent the same share a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import ClassVar, TextIO
 
 from rich.text import Text
@@ -17,9 +17,10 @@ from nccl_bench.traces.rows import Row, rows_of
 
 # More tables than this are too many to compare by eye.
 _MOST_TABLES = 4
-# Streams of one message, of which a table names some.
-_MOST_STREAMS = 3
+# The most streams, or kernels, of one message that a table names.
+_MOST_NAMES = 3
 _UNKNOWN = "?"
+_NOT_KNOWN = "What is not known"
 _WORDS: Mapping[Mode, str] = {Mode.EAGER: "eager", Mode.GRAPH: "in graphs", Mode.UNKNOWN: "eager or captured"}
 
 
@@ -46,12 +47,12 @@ class TerminalTraffic(TextReport[Sequence[Traffic]]):
             yield from self._wrapped(part.note, "dim")
             shown, hidden = part.table.fit(self.width)
             yield from self._table(shown, GAP)
-            remarks = list(part.remarks)
             if hidden:
                 names = joined([each.name for each in hidden])
-                remarks.append(f"Not shown in this width: {names}. Give a larger --width, or --format csv.")
-            if remarks:
-                yield from self._remarks(Remarks(title="What is not known", items=remarks))
+                hint = f"Not shown in this width: {names}. Give a larger --width, or --format csv."
+                yield from self._remarks(Remarks(title="", items=(hint,), style="dim"))
+            if part.remarks:
+                yield from self._remarks(Remarks(title=_NOT_KNOWN, items=part.remarks))
 
 
 def markdown_traffic(content: Sequence[Traffic]) -> str:
@@ -59,7 +60,7 @@ def markdown_traffic(content: Sequence[Traffic]) -> str:
     lines: list[str] = []
     for part in _parts(content):
         lines += markdown_table(part.table)
-        lines += markdown_remarks(Remarks(title="What is not known", items=part.remarks)) if part.remarks else ()
+        lines += markdown_remarks(Remarks(title=_NOT_KNOWN, items=part.remarks)) if part.remarks else ()
     return "\n".join(lines)
 
 
@@ -69,7 +70,13 @@ def csv_traffic(content: Sequence[Traffic]) -> str:
 
     names = [field.name for field in fields(Row)]
     lines = [
-        {"rank": traffic.rank, **asdict(row), "mode": row.mode.value, "streams": " ".join(row.streams)}
+        {
+            "rank": traffic.rank,
+            **asdict(row),
+            "mode": row.mode.value,
+            "streams": " ".join(row.streams),
+            "kernels": "; ".join(row.kernels),
+        }
         for traffic in content
         for row in rows_of(traffic)
     ]
@@ -105,10 +112,8 @@ class _Part:
 def _parts(content: Sequence[Traffic]) -> Iterator[_Part]:
     groups: dict[tuple[object, ...], list[Traffic]] = {}
     for traffic in content:
-        # Streams are numbered in each process.
-        same = tuple(
-            tuple(value for name, value in asdict(row).items() if name != "streams") for row in rows_of(traffic)
-        )
+        # Streams are numbered in each process, and NCCL logs on rank 0 what it runs.
+        same = tuple(replace(row, streams=(), kernels=()) for row in rows_of(traffic))
         groups.setdefault(same, []).append(traffic)
     for number, ranks in enumerate(groups.values()):
         if number == _MOST_TABLES:
@@ -124,7 +129,7 @@ def _parts(content: Sequence[Traffic]) -> Iterator[_Part]:
 
 
 def _part(ranks: Sequence[Traffic]) -> _Part:
-    rows = rows_of(ranks[0])
+    rows = rows_of(next((traffic for traffic in ranks if traffic.kernels), ranks[0]))
     calls = {mode: sum(row.calls for row in rows if row.mode is mode) for mode in Mode}
     each = " each" if len(ranks) > 1 else ""
     parts = [f"{count} {_WORDS[mode]}" for mode, count in calls.items() if count]
@@ -150,9 +155,10 @@ def _table(title: str, note: str, rows: Sequence[Row]) -> Table:
         "ranks": tuple(_UNKNOWN if row.ranks is None else str(row.ranks) for row in rows),
         "made": tuple(_UNKNOWN if row.mode is Mode.UNKNOWN else row.mode.value for row in rows),
         "calls": tuple(str(row.calls) for row in rows),
-        "streams": tuple(_streams(row.streams) for row in rows),
+        "streams": tuple(_listed(row.streams) for row in rows),
+        "NCCL ran": tuple(_listed(row.kernels) for row in rows),
     }
-    texts = ("collective", "dtype", "made", "streams")
+    texts = ("collective", "dtype", "made", "streams", "NCCL ran")
     return Table(
         title=title,
         notes=(note,),
@@ -169,6 +175,6 @@ def _size(size: int | None) -> str:
     return _UNKNOWN if size is None else size_with_unit(size)
 
 
-def _streams(streams: Sequence[str]) -> str:
-    more = len(streams) - _MOST_STREAMS
-    return ", ".join(streams[:_MOST_STREAMS]) + (f" and {more} more" if more > 0 else "") or _UNKNOWN
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "") or _UNKNOWN

@@ -112,5 +112,5 @@ def _bytes_of(value: Any) -> int:
 def _read_chakra(unpacked: Unpacked, file: str) -> Recording:
     names = (text(node.get("Name")) for node in map(mapping, unpacked.items("workload_graph.item")))
     of_file = tuple(kernel_collective(name) for name in names if name.startswith("nccl"))
-    launches = Counter({Launch(Mode.EAGER, of_file, ()): 1} if of_file else {})
+    launches = Counter({Launch(Mode.EAGER, of_file, (None,) * len(of_file), ()): 1} if of_file else {})
     return Recording(source=SOURCE, file=file, launches=launches)

@@ -9,6 +9,9 @@ from nccl_bench.traces.names import kernel_of
 from nccl_bench.traces.readers import ADD_LOG, READERS
 from nccl_bench.traces.recording import DEFAULT_STREAM, Call, Launch, Message, Mode, Recording
 
+# With more sequences that differ, channels would not tell them apart.
+_MOST_CANDIDATES = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
@@ -17,6 +20,7 @@ class Traffic:
     rank: int | None  # the rank; None if no recording has it
     files: tuple[str, ...]  # the files that the counts and sizes come from
     calls: Counter[Call]  # calls with sizes, and how often each was made
+    kernels: Mapping[Message, tuple[str, ...]]  # what NCCL ran for a message, in its words, if a log has it
     unseen: Counter[tuple[Mode, str]]  # mode and collective of kernels without sizes, and how often each ran
     remarks: tuple[str, ...]  # sentences about what the files lack, and about files that add nothing
 
@@ -56,7 +60,7 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     for launch, count in best.launches.items():
         # Only NCCL's log has the calls of a graph.
         asked = [each for each in others if launch.mode is Mode.EAGER or each.source == nccl_log.SOURCE]
-        fitting = {each.file: _fitting(launch, each.sequences) for each in asked if each.sequences}
+        fitting = {each.file: _fitting(launch, each) for each in asked if each.sequences}
         decided = next((file for file, sequences in fitting.items() if len(sequences) == 1), None)
         if decided is None:
             for collective, kernels in Counter(launch.collectives).items():
@@ -73,10 +77,25 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     for other in others:
         if other.file not in files:
             remarks += [f"{other.file}: {remark}" for remark in other.remarks]
-            remarks.append(f"{other.file} adds nothing: the counts come from {best.file}")
+            added = "only what NCCL ran" if other.choices else "nothing"
+            remarks.append(f"{other.file} adds {added}: the counts come from {best.file}")
     return Traffic(
-        rank=best.rank, files=tuple(files), calls=calls, unseen=unseen, remarks=tuple(dict.fromkeys(remarks))
+        rank=best.rank,
+        files=tuple(files),
+        calls=calls,
+        kernels=_kernels(recordings),
+        unseen=unseen,
+        remarks=tuple(dict.fromkeys(remarks)),
     )
+
+
+def _kernels(recordings: Sequence[Recording]) -> dict[Message, tuple[str, ...]]:
+    """Return the words for what NCCL ran for each message."""
+    names: dict[Message, set[str]] = defaultdict(set)
+    for recording in recordings:
+        for message, choices in recording.choices.items():
+            names[message] |= {choice.kernel for choice in choices}
+    return {message: tuple(sorted(each)) for message, each in names.items()}
 
 
 def _without_sizes(count: int, mode: Mode, reason: str) -> str:
@@ -95,25 +114,35 @@ def _reason(fitting: Mapping[str, Sequence[object]]) -> str:
     return f"no sequence of calls in {files} fits them: record all files in one run, from the start of the program"
 
 
-def _fitting(launch: Launch, sequences: Mapping[tuple[str, str], Sequence[Message]]) -> list[tuple[Message, ...]]:
-    """Return the different sequences of calls that ``launch`` can consist of, at most two of them.
+def _fitting(launch: Launch, recording: Recording) -> list[tuple[Message, ...]]:
+    """Return the different sequences of calls in ``recording`` that ``launch`` can consist of.
 
     A sequence fits if one communicator made these collectives in this order on one stream. Nothing can be captured on
-    the legacy default stream.
+    the legacy default stream. If several fit, the numbers of channels can rule some of them out.
     """
-    found: list[tuple[Message, ...]] = []
+    found: dict[tuple[Message, ...], None] = {}
     if "unknown" in launch.collectives:
-        return found
-    for (_, stream), messages in sequences.items():
+        return []
+    for (_, stream), messages in recording.sequences.items():
         if launch.mode is Mode.GRAPH and stream == DEFAULT_STREAM:
             continue
         for start in _places(launch.collectives, messages):
-            candidate = tuple(messages[start : start + len(launch.collectives)])
-            if candidate not in found:
-                found.append(candidate)
-            if len(found) > 1:
-                return found
-    return found
+            found[tuple(messages[start : start + len(launch.collectives)])] = None
+            if len(found) == _MOST_CANDIDATES:
+                break
+    several = list(found)
+    if len(several) > 1:
+        several = [each for each in several if _has_channels(each, launch, recording)] or several
+    return several
+
+
+def _has_channels(messages: Sequence[Message], launch: Launch, recording: Recording) -> bool:
+    """Return False if NCCL ran one of ``messages`` with another number of channels than the kernel of ``launch``."""
+    for message, channels in zip(messages, launch.channels, strict=True):
+        known = {choice.channels for choice in recording.choices.get(message, ())}
+        if known and channels is not None and not known & {channels, None}:
+            return False
+    return True
 
 
 def _places(collectives: Sequence[str], messages: Sequence[Message]) -> Iterator[int]:

@@ -12,7 +12,7 @@ from typing import Any
 from nccl_bench.traces.names import collective_of, is_no_collective, kernel_collective, torch_type
 from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording, left_out, message_of_tensors
 from nccl_bench.traces.streaming import Unpacked
-from nccl_bench.traces.values import is_uneven, mapping, number_before, text, whole
+from nccl_bench.traces.values import is_uneven, mapping, number_before, sequence, text, whole
 
 SOURCE = "torch.profiler"
 _CALL = "record_param_comms"
@@ -32,6 +32,7 @@ class _Kernel:
     time: float  # when the kernel began, in the trace's microseconds
     correlation: int | None  # the number of the launch that the kernel belongs to
     collective: str  # the collective in the kernel's name
+    channels: int | None  # the blocks of the kernel, one for each channel
     stream: str  # the stream
     call: int | None  # the External id of the call that the kernel belongs to
 
@@ -125,6 +126,7 @@ def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
             time=float(time) if isinstance(time, int | float) else 0.0,
             correlation=whole(fields.get("correlation")),
             collective=kernel_collective(name),
+            channels=whole(next(iter(sequence(fields.get("grid"))), None)),
             stream=shown,
             call=call,
         )
@@ -153,6 +155,7 @@ def _launches(trace: _Trace) -> Counter[Launch]:
         Launch(
             mode,
             tuple(kernel.collective for kernel in kernels),
+            tuple(kernel.channels for kernel in kernels),
             tuple(sorted({kernel.stream for kernel in kernels}, key=lambda name: (len(name), name))),
         )
         for (mode, _), kernels in of_launch.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from nccl_bench.traces.names import collective_of, nccl_type
-from nccl_bench.traces.recording import Call, Message, Mode, Recording, message_of_blocks
+from nccl_bench.traces.recording import Call, Choice, Message, Mode, Recording, message_of_blocks
 from nccl_bench.traces.streaming import Unpacked
 
 SOURCE = "NCCL log"
@@ -21,6 +21,14 @@ _PROCESS = re.compile(rb"(\S{1,255}):(\d{1,9}):\d{1,9} \[(\d{1,4})\] $")
 _CALL = re.compile(
     rb"(\w{1,30}): opCount [0-9a-f]{1,16} sendbuff \S{1,20} recvbuff \S{1,20} count (\d{1,18}) datatype (\d{1,2}) "
     rb"op \d{1,10} root -?\d{1,9} comm (\S{1,20}) \[nranks=(\d{1,7})\] stream (\S{1,20})"
+)
+# What NCCL chose, in the three forms of src/enqueue.cc, src/scheduler/symmetric_sched.cc and src/ce_coll.cc:
+#   AllReduce: 32768 Bytes -> Algo RING proto LL channel{Lo..Hi}={0..3}
+#   AllReduce [Symmetric]: 32768 Bytes -> Kernel AllReduce_AGxLL_R nchannels 4 nthreads 512 nWorks 1
+#   AllGather [Copy Engine]: 32768 Bytes -> cudaMemcpy
+_CHOICE = re.compile(
+    rb"(\w{1,30})(?: \[([\w ]{1,30})\])?: (\d{1,18}) Bytes -> "
+    rb"(?:Algo (\w{1,30}) proto (\w{1,30}) channel\{Lo\.\.Hi\}=\{(\d{1,4})\.\.(\d{1,4})\}|Kernel (\w{1,80})|\w)"
 )
 
 
@@ -32,6 +40,9 @@ class _Process:
     calls: Counter[Call] = field(default_factory=Counter)  # calls, and how often each was made
     # (communicator, stream) -> the messages in order.
     sequences: dict[tuple[str, str], list[Message]] = field(default_factory=lambda: defaultdict(list))
+    # (function, bytes) -> the message of the last such call; a choice names no more than these two.
+    last: dict[tuple[bytes, int], Message] = field(default_factory=dict)
+    choices: dict[Message, set[Choice]] = field(default_factory=lambda: defaultdict(set))  # what NCCL ran
 
 
 def recognise(head: bytes) -> bool:
@@ -45,32 +56,59 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
     unreadable = 0
     for line in unpacked.lines():
         prefix, mark, rest = line.partition(_MARK)
-        if not mark or b"opCount" not in rest:
+        if not mark or not (b"opCount" in rest or b"Bytes ->" in rest):
             continue
-        found, call = _PROCESS.search(prefix[-300:]), _CALL.match(rest)
-        message = call and _message(call[1], int(call[2]), int(call[3]), int(call[5]))
-        if found is None or call is None or message is None:
+        found = _PROCESS.search(prefix[-300:])
+        process = found and processes.setdefault((found[1], int(found[2])), _Process(device=int(found[3])))
+        if process is None or not (_read_choice(process, rest) or _read_call(process, rest)):
             unreadable += 1
-            continue
-        process = processes.setdefault((found[1], int(found[2])), _Process(device=int(found[3])))
-        stream = call[6].decode(errors="replace")
-        process.calls[Call(message, Mode.UNKNOWN, stream)] += 1
-        process.sequences[call[4].decode(errors="replace"), stream].append(message)
-    devices = Counter(process.device for process in processes.values())
-    lacks = tuple(_remarks(unreadable, bool(processes)))
+    called = {key: process for key, process in processes.items() if process.calls}
+    devices = Counter(process.device for process in called.values())
+    remarks = tuple(_remarks(unreadable, bool(called)))
     return [
         Recording(
             source=SOURCE,
             file=file,
             # On one node, the number of the GPU is the rank.
-            rank=process.device if len(processes) > 1 and devices[process.device] == 1 else None,
+            rank=process.device if len(called) > 1 and devices[process.device] == 1 else None,
             process=number,
             calls=process.calls,
             sequences=process.sequences,
-            remarks=lacks,
+            choices=process.choices,
+            remarks=remarks,
         )
-        for (_, number), process in processes.items()
-    ] or [Recording(source=SOURCE, file=file, remarks=lacks)]
+        for (_, number), process in called.items()
+    ] or [Recording(source=SOURCE, file=file, remarks=remarks)]
+
+
+def _read_call(process: _Process, text: bytes) -> bool:
+    """Add the call in ``text`` to ``process``; return False if it cannot be read."""
+    call = _CALL.match(text)
+    message = call and _message(call[1], int(call[2]), int(call[3]), int(call[5]))
+    element = call and nccl_type(int(call[3]))
+    if call is None or message is None or element is None:
+        return False
+    stream = call[6].decode(errors="replace")
+    process.calls[Call(message, Mode.UNKNOWN, stream)] += 1
+    process.sequences[call[4].decode(errors="replace"), stream].append(message)
+    process.last[call[1], int(call[2]) * element.itemsize] = message
+    return True
+
+
+def _read_choice(process: _Process, text: bytes) -> bool:
+    """Add the choice in ``text`` to ``process``; return False if there is none."""
+    choice = _CHOICE.match(text)
+    if choice is None:
+        return False
+    function, kind, size, algorithm, protocol, low, high, kernel = choice.groups(default=b"")
+    words = (kind.lower(), algorithm, protocol, kernel)
+    channels = int(high) - int(low) + 1 if high else None
+    message = process.last.get((function, int(size)))
+    # A choice without a call belongs to a log without COLL.
+    if message is not None:
+        name = b" ".join(filter(None, words)).decode(errors="replace")
+        process.choices[message].add(Choice(name, channels))
+    return True
 
 
 @lru_cache(maxsize=4096)

@@ -39,7 +39,7 @@ READERS: Mapping[str, Reader] = {
         files="an execution trace of PARAM or Chakra (JSON)",
         recognise=execution_trace.recognise,
         read=execution_trace.read,
-        unseen="an execution trace has only calls of torch.distributed, and not whether a graph repeats them: add a "
+        unseen="An execution trace has only calls of torch.distributed, and not whether a graph repeats them: add a "
         "trace of torch.profiler",
     ),
     inspector.SOURCE: Reader(
@@ -52,14 +52,14 @@ READERS: Mapping[str, Reader] = {
         files="a log of NCCL (NCCL_DEBUG_SUBSYS=COLL,TUNING)",
         recognise=nccl_log.recognise,
         read=nccl_log.read,
-        unseen="a log of NCCL has the calls of a graph once, from the capture, and also the calls of warm-up: add a "
+        unseen="A log of NCCL has the calls of a graph once, from the capture, and also the calls of warm-up: add a "
         "trace of torch.profiler, which has how often each graph ran",
     ),
     flight_recorder.SOURCE: Reader(
         files="a dump of torch's flight recorder (JSON or pickle)",
         recognise=flight_recorder.recognise,
         read=flight_recorder.read,
-        unseen="the flight recorder has only the last calls of torch.distributed, those of warm-up included, and none "
+        unseen="The flight recorder has only the last calls of torch.distributed, those of warm-up included, and none "
         "of a graph: add a trace of torch.profiler and a log of NCCL",
     ),
 }

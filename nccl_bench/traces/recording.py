@@ -1,7 +1,7 @@
 """What one file says about one rank: the messages that it sent, and kernels whose sizes the file does not have."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -41,11 +41,19 @@ class Call(NamedTuple):
     stream: str  # the stream as the file names it; empty if the file does not have it
 
 
+class Choice(NamedTuple):
+    """What NCCL chose to run for a message."""
+
+    kernel: str  # in NCCL's words, such as ``RING LL``
+    channels: int | None  # the number of channels; None if NCCL does not write it
+
+
 class Launch(NamedTuple):
     """Kernels of NCCL without sizes, which one launch of a graph or the program itself started."""
 
     mode: Mode  # how they were started
     collectives: tuple[str, ...]  # the collective of each kernel, in order
+    channels: tuple[int | None, ...]  # the channels that each kernel used; None if the file does not have them
     streams: tuple[str, ...]  # the streams that they ran on
 
 
@@ -61,6 +69,7 @@ class Recording:
     launches: Counter[Launch] = field(default_factory=Counter)  # launches without sizes, and how often each was made
     # (communicator, stream) -> the messages in the order of their calls; empty if the file has no such order.
     sequences: Mapping[tuple[str, str], Sequence[Message]] = field(default_factory=dict)
+    choices: Mapping[Message, Set[Choice]] = field(default_factory=dict)  # what NCCL ran for a message, if it is there
     remarks: tuple[str, ...] = ()  # sentences about what this file lacks
 
 

@@ -25,6 +25,7 @@ class Row:
     uneven: bool  # True if the blocks of the ranks differ
     mode: Mode  # how the calls were made
     streams: tuple[str, ...]  # the streams as the file names them; empty if they are not known
+    kernels: tuple[str, ...]  # what NCCL ran, in its words, such as ``RING LL``; empty if no log has it
     calls: int  # the number of calls
 
 
@@ -36,7 +37,13 @@ def rows_of(traffic: Traffic) -> tuple[Row, ...]:
         counts[call.message, call.mode] += count
         streams[call.message, call.mode] |= {call.stream} - {""}
     rows = [
-        Row(**message._asdict(), mode=mode, streams=tuple(sorted(streams[message, mode])), calls=count)
+        Row(
+            **message._asdict(),
+            mode=mode,
+            streams=tuple(sorted(streams[message, mode])),
+            kernels=traffic.kernels.get(message, ()),
+            calls=count,
+        )
         for (message, mode), count in counts.items()
     ]
     rows += [
@@ -49,6 +56,7 @@ def rows_of(traffic: Traffic) -> tuple[Row, ...]:
             uneven=False,
             mode=mode,
             streams=(),
+            kernels=(),
             calls=count,
         )
         for (mode, collective), count in traffic.unseen.items()

@@ -24,7 +24,7 @@ def kernel(function: str, time: float, correlation: int, **fields: Any) -> dict[
         "name": f"ncclDevKernel_{function}_RING_LL(ncclDevKernelArgsStorage<4096ul>)",
         "ts": time,
         "dur": 5.0,
-        "args": {"stream": 7, "correlation": correlation, **fields},
+        "args": {"stream": 7, "grid": [4, 1, 1], "correlation": correlation, **fields},
     }
 
 

@@ -25,13 +25,13 @@ def recorded(tmp_path: Path) -> dict[str, str]:
 def test_a_profile_and_a_log_together_have_every_call_with_its_size(
     recorded: dict[str, str], command_line: CommandLine
 ) -> None:
-    shown = command_line.run("trace", recorded["kineto-rank0.json"], recorded["nccl-rank0.log"], "--width", "100")[1]
+    shown = command_line.run("trace", recorded["kineto-rank0.json"], recorded["nccl-rank0.log"], "--width", "110")[1]
     assert shown.startswith("Rank 0: 8 calls, 2 eager and 6 in graphs\nFrom kineto-rank0.json and nccl-rank0.log.\n")
     rows = [line.split() for line in shown.splitlines() if line.startswith("all_")]
     assert rows == [
-        ["all_reduce", "bfloat16", "8", "KiB", "8", "KiB", "2", "eager", "2", "7"],
-        ["all_gather", "bfloat16", "4000", "B", "2000", "B", "2", "graph", "3", "7"],
-        ["all_reduce", "bfloat16", "1", "KiB", "1", "KiB", "2", "graph", "3", "7"],
+        ["all_reduce", "bfloat16", "8", "KiB", "8", "KiB", "2", "eager", "2", "7", "?"],
+        ["all_gather", "bfloat16", "4000", "B", "2000", "B", "2", "graph", "3", "7", "?"],
+        ["all_reduce", "bfloat16", "1", "KiB", "1", "KiB", "2", "graph", "3", "7", "RING", "LL"],
     ]
     assert "What is not known" not in shown
 

@@ -104,6 +104,13 @@ def test_the_traces_page_explains_every_format() -> None:
     assert rows_below("traces", "file") == list(READERS)
 
 
+def test_the_table_of_the_traces_page_is_that_of_a_real_recording() -> None:
+    names = re.findall(r"[\w.-]+\.gz", page("traces").split("```")[1])
+    files = [str(ROOT / "tests" / "data" / "traces" / name) for name in names]
+    shown = CliRunner().invoke(app, ["trace", *files, "--width", "100"]).stdout
+    assert f"```\n{shown}```" in page("traces")
+
+
 def test_the_user_arms_page_explains_every_adapter_and_order() -> None:
     assert set(rows_below("user-arms", "adapter")) == set(Adapter)
     assert rows_below("user-arms", "order") == list(ORDERS)

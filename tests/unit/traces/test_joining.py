@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from nccl_bench.traces.joining import Traffic, join
-from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording
+from nccl_bench.traces.readers import read_recordings
+from nccl_bench.traces.recording import Call, Choice, Launch, Message, Mode, Recording
 
 STREAM = ("0x50", "0x4e")
 PAIR = ("all_reduce", "all_gather")
+
+# One rank of a tensor-parallel decoder on two H200s: torch.distributed made the eager calls, and a communicator of the
+# program made those of a graph, which ran eight times. The program counted them itself. A size is what one
+# rank sends.
+RECORDED = Path(__file__).parents[2] / "data" / "traces"
+EAGER_CALLS = {
+    ("all_reduce", 2**22): 8,
+    ("all_gather", 16_384_000): 1,
+    ("all_reduce", 2**15): 16,
+    ("all_gather", 128_000): 2,
+}
+CAPTURED_CALLS = {("all_reduce", 2**15): 64, ("all_gather", 128_000): 8}
 
 
 def message(collective: str, size: int) -> Message:
@@ -37,8 +52,20 @@ def joined(*recordings: Recording) -> Traffic:
     return traffic
 
 
-def graph(collectives: Sequence[str] = PAIR) -> Launch:
-    return Launch(Mode.GRAPH, tuple(collectives), ("7",))
+def graph(collectives: Sequence[str] = PAIR, channels: tuple[int, ...] = ()) -> Launch:
+    return Launch(Mode.GRAPH, tuple(collectives), channels or (None,) * len(collectives), ("7",))
+
+
+def test_every_call_of_a_real_program_is_counted_with_what_one_rank_sends() -> None:
+    profile, log = (read_recordings(RECORDED / name) for name in ("kineto-rank0.json.gz", "nccl-rank0.log.gz"))
+    both, alone = joined(*profile, *log), joined(*profile)
+    for traffic, captured in ((both, CAPTURED_CALLS), (alone, {})):
+        for mode, expected in ((Mode.EAGER, EAGER_CALLS), (Mode.GRAPH, captured)):
+            calls = {call: count for call, count in traffic.calls.items() if call.mode is mode}
+            assert {(call.message.collective, call.message.sent_bytes): n for call, n in calls.items()} == expected
+            assert {(call.message.dtype, call.message.ranks) for call in calls} <= {("bfloat16", 2)}
+    assert not both.unseen
+    assert alone.unseen == {(Mode.GRAPH, "all_reduce"): 64, (Mode.GRAPH, "all_gather"): 8}
 
 
 def test_the_replays_of_a_graph_weigh_the_calls_that_it_captured_once() -> None:
@@ -87,7 +114,7 @@ def test_a_sequence_can_begin_anywhere_and_overlap_the_first_that_fits() -> None
 def test_an_execution_trace_gives_sizes_to_kernels_that_the_program_launched() -> None:
     exchange = message("all_to_all", 96)
     trace = Recording(source="execution trace", file="et.json", process=961, sequences={("", ""): [exchange]})
-    traffic = joined(profile(Launch(Mode.EAGER, ("send_recv",), ("84",))), trace)
+    traffic = joined(profile(Launch(Mode.EAGER, ("send_recv",), (8,), ("84",))), trace)
     assert traffic.calls == {Call(exchange, Mode.EAGER, "84"): 1}
 
 
@@ -103,3 +130,11 @@ def test_the_number_of_a_process_that_two_ranks_have_says_nothing() -> None:
     step = [message(name, 8) for name in PAIR]
     ranks = [each.rank for each in join([profile(graph(), rank=0), profile(graph(), rank=1), log(*step)])]
     assert ranks == [None, 0, 1]
+
+
+def test_the_channels_of_kernels_tell_sequences_apart() -> None:
+    small, large = ([message(name, size) for name in PAIR] for size in (8, 64))
+    choices = {each: {Choice("RING LL", 2 if each in small else 16)} for each in (*small, *large)}
+    traffic = joined(profile(graph(channels=(16, 16))), replace(log(*small, *large), choices=choices))
+    assert {call.message for call in traffic.calls} == {*large}
+    assert traffic.kernels[large[0]] == ("RING LL",)

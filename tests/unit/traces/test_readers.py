@@ -11,7 +11,7 @@ import pytest
 
 from nccl_bench.errors import RecordError
 from nccl_bench.traces.readers import READERS, read_recordings
-from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording
+from nccl_bench.traces.recording import Call, Choice, Launch, Message, Mode, Recording
 from tests.support import recordings
 from tests.support.recordings import EAGER_ELEMENTS, GATHER_ELEMENTS, GRAPH_ELEMENTS, REPLAYS
 
@@ -32,7 +32,7 @@ def test_a_trace_of_the_profiler_has_eager_calls_with_sizes_and_graphs_without(t
     assert (recording.rank, recording.process) == (3, recordings.PROCESS)
     assert recording.calls == {Call(EAGER, Mode.EAGER, "7"): 2}
     # The kernels of a graph are in the order of their times.
-    assert recording.launches == {Launch(Mode.GRAPH, ("all_reduce", "all_gather"), ("7",)): REPLAYS}
+    assert recording.launches == {Launch(Mode.GRAPH, ("all_reduce", "all_gather"), (4, 4), ("7",)): REPLAYS}
     assert recording.remarks == ()
 
 
@@ -54,7 +54,7 @@ def test_calls_of_older_versions_of_torch_are_counted_by_their_kernels(tmp_path:
     kernel = {"ph": "X", "cat": "Kernel", "name": "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclWorkElem)", "ts": 2}
     events = [nameless, {**kernel, "args": {"stream": 21, "External id": 7}}]
     recording = read(tmp_path, "trace.json", recordings.kineto(events=events))
-    assert recording.launches == {Launch(Mode.EAGER, ("send_recv",), ("21",)): 1}
+    assert recording.launches == {Launch(Mode.EAGER, ("send_recv",), (None,), ("21",)): 1}
     assert "1 records of torch.distributed have no name" in recording.remarks[0]
 
 
@@ -66,7 +66,23 @@ def test_a_log_has_every_call_in_order_with_the_graphs_calls_once(tmp_path: Path
         Call(REDUCED, Mode.UNKNOWN, "0x4e26"): 2,
         Call(GATHERED, Mode.UNKNOWN, "0x4e26"): 2,
     }
+    assert recording.choices == {REDUCED: {Choice("RING LL", 4)}}
     assert recording.sequences["0x50c4d020", "0x4e26"] == [REDUCED, GATHERED, REDUCED, GATHERED]
+
+
+def test_what_nccl_ran_is_read_in_each_form(tmp_path: Path) -> None:
+    forms = [
+        " [Symmetric]: 1024 Bytes -> Kernel AllReduce_AGxLL_R nchannels 4 nthreads 512 nWorks 1",
+        " [Copy Engine]: 1024 Bytes -> cudaMemcpy; CE synchronization with NVLS",
+        ": 1024 Bytes -> Algo NVLS proto SIMPLE channel{Lo..Hi}={2..9}",
+        ": 999 Bytes -> Algo of a call that is not there",
+    ]
+    lines = "".join(f"node0:961:961 [0] NCCL INFO AllReduce{form}\n" for form in forms)
+    recording = read(
+        tmp_path, "a.log", recordings.log_line("AllReduce", GRAPH_ELEMENTS, "0x4e26").encode() + lines.encode()
+    )
+    kernels = ("symmetric AllReduce_AGxLL_R", None), ("copy engine", None), ("NVLS SIMPLE", 8)
+    assert recording.choices == {REDUCED: {Choice(*each) for each in kernels}}
 
 
 def test_a_log_of_several_processes_becomes_one_recording_for_each(tmp_path: Path) -> None:
@@ -100,7 +116,7 @@ def test_an_execution_trace_is_read_in_the_form_of_today_and_of_2023(tmp_path: P
 def test_a_graph_of_chakra_has_kernels_without_sizes(tmp_path: Path) -> None:
     nodes = [{"Id": 1, "Name": name} for name in ("c10d::broadcast_(0)", "ncclKernel_Broadcast_RING_LL_Sum_int8_t(x)")]
     recording = read(tmp_path, "chakra.json", json.dumps({"workload_graph": nodes}).encode())
-    assert recording.launches == {Launch(Mode.EAGER, ("broadcast",), ()): 1}
+    assert recording.launches == {Launch(Mode.EAGER, ("broadcast",), (None,), ()): 1}
 
 
 def test_the_inspector_has_sizes_and_no_data_types(tmp_path: Path) -> None:
