@@ -22,9 +22,7 @@ def audit(
     program: Annotated[
         str, typer.Argument(metavar="SCRIPT", help="The Python program: a file, or with -m the name of a module.")
     ],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="The arguments of the program.")
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The arguments of the program.")] = None,
     module: Annotated[
         bool, typer.Option("-m", "--module", help="SCRIPT is the name of a module, as in `python -m`.")
     ] = False,
@@ -76,7 +74,7 @@ def audit(
 
     chosen = chosen_format(format, to, AUDIT_FORMATS)
     refuse_unwritable(to)
-    if timeout <= 0:
+    if not timeout > 0:
         raise UsageError(f"--timeout is {timeout:g}: give more than 0 seconds")
     if sample < 1:
         raise UsageError(f"--sample is {sample}: give 1 for every step, or a larger number")
