@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.columns import COLUMNS
 from nccl_bench.records.lines import Lines
-from nccl_bench.records.schema import BuffersRegistered, Line
+from nccl_bench.records.schema import BuffersRegistered, Line, Samples
 from tests.support.synthetic_runs import case, crash, declined, gpus, hang, imported, per_iteration, samples, wrong
 
 LINES: tuple[Line, ...] = (
@@ -30,6 +33,10 @@ def test_columns_give_back_every_line_at_its_place() -> None:
     assert lines == LINES
     assert lines != LINES[1:]
     assert lines.only(np.array([True, False, True, False, True]), [7]) == tuple(LINES[at] for at in (1, 4, 6, 7))
+
+
+def test_every_field_of_samples_has_a_column() -> None:
+    assert {*COLUMNS} == {field.name for field in fields(Samples)}
 
 
 def test_lines_of_equal_length_are_rows_of_a_matrix() -> None:
