@@ -9,7 +9,7 @@ from rich.text import Text
 from nccl_bench.analysis.wording import counted, joined, size_with_unit
 from nccl_bench.report import NARROWEST_TRAFFIC, Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
-from nccl_bench.report.layout import GAP, Column, Remarks, Table, column
+from nccl_bench.report.layout import Column, Remarks, Table, column
 from nccl_bench.report.text import TextReport
 from nccl_bench.traces.joining import Traffic
 from nccl_bench.traces.recording import Mode
@@ -17,9 +17,16 @@ from nccl_bench.traces.rows import Row, rows_of
 
 # More tables than this are too many to compare by eye.
 _MOST_TABLES = 4
+# The most files, or ranks, that are named one by one.
+_MOST_FILES = 8
 # The most streams, or kernels, of one message that a table names.
 _MOST_NAMES = 3
 _UNKNOWN = "?"
+_GAP = 2
+# Columns whose cells begin at the left, columns that are left out if no row has a value, and a header in two lines.
+_TEXTS = ("collective", "dtype", "made", "stream", "NCCL ran")
+_IF_KNOWN = ("stream", "NCCL ran")
+_HEADERS: Mapping[str, tuple[str, ...]] = {"one rank sends": ("one rank", "sends")}
 _NOT_KNOWN = "What is not known"
 _WORDS: Mapping[Mode, str] = {Mode.EAGER: "eager", Mode.GRAPH: "in graphs", Mode.UNKNOWN: "eager or captured"}
 
@@ -40,27 +47,32 @@ class TerminalTraffic(TextReport[Sequence[Traffic]]):
     narrowest: ClassVar[int] = NARROWEST_TRAFFIC
 
     def _lines(self, content: Sequence[Traffic]) -> Iterator[Text]:
-        for number, part in enumerate(_parts(content)):
+        parts = _parts(content)
+        for number, part in enumerate(parts):
             if number:
                 yield Text()
-            yield from self._wrapped(part.title, "bold")
-            yield from self._wrapped(part.note, "dim")
+            yield from self._heading(part.table)
             shown, hidden = part.table.fit(self.width)
-            yield from self._table(shown, GAP)
+            yield from self._table(shown, part.table.gap)
             if hidden:
                 names = joined([each.name for each in hidden])
                 hint = f"Not shown in this width: {names}. Give a larger --width, or --format csv."
                 yield from self._remarks(Remarks(title="", items=(hint,), style="dim"))
             if part.remarks:
                 yield from self._remarks(Remarks(title=_NOT_KNOWN, items=part.remarks))
+        if more := _more_ranks(parts, content):
+            yield from self._remarks(Remarks(title="", items=(more,)))
 
 
 def markdown_traffic(content: Sequence[Traffic]) -> str:
     """Return GitHub's Markdown: a table and a list of remarks for each group of ranks that sent the same."""
+    parts = _parts(content)
     lines: list[str] = []
-    for part in _parts(content):
+    for part in parts:
         lines += markdown_table(part.table)
         lines += markdown_remarks(Remarks(title=_NOT_KNOWN, items=part.remarks)) if part.remarks else ()
+    if more := _more_ranks(parts, content):
+        lines += markdown_remarks(Remarks(title="", items=(more,)))
     return "\n".join(lines)
 
 
@@ -103,29 +115,25 @@ def json_traffic(content: Sequence[Traffic]) -> str:
 class _Part:
     """What is shown of ranks that sent the same."""
 
-    title: str  # the ranks, and how often they called
-    note: str  # the files
-    table: Table  # the messages
+    ranks: int  # the number of the ranks
+    table: Table  # the messages, below the ranks and their files
     remarks: Sequence[str]  # what is not known
 
 
-def _parts(content: Sequence[Traffic]) -> Iterator[_Part]:
-    groups: dict[tuple[object, ...], list[Traffic]] = {}
+def _parts(content: Sequence[Traffic]) -> Sequence[_Part]:
+    """Return the first groups of ranks that sent the same."""
+    groups: dict[tuple[Row, ...], list[Traffic]] = {}
     for traffic in content:
         # Streams are numbered in each process, and NCCL logs on rank 0 what it runs.
         same = tuple(replace(row, streams=(), kernels=()) for row in rows_of(traffic))
         groups.setdefault(same, []).append(traffic)
-    for number, ranks in enumerate(groups.values()):
-        if number == _MOST_TABLES:
-            rest = sum(map(len, list(groups.values())[number:]))
-            yield _Part(
-                title=f"{counted(rest, 'more rank')} sent something else: see --format csv",
-                note="",
-                table=_table("", "", ()),
-                remarks=(),
-            )
-            return
-        yield _part(ranks)
+    return [_part(ranks) for ranks in list(groups.values())[:_MOST_TABLES]]
+
+
+def _more_ranks(parts: Sequence[_Part], content: Sequence[Traffic]) -> str:
+    """Return a sentence about the ranks that no part has; an empty text if there are none."""
+    more = len(content) - sum(part.ranks for part in parts)
+    return f"{counted(more, 'more rank')} sent something else: see --format csv." if more else ""
 
 
 def _part(ranks: Sequence[Traffic]) -> _Part:
@@ -134,20 +142,24 @@ def _part(ranks: Sequence[Traffic]) -> _Part:
     each = " each" if len(ranks) > 1 else ""
     parts = [f"{count} {_WORDS[mode]}" for mode, count in calls.items() if count]
     title = f"{_names(ranks)}: {counted(sum(calls.values()), 'call')}{each}" + (f", {joined(parts)}" if parts else "")
-    note = f"From {joined(list(dict.fromkeys(file for traffic in ranks for file in traffic.files)))}."
+    files = list(dict.fromkeys(file for traffic in ranks for file in traffic.files))
+    named = joined(files) if len(files) <= _MOST_FILES else f"{len(files)} files, the first of which is {files[0]}"
     remarks = dict.fromkeys(remark for traffic in ranks for remark in traffic.remarks)
-    return _Part(title=title, note=note, table=_table(title, note, rows), remarks=[f"{remark}." for remark in remarks])
+    table = Table(title=title, notes=(f"From {named}.",), columns=tuple(_columns(rows)), keep=3, gap=_GAP)
+    return _Part(ranks=len(ranks), table=table, remarks=[f"{remark}." for remark in remarks])
 
 
 def _names(ranks: Sequence[Traffic]) -> str:
     names = [str(traffic.rank) for traffic in ranks if traffic.rank is not None]
     if not names:
         return "One rank" if len(ranks) == 1 else f"{len(ranks)} ranks"
+    if len(names) > _MOST_FILES:
+        return f"{len(names)} ranks from {names[0]} to {names[-1]}"
     return f"Rank {names[0]}" if len(names) == 1 else f"Ranks {joined(names)}"
 
 
-def _table(title: str, note: str, rows: Sequence[Row]) -> Table:
-    columns: dict[str, tuple[str, ...]] = {
+def _columns(rows: Sequence[Row]) -> Iterator[Column]:
+    cells: Mapping[str, tuple[str, ...]] = {
         "collective": tuple(f"{row.collective} (uneven)" if row.uneven else row.collective for row in rows),
         "dtype": tuple(row.dtype or _UNKNOWN for row in rows),
         "size": tuple(_size(row.size_bytes) for row in rows),
@@ -155,20 +167,12 @@ def _table(title: str, note: str, rows: Sequence[Row]) -> Table:
         "ranks": tuple(_UNKNOWN if row.ranks is None else str(row.ranks) for row in rows),
         "made": tuple(_UNKNOWN if row.mode is Mode.UNKNOWN else row.mode.value for row in rows),
         "calls": tuple(str(row.calls) for row in rows),
-        "streams": tuple(_listed(row.streams) for row in rows),
+        "stream": tuple(_listed(row.streams) for row in rows),
         "NCCL ran": tuple(_listed(row.kernels) for row in rows),
     }
-    texts = ("collective", "dtype", "made", "streams", "NCCL ran")
-    return Table(
-        title=title,
-        notes=(note,),
-        columns=tuple(_column(name, cells, left=name in texts) for name, cells in columns.items()),
-        keep=3,
-    )
-
-
-def _column(name: str, cells: Sequence[str], left: bool) -> Column:
-    return column(name, (name,), cells, left=left)
+    for name, of_rows in cells.items():
+        if name not in _IF_KNOWN or {*of_rows} - {_UNKNOWN}:
+            yield column(name, _HEADERS.get(name, (name,)), of_rows, left=name in _TEXTS)
 
 
 def _size(size: int | None) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from nccl_bench.traces import nccl_log
 from nccl_bench.traces.names import kernel_of
@@ -13,6 +14,14 @@ from nccl_bench.traces.recording import DEFAULT_STREAM, Call, Launch, Message, M
 _MOST_CANDIDATES = 1000
 
 
+class Unseen(NamedTuple):
+    """A kernel of NCCL without a size."""
+
+    mode: Mode  # how it was started
+    collective: str  # the collective in its name
+    streams: str  # the streams of its launch; empty if the file does not have them
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
     """What one rank sent, as far as its recordings say it."""
@@ -21,7 +30,7 @@ class Traffic:
     files: tuple[str, ...]  # the files that the counts and sizes come from
     calls: Counter[Call]  # calls with sizes, and how often each was made
     kernels: Mapping[Message, tuple[str, ...]]  # what NCCL ran for a message, in its words, if a log has it
-    unseen: Counter[tuple[Mode, str]]  # mode and collective of kernels without sizes, and how often each ran
+    unseen: Counter[Unseen]  # kernels without sizes, and how often each ran
     remarks: tuple[str, ...]  # sentences about what the files lack, and about files that add nothing
 
 
@@ -54,21 +63,22 @@ def _with_ranks(recordings: Sequence[Recording]) -> Iterator[Recording]:
 def _traffic(recordings: Sequence[Recording]) -> Traffic:
     order = list(READERS)
     best, *others = sorted(recordings, key=lambda each: order.index(each.source))
-    calls, unseen, files = Counter(best.calls), Counter[tuple[Mode, str]](), [best.file]
+    calls, unseen, files = Counter(best.calls), Counter[Unseen](), [best.file]
     remarks = [f"{best.file}: {remark}" for remark in best.remarks]
     undecided = Counter[tuple[Mode, str]]()
     for launch, count in best.launches.items():
+        streams = ", ".join(launch.streams)
         # Only NCCL's log has the calls of a graph.
         asked = [each for each in others if launch.mode is Mode.EAGER or each.source == nccl_log.SOURCE]
         fitting = {each.file: _fitting(launch, each) for each in asked if each.sequences}
         decided = next((file for file, sequences in fitting.items() if len(sequences) == 1), None)
         if decided is None:
             for collective, kernels in Counter(launch.collectives).items():
-                unseen[launch.mode, collective] += count * kernels
+                unseen[Unseen(launch.mode, collective, streams)] += count * kernels
             undecided[launch.mode, _reason(fitting)] += count * len(launch.collectives)
             continue
         for message in fitting[decided][0]:
-            calls[Call(message, launch.mode, ", ".join(launch.streams))] += count
+            calls[Call(message, launch.mode, streams)] += count
         if decided not in files:
             files.append(decided)
     remarks += [_without_sizes(count, mode, reason) for (mode, reason), count in undecided.items()]

@@ -16,6 +16,15 @@ from nccl_bench.traces.values import is_uneven, mapping, number_before, sequence
 
 SOURCE = "torch.profiler"
 _CALL = "record_param_comms"
+# Parts of the names of kernels with which engines and torch reduce small messages without NCCL: vLLM and SGLang,
+# FlashInfer and TensorRT-LLM, torch's symmetric memory.
+_FOREIGN = (
+    "cross_device_reduce",
+    "allreduce_fusion",
+    "one_shot_all_reduce",
+    "two_shot_all_reduce",
+    "multimem_all_reduce",
+)
 
 
 def recognise(head: bytes) -> bool:
@@ -48,6 +57,7 @@ class _Trace:
     streams: dict[int, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
     sized: int = 0  # kernels that carry the size of their call themselves
     graphs: set[int] = field(default_factory=set)  # the numbers of launches of graphs
+    foreign: int = 0  # kernels of all-reduces that are not NCCL's
     unnamed: int = 0  # calls without the name of their collective, which older versions of torch write
     unknown: Counter[str] = field(default_factory=Counter)  # names of collectives that this module does not know
 
@@ -79,6 +89,8 @@ def _read_event(trace: _Trace, event: dict[str, Any]) -> None:
         _read_call(trace, event)
     elif name.startswith("nccl") and text(event.get("cat")).lower() == "kernel":
         _read_kernel(trace, event, name)
+    elif any(part in name for part in _FOREIGN) and text(event.get("cat")).lower() == "kernel":
+        trace.foreign += 1
     elif "GraphLaunch" in name:
         number = whole(mapping(event.get("args")).get("correlation"))
         if number is not None:
@@ -169,6 +181,11 @@ def _remarks(trace: _Trace) -> Sequence[str]:
         remarks.append(
             f"{without} of {len(trace.calls)} calls of torch.distributed have no kernel of NCCL: they were captured "
             "for a graph, or their group has one rank or another backend"
+        )
+    if trace.foreign:
+        remarks.append(
+            f"{trace.foreign} kernels of all-reduces are not NCCL's and are not counted: engines send small messages "
+            "through kernels of their own"
         )
     if trace.unnamed:
         remarks.append(

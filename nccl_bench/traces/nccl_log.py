@@ -20,7 +20,7 @@ _MARK = b"NCCL INFO "
 _PROCESS = re.compile(rb"(\S{1,255}):(\d{1,9}):\d{1,9} \[(\d{1,4})\] $")
 _CALL = re.compile(
     rb"(\w{1,30}): opCount [0-9a-f]{1,16} sendbuff \S{1,20} recvbuff \S{1,20} count (\d{1,18}) datatype (\d{1,2}) "
-    rb"op \d{1,10} root -?\d{1,9} comm (\S{1,20}) \[nranks=(\d{1,7})\] stream (\S{1,20})"
+    rb"op \d{1,10} root -?\d{1,9} comm (\w{1,20}) \[nranks=(\d{1,7})\] stream (\w{1,20}|\(nil\))"
 )
 # What NCCL chose, in the three forms of src/enqueue.cc, src/scheduler/symmetric_sched.cc and src/ce_coll.cc:
 #   AllReduce: 32768 Bytes -> Algo RING proto LL channel{Lo..Hi}={0..3}

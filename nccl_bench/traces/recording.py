@@ -9,6 +9,7 @@ from typing import NamedTuple
 from nccl_bench.catalog.bounds import LARGEST
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.errors import RecordError
+from nccl_bench.safety.secrets import without_credentials
 
 # How the log of NCCL writes the legacy default stream.
 DEFAULT_STREAM = "(nil)"
@@ -106,7 +107,7 @@ def message_of_tensors(
 def left_out(unknown: Counter[str]) -> tuple[str, ...]:
     """Return a sentence for each name of an unknown collective, with the number of its calls."""
     return tuple(
-        f"{count} calls of {name[:60]!r} are left out: no collective or data type is known by this name"
+        f"{count} calls of {without_credentials(name)[:60]!r} are left out: no collective or data type has this name"
         for name, count in unknown.most_common(10)
     )
 

@@ -55,11 +55,11 @@ def rows_of(traffic: Traffic) -> tuple[Row, ...]:
             ranks=None,
             uneven=False,
             mode=mode,
-            streams=(),
+            streams=(streams_of_launch,) if streams_of_launch else (),
             kernels=(),
             calls=count,
         )
-        for (mode, collective), count in traffic.unseen.items()
+        for (mode, collective, streams_of_launch), count in traffic.unseen.items()
     ]
     modes = list(Mode)
     return tuple(

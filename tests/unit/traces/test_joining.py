@@ -65,7 +65,7 @@ def test_every_call_of_a_real_program_is_counted_with_what_one_rank_sends() -> N
             assert {(call.message.collective, call.message.sent_bytes): n for call, n in calls.items()} == expected
             assert {(call.message.dtype, call.message.ranks) for call in calls} <= {("bfloat16", 2)}
     assert not both.unseen
-    assert alone.unseen == {(Mode.GRAPH, "all_reduce"): 64, (Mode.GRAPH, "all_gather"): 8}
+    assert alone.unseen == {(Mode.GRAPH, "all_reduce", "7"): 64, (Mode.GRAPH, "all_gather", "7"): 8}
 
 
 def test_the_replays_of_a_graph_weigh_the_calls_that_it_captured_once() -> None:
@@ -87,7 +87,7 @@ def test_calls_of_the_log_outside_of_the_profile_do_not_count() -> None:
 
 def test_without_a_log_the_calls_in_graphs_are_named_as_unseen() -> None:
     traffic = joined(profile(graph(), graph()))
-    assert traffic.unseen == {(Mode.GRAPH, "all_reduce"): 2, (Mode.GRAPH, "all_gather"): 2}
+    assert traffic.unseen == {(Mode.GRAPH, "all_reduce", "7"): 2, (Mode.GRAPH, "all_gather", "7"): 2}
     (remark,) = traffic.remarks
     assert remark.startswith("4 calls in graphs are kernels without sizes: add a log of NCCL")
 

@@ -49,6 +49,14 @@ def test_a_kernel_of_a_call_with_a_size_is_not_counted_again(tmp_path: Path) -> 
     assert not recording.launches
 
 
+def test_all_reduces_of_an_engines_own_kernels_are_named_and_not_counted(tmp_path: Path) -> None:
+    name = "void vllm::cross_device_reduce_1stage<__nv_bfloat16, 2>(vllm::RankData*)"
+    events = [{"ph": "X", "cat": "kernel", "name": name, "ts": 1, "args": {"stream": 7}}] * 2
+    recording = read(tmp_path, "trace.json", recordings.kineto(events=events))
+    assert not recording.launches
+    assert recording.remarks[0].startswith("2 kernels of all-reduces are not NCCL's and are not counted")
+
+
 def test_calls_of_older_versions_of_torch_are_counted_by_their_kernels(tmp_path: Path) -> None:
     nameless = {"ph": "X", "cat": "cpu_op", "name": "record_param_comms", "ts": 1, "args": {"External id": 1}}
     kernel = {"ph": "X", "cat": "Kernel", "name": "ncclKernel_SendRecv_RING_SIMPLE_Sum_int8_t(ncclWorkElem)", "ts": 2}
