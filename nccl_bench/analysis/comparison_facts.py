@@ -111,7 +111,7 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs, *, two_speeds: bool)
         return
     meta = runs[0][1].meta if runs else {}
     text, options = next_step(bands, basis, meta)
-    text += duration_text(meta, options)
+    text += duration_text(meta, options, each=len(runs) > 1)
     # New runs can have different CPU speeds again.
     unsteady = two_speeds and bool(options) and basis is Basis.SHARED_ARM
     text = steady_first(text) if unsteady else text

@@ -70,7 +70,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
     are = "is" if number == 1 else "are"
-    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}{_gain(basis, options)}", options
+    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}{_gain(basis, options, still_open)}", options
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -83,11 +83,14 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
         return "", ""
     what, options = new_communicators(basis, meta)
     text = f"nothing is open, but one twin in one timing decides {share_of(resting, bands)}, by a small margin"
-    return f"{text}. Measure {what}{_gain(basis, options)}", options
+    return f"{text}. Measure {what}{_gain(basis, options, resting)}", options
 
 
-def duration_text(meta: Mapping[str, Any], options: str) -> str:
-    """Return how long the run with ``meta`` would take with the ``options`` of `next_step`; empty if unknown."""
+def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) -> str:
+    """Return how long the run with ``meta`` would take with the ``options`` of `next_step`; empty if unknown.
+
+    With ``each``, the text is about each of several runs.
+    """
     name, _, value = options.partition(" ")
     try:
         started, finished = (datetime.fromisoformat(str(meta.get(key))) for key in ("started", "finished"))
@@ -104,7 +107,7 @@ def duration_text(meta: Mapping[str, Any], options: str) -> str:
     else:
         return ""
     most = "about" if name == "--launches" else "at most about"
-    return f" ({most} {max(1, round(seconds / 60))} min)"
+    return f" ({most} {max(1, round(seconds / 60))} min{' each' if each else ''})"
 
 
 def steady_first(text: str) -> str:
@@ -140,9 +143,9 @@ def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
     return what, f"--launches {max(least, 2 * launches if isinstance(launches, int) else 0)}"
 
 
-def _gain(basis: Basis, options: str) -> str:
-    """Return why the ``options`` settle what a noise floor of one twin leaves open."""
-    new = basis is Basis.ROUNDS and options.startswith("--launches")
+def _gain(basis: Basis, options: str, bands: Sequence[Band]) -> str:
+    """Return why the ``options`` settle ``bands``, if the noise floor of one twin leaves them open."""
+    new = basis is Basis.ROUNDS and options.startswith("--launches") and any(band.noise_floor for band in bands)
     return ", whose differences replace the noise of one twin" if new else ""
 
 

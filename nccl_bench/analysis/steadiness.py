@@ -69,17 +69,21 @@ class Steadiness:
         if not (self.noisy or self.lowered or self.shared):
             clocks = ", and no GPU lowered its clocks" if self.watched else ""
             return f"Yes: in all {cells} the rounds differ by at most {limit}{clocks}."
+        unsteady = joined(self._unsteady) if self._unsteady else ""
         mostly = len(self.noisy) < _MOSTLY * self.timed and not self.lowered and not self.shared
-        return f"{'Mostly' if mostly else 'No'}: {'; '.join(self._faults(limit, cells))}."
+        start = f"Not in {unsteady}" if unsteady else "Mostly" if mostly else "No"
+        return f"{start}: {'; '.join(self._faults(limit, cells))}."
 
     @property
     def in_short(self) -> str:
         """The answer in a few words, such as "not steady: rounds differ by over 10 % in 69 of 560 cells"."""
         if not self.timed:
             return ""
-        answer = _SHORT_ANSWERS[self.answer.partition(":")[0]]
-        if self.noisy and not (self.lowered or self.shared):
-            answer = self._by_timing() or answer
+        if self._unsteady:
+            mostly = "mostly " if any(cell.row.timing not in self._unsteady for cell in self.noisy) else ""
+            answer = f"not steady in {joined(self._unsteady)}, {mostly}steady elsewhere"
+        else:
+            answer = _SHORT_ANSWERS[self.answer.partition(":")[0]]
         faults = []
         if self.noisy:
             speeds = ", the CPU has two speeds" if self.has_two_speeds else ""
@@ -90,15 +94,13 @@ class Steadiness:
         faults += ["another process used a GPU"] if self.shared else []
         return ": ".join(filter(None, (answer, " and ".join(faults))))
 
-    def _by_timing(self) -> str:
-        """Return the timings that were not steady in a few words; empty if none or all were not."""
+    @property
+    def _unsteady(self) -> list[Timing]:
+        """The timings that were not steady; empty if none or all were not, or if a GPU was not steady."""
         noisy = Counter(cell.row.timing for cell in self.noisy)
         unsteady = [timing for timing, number in self.timed_by_timing if noisy[timing] >= _MOSTLY * number]
-        steady = [timing for timing, _ in self.timed_by_timing if timing not in unsteady]
-        if not unsteady or not steady:
-            return ""
-        mostly = "mostly " if any(noisy[timing] for timing in steady) else ""
-        return f"not steady in {joined(unsteady)}, {mostly}steady elsewhere"
+        alike = len(unsteady) == len(self.timed_by_timing)
+        return [] if alike or self.lowered or self.shared else unsteady
 
     def _faults(self, limit: str, cells: str) -> Iterator[str]:
         if self.noisy:

@@ -12,12 +12,12 @@ from nccl_bench.analysis.wording import (
     case_name,
     change_range,
     compared_text,
-    format_ratios,
     format_share,
     saved_text,
     size_with_unit,
 )
 from nccl_bench.report.layout import Column, Table, column
+from nccl_bench.report.verdicts import interval_text
 
 
 def band_table(analysis: Analysis) -> Table | None:
@@ -38,7 +38,7 @@ def band_table(analysis: Analysis) -> Table | None:
         ("verdict", list(map(verdict_text, bands))),
         ("change", [change_range(band.ratios) for band in bands]),
         ("a call", list(map(_times, bands))),
-        ("interval", list(map(_interval, bands))),
+        ("interval over sizes", list(map(interval_text, bands))),
         ("noise floor", ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]),
     ]
     columns = [_column(name, texts) for name, texts in known if any(texts)]
@@ -59,7 +59,3 @@ def _times(band: Band) -> str:
     if band.has_shared_arm:
         return own_times_text(band.comparisons)
     return saved_text(band.saved_us, band.timing)
-
-
-def _interval(band: Band) -> str:
-    return format_ratios([band.interval.low, band.interval.high]) if band.interval else ""

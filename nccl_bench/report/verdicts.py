@@ -89,7 +89,7 @@ def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterato
         columns.append(column("ratio", ("ratio",), [_decimals(band.ratio) for band in bands]))
         keep = len(columns)
         if any(band.interval for band in bands):
-            columns.append(column("interval", ("interval", "over sizes"), [_interval(band) for band in bands]))
+            columns.append(column("interval", ("interval", "over sizes"), [interval_text(band) for band in bands]))
         if several_limits:
             columns.append(column("limit", ("limit",), [format_share(band.threshold) for band in bands]))
         if analysis.basis is Basis.LAUNCHES:
@@ -147,7 +147,8 @@ def _verdict(band: Band) -> str:
     return _OPEN[band.reason].format(threshold=format_share(band.threshold).replace(".0", ""))
 
 
-def _interval(band: Band) -> str:
+def interval_text(band: Band) -> str:
+    """Return the interval of ``band``, which spans all its sizes: 0.706 to 0.900; empty if it has none."""
     if band.interval is None:
         return ""
     return from_to(_decimals(band.interval.low), _decimals(band.interval.high))

@@ -1,0 +1,27 @@
+"""What is recorded to differ between the two sides of a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nccl_bench.analysis.side_names import difference_text
+
+
+def side(**changes: Any) -> dict[str, Any]:
+    return {"version": "0.1.0", "schema": 5, "config": {}, **changes}
+
+
+def test_a_difference_names_what_was_recorded_to_differ() -> None:
+    def text(before: dict[str, Any], after: dict[str, Any], *lines: str, libraries: tuple[str, ...] = ()) -> str:
+        return difference_text([("before", before), ("after", after)], lines, libraries)
+
+    same = side()
+    assert text(same, same) == "no recorded difference"
+    assert text(same, side(schema=6)) == "no recorded difference except the schema of nccl-bench"
+    assert text(same, side(version="0.2.0"), "driver: 1 (before); 2 (after)", libraries=("The libnccl differs",)) == (
+        "recorded differences: driver, the library and the version of nccl-bench"
+    )
+    tree = side(config={"user_arms": [{"name": "mine", "tree": "new"}]})
+    assert text(same, tree) == "recorded differences: the user arms"
+    # A summary records nothing, so nothing is said.
+    assert text(same, {"config": {}}) == ""
