@@ -25,8 +25,8 @@ from nccl_bench.catalog.timings import Timing
 
 # With more bands of one verdict in one timing, one line names all their sizes.
 _MOST_BANDS = 2
-# With more sizes than this, a line names the size that is slowest.
-_MOST_CLEAR = 2
+# With more sizes than this, a line names the slowest one.
+_FEW_SIZES = 2
 # If the change of a size is so many times that of its band, a line names the size.
 _MUCH_MORE = 1.2
 # The sizes of each timing.
@@ -106,9 +106,8 @@ def same_lines(bands: Sequence[Band], known: KnownSizes) -> Iterator[HeadlineLin
 def open_places(bands: Sequence[Band], known: KnownSizes, *, with_change: bool = True) -> Iterator[tuple[str, str]]:
     """Yield the open sizes of ``bands``, which are of one pair of arms, and in words why they are open.
 
-    The reason is empty if the first text has it already.
-    Sizes whose change is known are divided by their timing and direction. Without ``with_change``, the sizes of a
-    reason stand together and have no differences.
+    The reason is empty if the text of the sizes has it. Sizes whose change is known are divided by timing and
+    direction. Without ``with_change``, the sizes of a reason stand together and have no differences.
     """
     for reason, words in _OPEN.items():
         still_open = [band for band in bands if is_open(band) and band.reason is reason]
@@ -141,19 +140,19 @@ def _noise_alone(bands: Sequence[Band]) -> str:
 def _moved_places(by_timing: Iterable[Sequence[Band]], known: KnownSizes) -> Iterator[tuple[str, str]]:
     """Yield the sizes between whose two sides the machine changed: those at which the shared arm shows it first."""
     for of_timing in by_timing:
-        sizes = [each for band in of_timing for each in band.comparisons]
-        shown = [each for each in sizes if each.shared is None or each.shared.cpu_factors is None]
-        for some in (shown, [each for each in sizes if each not in shown]):
-            if some:
-                timing = of_timing[0].timing
-                of_some = sorted(each.case.size_bytes for each in some)
-                yield f"{timing} {sizes_in_short(of_some, known[timing])}: {moved_text(some)}", ""
+        timing = of_timing[0].timing
+        groups: dict[bool, list[Comparison]] = {False: [], True: []}
+        for each in chain.from_iterable(band.comparisons for band in of_timing):
+            groups[each.shared is not None and each.shared.cpu_factors is not None].append(each)
+        for group in filter(None, groups.values()):
+            sizes = sorted(each.case.size_bytes for each in group)
+            yield f"{timing} {sizes_in_short(sizes, known[timing])}: {moved_text(group)}", ""
 
 
 def _differences(bands: Sequence[Band], *, with_time: bool) -> Iterator[str]:
     """Yield the change of ``bands``, which are of one timing, and what it means in microseconds."""
     change = percent_range([ratio for band in bands for ratio in band.ratios])
-    names_most = bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _MOST_CLEAR and " to " in change
+    names_most = bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _FEW_SIZES and " to " in change
     yield f"{change}, most at {size_with_unit(_farthest(bands).case.size_bytes)}" if names_most else change
     if not with_time:
         return
