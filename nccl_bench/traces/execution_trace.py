@@ -1,8 +1,8 @@
 """Reads execution traces: the graphs of operators that torch's ExecutionTraceObserver writes, for PARAM and Chakra.
 
-From torch 2.3 on, a call has attributes such as ``collective_name``. Before, its inputs hold the same values in a fixed
-order: tensors, sequence number, group, rank, name, sizes of the blocks. A graph that Chakra has converted to its own
-JSON has kernels without sizes.
+In newer traces a call has attributes such as ``collective_name``. In all of them, its inputs hold the same values in a
+fixed order: tensors, sequence number, group, rank, name, sizes of the blocks. A graph that Chakra has converted to its
+own JSON has kernels without sizes.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ SOURCE = "execution trace"
 _CALL = "record_param_comms"
 _OF_CHAKRA = b'"workload_graph"'
 # The values of one tensor in the inputs: identifiers of tensor and storage, offset, elements, bytes of an element.
-_ELEMENTS, _ITEMSIZE, _TENSOR_VALUES = 3, 4, 5
+_ELEMENTS, _ITEMSIZE = 3, 4
 
 
 def recognise(head: bytes) -> bool:
@@ -103,7 +103,7 @@ def _type_in(types: Sequence[Any]) -> Any:
 def _bytes_of(value: Any) -> int:
     """Return the bytes of a tensor, or of all tensors of a list."""
     values = sequence(value)
-    if len(values) > _TENSOR_VALUES - 1 and whole(values[_ELEMENTS]) is not None:
+    if len(values) > _ITEMSIZE and whole(values[_ELEMENTS]) is not None:
         return (whole(values[_ELEMENTS]) or 0) * (whole(values[_ITEMSIZE]) or 0)
     # A list of tensors, and no deeper one.
     return sum(_bytes_of(each) for each in values if isinstance(each, list) and each and not isinstance(each[0], list))

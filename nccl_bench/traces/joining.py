@@ -1,17 +1,14 @@
 """Joins the recordings of one program: the best one of each rank counts, and the others add sizes to its kernels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from nccl_bench.traces import nccl_log
-from nccl_bench.traces.names import kernel_of
+from nccl_bench.traces.fitting import Calls
 from nccl_bench.traces.readers import ADD_LOG, READERS
-from nccl_bench.traces.recording import DEFAULT_STREAM, Call, Launch, Message, Mode, Recording
-
-# With more sequences that differ, channels would not tell them apart.
-_MOST_CANDIDATES = 1000
+from nccl_bench.traces.recording import Call, Message, Mode, Recording
 
 
 class Unseen(NamedTuple):
@@ -35,12 +32,12 @@ class Traffic:
 
 
 def join(recordings: Sequence[Recording]) -> list[Traffic]:
-    """Return the traffic of each rank, by rank."""
+    """Return the traffic of each rank, by rank; unknown ranks are the last."""
     of_rank: dict[tuple[int | None, int | None], list[Recording]] = defaultdict(list)
     for recording in _with_ranks(recordings):
         # A process without a rank is a rank of its own.
         of_rank[recording.rank, recording.process if recording.rank is None else None].append(recording)
-    order = sorted(of_rank, key=lambda key: tuple(-1 if part is None else part for part in key))
+    order = sorted(of_rank, key=lambda key: tuple((part is None, part or 0) for part in key))
     return [_traffic(of_rank[key]) for key in order]
 
 
@@ -66,11 +63,15 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     calls, unseen, files = Counter(best.calls), Counter[Unseen](), [best.file]
     remarks = [f"{best.file}: {remark}" for remark in best.remarks]
     undecided = Counter[tuple[Mode, str]]()
+    of_others = [(each, Calls(each)) for each in others if each.sequences] if best.launches else []
     for launch, count in best.launches.items():
         streams = ", ".join(launch.streams)
         # Only NCCL's log has the calls of a graph.
-        asked = [each for each in others if launch.mode is Mode.EAGER or each.source == nccl_log.SOURCE]
-        fitting = {each.file: _fitting(launch, each) for each in asked if each.sequences}
+        fitting = {
+            other.file: other_calls.fitting(launch)
+            for other, other_calls in of_others
+            if launch.mode is Mode.EAGER or other.source == nccl_log.SOURCE
+        }
         decided = next((file for file, sequences in fitting.items() if len(sequences) == 1), None)
         if decided is None:
             for collective, kernels in Counter(launch.collectives).items():
@@ -122,48 +123,3 @@ def _reason(fitting: Mapping[str, Sequence[object]]) -> str:
     if any(fitting.values()):
         return f"several sequences of calls in {files} fit them, with different sizes: capture only one graph"
     return f"no sequence of calls in {files} fits them: record all files in one run, from the start of the program"
-
-
-def _fitting(launch: Launch, recording: Recording) -> list[tuple[Message, ...]]:
-    """Return the different sequences of calls in ``recording`` that ``launch`` can consist of.
-
-    A sequence fits if one communicator made these collectives in this order on one stream. Nothing can be captured on
-    the legacy default stream. If several fit, the numbers of channels can rule some of them out.
-    """
-    found: dict[tuple[Message, ...], None] = {}
-    if "unknown" in launch.collectives:
-        return []
-    for (_, stream), messages in recording.sequences.items():
-        if launch.mode is Mode.GRAPH and stream == DEFAULT_STREAM:
-            continue
-        for start in _places(launch.collectives, messages):
-            found[tuple(messages[start : start + len(launch.collectives)])] = None
-            if len(found) == _MOST_CANDIDATES:
-                break
-    several = list(found)
-    if len(several) > 1:
-        several = [each for each in several if _has_channels(each, launch, recording)] or several
-    return several
-
-
-def _has_channels(messages: Sequence[Message], launch: Launch, recording: Recording) -> bool:
-    """Return False if NCCL ran one of ``messages`` with another number of channels than the kernel of ``launch``."""
-    for message, channels in zip(messages, launch.channels, strict=True):
-        known = {choice.channels for choice in recording.choices.get(message, ())}
-        if known and channels is not None and not known & {channels, None}:
-            return False
-    return True
-
-
-def _places(collectives: Sequence[str], messages: Sequence[Message]) -> Iterator[int]:
-    """Yield each position at which the collectives of ``messages`` are ``collectives``."""
-    letters: dict[str, str] = {}
-
-    def spelled(names: Iterable[str]) -> str:
-        return "".join(letters.setdefault(name, chr(len(letters) + 1)) for name in names)
-
-    sought, searched = spelled(collectives), spelled(kernel_of(message.collective) for message in messages)
-    position = searched.find(sought)
-    while position >= 0:
-        yield position
-        position = searched.find(sought, position + 1)

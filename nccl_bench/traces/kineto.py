@@ -54,8 +54,7 @@ class _Trace:
     process: int | None = None  # the process of the first call or launch
     calls: list[tuple[Message, int | None]] = field(default_factory=list)  # calls, each with its External id
     kernels: list[_Kernel] = field(default_factory=list)  # kernels without a size
-    streams: dict[int, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
-    sized: int = 0  # kernels that carry the size of their call themselves
+    streams: dict[int | None, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
     graphs: set[int] = field(default_factory=set)  # the numbers of launches of graphs
     foreign: int = 0  # kernels of all-reduces that are not NCCL's
     unnamed: int = 0  # calls without the name of their collective, which older versions of torch write
@@ -127,10 +126,9 @@ def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
     stream = whole(fields.get("stream"))
     shown = "" if stream is None else str(stream)
     call = whole(fields.get("External id"))
+    if call is not None:
+        trace.streams[call] = shown
     if "Collective name" in fields:
-        trace.sized += 1
-        if call is not None:
-            trace.streams[call] = shown
         return
     time = event.get("ts")
     trace.kernels.append(
@@ -146,10 +144,7 @@ def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
 
 
 def _calls(trace: _Trace) -> Counter[Call]:
-    return Counter(
-        Call(message, Mode.EAGER, trace.streams.get(-1 if number is None else number, ""))
-        for message, number in trace.calls
-    )
+    return Counter(Call(message, Mode.EAGER, trace.streams.get(number, "")) for message, number in trace.calls)
 
 
 def _launches(trace: _Trace) -> Counter[Launch]:
@@ -176,8 +171,8 @@ def _launches(trace: _Trace) -> Counter[Launch]:
 
 def _remarks(trace: _Trace) -> Sequence[str]:
     remarks = []
-    without = len(trace.calls) - trace.sized
-    if trace.sized and without > 0:
+    without = sum(number not in trace.streams for _, number in trace.calls)
+    if trace.streams and without:
         remarks.append(
             f"{without} of {len(trace.calls)} calls of torch.distributed have no kernel of NCCL: they were captured "
             "for a graph, or their group has one rank or another backend"

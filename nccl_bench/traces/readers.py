@@ -10,9 +10,8 @@ from nccl_bench.traces import execution_trace, flight_recorder, inspector, kinet
 from nccl_bench.traces.recording import Recording
 from nccl_bench.traces.streaming import Unpacked, open_recording
 
+# The rank in the name of a file, such as nccl-rank3.log.
 _RANK = re.compile(r"rank[-_. ]?(\d{1,6})(?!\d)", re.IGNORECASE)
-
-
 # What gives sizes to kernels.
 ADD_LOG = "add a log of NCCL, recorded with NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING"
 

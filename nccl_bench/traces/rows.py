@@ -62,9 +62,7 @@ def rows_of(traffic: Traffic) -> tuple[Row, ...]:
         for (mode, collective, streams_of_launch), count in traffic.unseen.items()
     ]
     modes = list(Mode)
-    return tuple(
-        sorted(rows, key=lambda row: (modes.index(row.mode), -1 if row.size_bytes is None else -row.size_bytes))
-    )
+    return tuple(sorted(rows, key=lambda row: (modes.index(row.mode), row.size_bytes is None, -(row.size_bytes or 0))))
 
 
 def workload_of(traffic: Traffic, steps: int) -> tuple[Workload, tuple[str, ...]]:

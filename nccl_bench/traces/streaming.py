@@ -12,6 +12,8 @@ from nccl_bench.safety.regular_files import MOST_BYTES_OF_LINE, open_regular, to
 
 # The most bytes of a recording, unpacked. A compressed file of a megabyte can hold thousands of them.
 MOST_BYTES_OF_TRACE = 16 * 1024**3
+# The most bytes of an entry of a list. The parser reads a text again with each piece, so a long one takes long.
+MOST_BYTES_OF_ENTRY = 4 * 1024**2
 # The bytes that tell which format a file has.
 _HEAD = 64 * 1024
 _GZIP = b"\x1f\x8b"
@@ -34,9 +36,9 @@ class Unpacked:
         self.head = self._file.read(_HEAD)
         self._file.seek(0)
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return at most ``size`` bytes. Raise ``OSError`` if the file or its current part is too long."""
-        content = self._file.read(MOST_BYTES_OF_TRACE if size < 0 else size)
+        content = self._file.read(size)
         self._count(len(content))
         self._since_item += len(content)
         # Brackets in texts count too. The next entry begins the count again, so that they do not add up.
@@ -44,8 +46,8 @@ class Unpacked:
         self._open -= sum(content.count(mark) for mark in (b"]", b"}"))
         if self._open > _MOST_OPEN:
             raise too_large(f"an entry is nested more than {_MOST_OPEN:,} levels deep")
-        if self._since_item > MOST_BYTES_OF_LINE:
-            raise too_large(f"an entry has more than {MOST_BYTES_OF_LINE:,} bytes, which is the most for such an entry")
+        if self._since_item > MOST_BYTES_OF_ENTRY:
+            raise too_large(f"an entry has more than {MOST_BYTES_OF_ENTRY:,} bytes; an entry must be shorter")
         return content
 
     def read_all(self, most_bytes: int) -> bytes:

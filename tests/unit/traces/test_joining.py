@@ -120,16 +120,16 @@ def test_an_execution_trace_gives_sizes_to_kernels_that_the_program_launched() -
 
 def test_a_log_belongs_to_the_rank_of_its_process() -> None:
     step = [message(name, 8) for name in PAIR]
-    one, two = join([profile(graph(), rank=3), log(*step), log(message("broadcast", 8), process=7)])
-    assert (one.rank, two.rank) == (None, 3)
-    assert two.calls.total() == 2
-    assert not two.unseen
+    one, two = join([log(message("broadcast", 8), process=7), profile(graph(), rank=3), log(*step)])
+    assert (one.rank, two.rank) == (3, None)
+    assert one.calls.total() == 2
+    assert not one.unseen
 
 
 def test_the_number_of_a_process_that_two_ranks_have_says_nothing() -> None:
     step = [message(name, 8) for name in PAIR]
     ranks = [each.rank for each in join([profile(graph(), rank=0), profile(graph(), rank=1), log(*step)])]
-    assert ranks == [None, 0, 1]
+    assert ranks == [0, 1, None]
 
 
 def test_the_channels_of_kernels_tell_sequences_apart() -> None:

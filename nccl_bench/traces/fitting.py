@@ -1,0 +1,65 @@
+"""Finds the calls that kernels without sizes can come from, by the order in which a communicator made them."""
+
+from collections.abc import Iterator, Sequence
+
+from nccl_bench.errors import RecordError
+from nccl_bench.traces.names import kernel_of
+from nccl_bench.traces.recording import DEFAULT_STREAM, Launch, Message, Mode, Recording
+
+# The most different messages, and the most messages of all sequences that fit together. There are as many letters.
+_MOST_MESSAGES = 1_000_000
+
+
+class Calls:
+    """The calls of one recording in their order, spelled as texts: Python searches a text fast.
+
+    A sequence fits a launch if one communicator made these collectives in this order on one stream. Nothing can be
+    captured on the legacy default stream. If several sequences fit, the numbers of channels can rule some of them out.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._letter_of: dict[object, str] = {}
+        self._spelled = [
+            (stream, self._text([kernel_of(each.collective) for each in messages]), self._text(messages))
+            for (_, stream), messages in recording.sequences.items()
+        ]
+        self._meaning = {letter: meaning for meaning, letter in self._letter_of.items() if isinstance(meaning, Message)}
+
+    def fitting(self, launch: Launch) -> list[tuple[Message, ...]]:
+        """Return the different sequences of messages that fit ``launch``."""
+        if not {*launch.collectives} <= self._letter_of.keys():
+            return []
+        found: dict[str, None] = {}
+        for text in self._texts(launch):
+            found[text] = None
+            if len(found) > 1 and len(found) * len(text) > _MOST_MESSAGES:
+                break
+        sequences = [tuple(self._meaning[letter] for letter in text) for text in found]
+        if len(sequences) > 1:
+            return [each for each in sequences if self._has_channels(each, launch)] or sequences
+        return sequences
+
+    def _texts(self, launch: Launch) -> Iterator[str]:
+        """Yield the messages, as a text, at each place where the collectives are those of ``launch``."""
+        sought = self._text(launch.collectives)
+        for stream, collectives, messages in self._spelled:
+            if launch.mode is Mode.GRAPH and stream == DEFAULT_STREAM:
+                continue
+            start = collectives.find(sought)
+            while start >= 0:
+                yield messages[start : start + len(sought)]
+                start = collectives.find(sought, start + 1)
+
+    def _text(self, meanings: Sequence[object]) -> str:
+        if len(self._letter_of) + len({*meanings}) > _MOST_MESSAGES:
+            raise RecordError(f"{self._recording.file} has more than {_MOST_MESSAGES:,} different messages")
+        return "".join([self._letter_of.setdefault(each, chr(len(self._letter_of))) for each in meanings])
+
+    def _has_channels(self, messages: Sequence[Message], launch: Launch) -> bool:
+        """Return False if NCCL ran one of ``messages`` with other channels than the kernel of ``launch`` has."""
+        for message, channels in zip(messages, launch.channels, strict=True):
+            known = {choice.channels for choice in self._recording.choices.get(message, ())}
+            if known and channels is not None and not known & {channels, None}:
+                return False
+        return True
