@@ -103,6 +103,7 @@ def json_traffic(content: Sequence[Traffic]) -> str:
         {
             "rank": traffic.rank,
             "files": list(traffic.files),
+            "unused": list(traffic.unused),
             "messages": [asdict(row) for row in rows_of(traffic)],
             "remarks": list(traffic.remarks),
         }
@@ -142,11 +143,18 @@ def _part(ranks: Sequence[Traffic]) -> _Part:
     each = " each" if len(ranks) > 1 else ""
     parts = [f"{count} {_WORDS[mode]}" for mode, count in calls.items() if count]
     title = f"{_names(ranks)}: {counted(sum(calls.values()), 'call')}{each}" + (f", {joined(parts)}" if parts else "")
-    files = list(dict.fromkeys(file for traffic in ranks for file in traffic.files))
-    named = joined(files) if len(files) <= _MOST_FILES else f"{len(files)} files, the first of which is {files[0]}"
+    used, unused = (_files([getattr(traffic, which) for traffic in ranks]) for which in ("files", "unused"))
+    notes = (f"From {used}.", *((f"Not needed: {unused}.",) if unused else ()))
     remarks = dict.fromkeys(remark for traffic in ranks for remark in traffic.remarks)
-    table = Table(title=title, notes=(f"From {named}.",), columns=tuple(_columns(rows)), keep=3, gap=_GAP)
+    table = Table(title=title, notes=notes, columns=tuple(_columns(rows)), keep=3, gap=_GAP)
     return _Part(ranks=len(ranks), table=table, remarks=[f"{remark}." for remark in remarks])
+
+
+def _files(of_ranks: Sequence[Sequence[str]]) -> str:
+    files = list(dict.fromkeys(file for files in of_ranks for file in files))
+    if len(files) > _MOST_FILES:
+        return f"{len(files)} files, the first of which is {files[0]}"
+    return joined(files) if files else ""
 
 
 def _names(ranks: Sequence[Traffic]) -> str:

@@ -24,11 +24,12 @@ class Traffic:
     """What one rank sent, as far as its recordings say it."""
 
     rank: int | None  # the rank; None if no recording has it
-    files: tuple[str, ...]  # the files that the counts and sizes come from
+    files: tuple[str, ...]  # the files that the counts, the sizes, and what NCCL ran come from
+    unused: tuple[str, ...]  # files that have nothing to add
     calls: Counter[Call]  # calls with sizes, and how often each was made
     kernels: Mapping[Message, tuple[str, ...]]  # what NCCL ran for a message, in its words, if a log has it
     unseen: Counter[Unseen]  # kernels without sizes, and how often each ran
-    remarks: tuple[str, ...]  # sentences about what the files lack, and about files that add nothing
+    remarks: tuple[str, ...]  # sentences about what the files lack
 
 
 def join(recordings: Sequence[Recording]) -> list[Traffic]:
@@ -86,13 +87,14 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     if READERS[best.source].unseen:
         remarks.append(READERS[best.source].unseen)
     for other in others:
-        if other.file not in files:
+        if other.choices and other.file not in files:
+            files.append(other.file)
+        if other.file in files:
             remarks += [f"{other.file}: {remark}" for remark in other.remarks]
-            added = "only what NCCL ran" if other.choices else "nothing"
-            remarks.append(f"{other.file} adds {added}: the counts come from {best.file}")
     return Traffic(
         rank=best.rank,
         files=tuple(files),
+        unused=tuple(dict.fromkeys(other.file for other in others if other.file not in files)),
         calls=calls,
         kernels=_kernels(recordings),
         unseen=unseen,

@@ -82,7 +82,7 @@ def test_calls_of_the_log_outside_of_the_profile_do_not_count() -> None:
     eager = Counter({Call(message("all_reduce", 4), Mode.EAGER, "7"): 2})
     traffic = joined(profile(calls=eager), log(message("all_reduce", 4), message("broadcast", 4)))
     assert traffic.calls == eager
-    assert traffic.remarks == ("nccl.log adds nothing: the counts come from kineto.json",)
+    assert (traffic.files, traffic.unused, traffic.remarks) == (("kineto.json",), ("nccl.log",), ())
 
 
 def test_without_a_log_the_calls_in_graphs_are_named_as_unseen() -> None:
