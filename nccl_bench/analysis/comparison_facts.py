@@ -115,9 +115,10 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs, *, two_speeds: bool)
     # New runs can have different CPU speeds again.
     unsteady = two_speeds and bool(options) and basis is Basis.SHARED_ARM
     text = steady_first(text) if unsteady else text
-    yield Fact(name="Next", text=f"{text}: {options}" if options else f"{text}.")
     repeated = [(name, *command_with(run, options)) for name, run in runs]
-    if all(command for _, command, _ in repeated):
+    has_commands = bool(repeated) and all(command for _, command, _ in repeated)
+    yield Fact(name="Next", text=f"{text}: {options}" if options and not has_commands else f"{text}.")
+    if has_commands:
         for name, command, _ in repeated:
             yield command_fact("Next", command, name)
         folders = [folder for _, _, folder in repeated]
