@@ -10,7 +10,7 @@ _NO_ALLOCATION = (EINVAL, ENOSYS, ENOTSUP, EOPNOTSUPP)
 
 def reserve(path: Path, size_bytes: int) -> None:
     """Create the file ``path`` with room for ``size_bytes``; raise ``OSError`` if the disk has no such room."""
-    # Somebody else can have planted a link to another file under this name.
+    # Another user can have planted a link to another file under this name.
     path.unlink(missing_ok=True)
     with path.open("xb", buffering=0) as file:
         if hasattr(os, "posix_fallocate"):

@@ -1,4 +1,4 @@
-"""What the tables that answer the question show: which sizes, and the texts of their cells."""
+"""The sizes and the texts of the cells in the tables that answer the question."""
 
 from collections.abc import Collection, Mapping, Sequence
 from string import ascii_uppercase

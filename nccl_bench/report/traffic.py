@@ -114,7 +114,7 @@ def json_traffic(content: Sequence[Traffic]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """What is shown of ranks that sent the same."""
+    """The shown part of a report about ranks that sent the same."""
 
     ranks: int  # the number of the ranks
     table: Table  # the messages, below the ranks and their files

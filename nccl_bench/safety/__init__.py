@@ -1,1 +1,1 @@
-"""What other people wrote, and what nobody else may read: safe reading of files, and secrets. No torch."""
+"""Safe reading of files that other people wrote, and the handling of secrets. No torch."""

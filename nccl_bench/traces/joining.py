@@ -21,7 +21,7 @@ class Unseen(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What one rank sent, as far as its recordings say it."""
+    """The messages of one rank, as far as its recordings have them."""
 
     rank: int | None  # the rank; None if no recording has it
     files: tuple[str, ...]  # the files that the counts, the sizes, and what NCCL ran come from

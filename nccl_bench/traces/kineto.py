@@ -48,7 +48,7 @@ class _Kernel:
 
 @dataclass(slots=True)
 class _Trace:
-    """What was read of a trace so far."""
+    """The parts of a trace that have been read so far."""
 
     rank: int | None = None  # the rank; None until a call names it
     process: int | None = None  # the process of the first call or launch

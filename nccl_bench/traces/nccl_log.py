@@ -34,7 +34,7 @@ _CHOICE = re.compile(
 
 @dataclass(slots=True)
 class _Process:
-    """What was read of one process so far."""
+    """The lines of one process that have been read so far."""
 
     device: int  # the number of the GPU in the process's prefix
     calls: Counter[Call] = field(default_factory=Counter)  # calls, and how often each was made
@@ -58,8 +58,8 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
         prefix, mark, rest = line.partition(_MARK)
         if not mark or not (b"opCount" in rest or b"Bytes ->" in rest):
             continue
-        found = _PROCESS.search(prefix[-300:])
-        process = found and processes.setdefault((found[1], int(found[2])), _Process(device=int(found[3])))
+        match = _PROCESS.search(prefix[-300:])
+        process = match and processes.setdefault((match[1], int(match[2])), _Process(device=int(match[3])))
         if process is None or not (_read_choice(process, rest) or _read_call(process, rest)):
             unreadable += 1
     called = {key: process for key, process in processes.items() if process.calls}

@@ -1,4 +1,4 @@
-"""What one file says about one rank: the messages that it sent, and kernels whose sizes the file does not have."""
+"""The content of one file about one rank: the messages that it sent, and kernels whose sizes the file does not have."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -16,7 +16,7 @@ DEFAULT_STREAM = "(nil)"
 
 
 class Mode(StrEnum):
-    """How a call was made."""
+    """The way in which a call was made: eagerly or in a CUDA graph."""
 
     EAGER = "eager"  # the program made the call itself
     GRAPH = "graph"  # a CUDA graph repeated a captured call
@@ -24,7 +24,7 @@ class Mode(StrEnum):
 
 
 class Message(NamedTuple):
-    """What one rank sends and receives in one call."""
+    """The message that one rank sends and receives in one call."""
 
     collective: str  # a name of the catalog; or scatter, send, recv or barrier
     dtype: str | None  # the name in torch; None if the file does not have it
@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One kind of call in a recording."""
+    """A kind of call in a recording."""
 
     message: Message  # what is sent
     mode: Mode  # how the call is made
@@ -43,7 +43,7 @@ class Call(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What NCCL chose to run for a message."""
+    """The kernel and the channels that NCCL chose for a message."""
 
     kernel: str  # in NCCL's words, such as ``RING LL``
     channels: int | None  # the number of channels; None if NCCL does not write it
@@ -60,7 +60,7 @@ class Launch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """What one file says about one rank."""
+    """The content of one file about one rank."""
 
     source: str  # the name of the format in the table of readers
     file: str  # the name of the file, without its directory

@@ -22,8 +22,8 @@ def whole(value: Any) -> int | None:
 
 def number_before(head: bytes, key: str, end: str) -> int | None:
     """Return the whole number of ``key`` in the beginning of a JSON file, before ``end``; ``None`` if it is absent."""
-    found = re.search(rb'"%s"\s*:\s*(\d{1,9})\b' % key.encode(), head.partition(b'"%s"' % end.encode())[0])
-    return int(found[1]) if found else None
+    match = re.search(rb'"%s"\s*:\s*(\d{1,9})\b' % key.encode(), head.partition(b'"%s"' % end.encode())[0])
+    return int(match[1]) if match else None
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -141,8 +141,8 @@ def unread_variables(path: str, names: Iterable[str]) -> list[str]:
 
 def version_in(path: str) -> str | None:
     """Return the version of NCCL and CUDA in the file at ``path``, without loading it; ``None`` if it has none."""
-    found = _matches(path, rb"NCCL version (\d+\.\d+\.\d+\+cuda[\d.]+)", most=1)
-    return found[0] if found else None
+    texts = _matches(path, rb"NCCL version (\d+\.\d+\.\d+\+cuda[\d.]+)", most=1)
+    return texts[0] if texts else None
 
 
 def known_variables(path: str) -> list[str]:
