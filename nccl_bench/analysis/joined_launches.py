@@ -22,7 +22,7 @@ _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
 def join_launches(run: Run) -> Run:
     """Return ``run`` with one record of samples for each cell; the rounds of all launches are numbered in a row."""
     samples = run.samples
-    if (samples.launch == 1).all() and all(line.launch == 1 for line in run.others):
+    if not len(samples) or ((samples.launch == 1).all() and all(line.launch == 1 for line in run.others)):
         return run
     # The lines of each cell in a row. `starts` has where each cell begins, the cell that was measured first first.
     _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)

@@ -154,6 +154,12 @@ def test_a_case_that_every_launch_skips_is_listed_once_and_a_crash_names_its_lau
     assert failure.startswith(f"CRASH: launch 2, {case().label}, arm torch-async, rank 1 on node7: ")
 
 
+def test_a_run_whose_only_lines_are_crashes_of_several_launches_has_a_report() -> None:
+    crashed = run([crash(launch=1), crash(launch=2)], launches=2)
+    assert join_launches(crashed) is crashed
+    assert len(Analysis.of(crashed).failures) == 2
+
+
 def test_the_title_counts_the_cases_of_all_launches() -> None:
     made_up = run(launches([1.0, 1.0]), arms=ARMS, launches=2)
     planned = Run(
