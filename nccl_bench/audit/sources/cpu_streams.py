@@ -22,11 +22,10 @@ from nccl_bench.audit.order.actions import (
     HostWaited,
     MemoryAllocated,
     MemoryFreed,
-    SignalReceived,
     StreamOfMemoryRecorded,
     StreamWaited,
 )
-from nccl_bench.audit.order.places import Stream
+from nccl_bench.audit.order.places import Stream, StreamKind
 from nccl_bench.audit.sources.base import Source
 from nccl_bench.audit.sources.feed import Feed, Place
 from nccl_bench.audit.sources.memory import Memory
@@ -54,26 +53,45 @@ class _Ticket(Ticket):
         self._place.actions[:] = list(self._with_own_waits())
         self._source.feed.complete(self._place)
 
-    def _with_own_waits(self) -> Iterator[Action]:
-        """Yield the actions of the function.
+    def _with_own_waits(self) -> Iterator[Action | Place]:
+        """Yield the actions of the function, and what orders them with its stream.
 
-        What it asks of other streams, and its own waits, are actions of the stream's thread, which follow what its
-        stream has done.
+        The function asks other streams for something when its stream reaches it. Its stream goes on when it returns.
         """
-        thread = threading.get_ident()
+        thread = self._place.thread
         for action in self._place.actions:
-            is_own = isinstance(action, _OF_THE_STREAM) or getattr(action, "stream", None) == self._stream
-            if is_own or not hasattr(action, "thread"):
+            stream = getattr(action, "stream", None)
+            if isinstance(action, _OF_THE_STREAM) or stream == self._stream:
                 yield action
-                continue
-            passed = self._source.feed.new_number()
-            yield EventRecorded(thread=self._place.thread, event=passed, stream=self._stream)
-            yield HostWaited(thread=thread, event=passed)
-            yield replace(action, thread=thread)  # type: ignore[arg-type]
-            if isinstance(action, HostWaited | SignalReceived):
-                # The stream goes on when its thread has waited.
-                yield EventRecorded(thread=thread, event=passed, stream=self._stream)
-            yield EventDestroyed(event=passed)
+            elif isinstance(action, HostWaited) and action.event is not None:
+                yield StreamWaited(thread=thread, stream=self._stream, event=action.event)
+            elif isinstance(action, HostWaited) and stream is not None:
+                yield from self._wait(self._stream, stream)
+            elif stream is None and hasattr(action, "thread"):
+                yield from self._by_own_thread(action)  # type: ignore[arg-type]
+            elif stream is None:
+                yield action
+            elif stream.kind is StreamKind.INLINE:
+                # The default stream does its work within the function.
+                yield replace(action, stream=self._stream)  # type: ignore[arg-type]
+            else:
+                yield from self._wait(stream, self._stream)
+                yield action
+
+    def _by_own_thread(self, action: Action) -> Iterator[Action]:
+        """Yield what the function does as a thread of the host, such as a signal to another thread."""
+        thread, event = threading.get_ident(), self._source.feed.new_number()
+        yield EventRecorded(thread=self._place.thread, event=event, stream=self._stream)
+        yield HostWaited(thread=thread, event=event)
+        yield EventDestroyed(event=event)
+        yield replace(action, thread=thread)  # type: ignore[arg-type]
+
+    def _wait(self, waiting: Stream, awaited: Stream) -> Iterator[Action]:
+        """Yield the actions by which a stream waits for another one."""
+        thread, event = self._place.thread, self._source.feed.new_number()
+        yield EventRecorded(thread=thread, event=event, stream=awaited)
+        yield StreamWaited(thread=thread, stream=waiting, event=event)
+        yield EventDestroyed(event=event)
 
 
 class CpuStreamsSource(Source, StreamObserver):
@@ -109,7 +127,7 @@ class CpuStreamsSource(Source, StreamObserver):
             for tensor in tensors_kept_by(fn, args):
                 if address := self._memory.note(tensor):
                     self.feed.put(StreamOfMemoryRecorded(address=address, stream=queue))
-        return _Ticket(self, queue, self.feed.keep_place(self.feed.stack()))
+        return _Ticket(self, queue, self.feed.keep_place(self.feed.stack(), queue))
 
     def recorded(self, event: Any, stream: Any) -> None:
         self.feed.put(

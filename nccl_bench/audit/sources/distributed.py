@@ -31,7 +31,7 @@ from nccl_bench.audit.order.actions import (
 from nccl_bench.audit.order.places import Stream
 from nccl_bench.audit.sources.base import Replacements, Source
 from nccl_bench.audit.sources.effects import tensors_in
-from nccl_bench.audit.sources.feed import Feed
+from nccl_bench.audit.sources.feed import Feed, Place
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import CPU_DEVICE, DeviceModel
 from nccl_bench.audit.sources.operators import Operators
@@ -166,7 +166,7 @@ class DistributedSource(Source):
         return result
 
     def _launch_between(
-        self, name: str, reads: list[Tensor], writes: list[Tensor], used: list[Tensor], meanwhile: list[Action]
+        self, name: str, reads: list[Tensor], writes: list[Tensor], used: list[Tensor], meanwhile: list[Action | Place]
     ) -> None:
         """Put a collective of NCCL after the fork, on the stream that forked, and before all events behind it.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nccl_bench.audit.order.actions import Action
+from nccl_bench.audit.order.places import Stream
 from nccl_bench.audit.order.races import Race
 from nccl_bench.audit.sources.stacks import Stack, capture, capture_thread, current_thread_is_pythons
 
@@ -25,13 +26,16 @@ class Place:
 
     thread: int  # the number of the thread that asked for them
     outer: Stack  # the stack of the call that asked for them
-    actions: list[Action] = field(default_factory=list)  # the actions so far
+    stream: Stream  # the stream that does the work
+    actions: list[Action | Place] = field(default_factory=list)  # the actions so far, and places for later ones
     is_complete: bool = False  # True when no more actions come
 
 
 class _PerThread(threading.local):
     def __init__(self) -> None:
-        self.collected: list[Action] | None = None  # the list that gets this thread's actions instead of the queue
+        self.collected: list[Action | Place] | None = (
+            None  # the list that gets this thread's actions instead of the queue
+        )
         self.place: Place | None = None  # the place whose work this thread does
         self.hidden = 0  # above 0, the thread's actions are dropped
         self.number = threading.get_ident()
@@ -80,7 +84,7 @@ class Feed:
             return capture(state.place.outer)
         return capture(None if state.is_pythons or state.look() else capture_thread(self.owner))
 
-    def put(self, action: Action) -> None:
+    def put(self, action: Action | Place) -> None:
         """Append an action of the calling thread."""
         state = self._per_thread
         if state.hidden or not self.is_open:
@@ -91,20 +95,20 @@ class Feed:
         self._queue.append(action)
         self._pass_on()
 
-    def extend(self, actions: Sequence[Action]) -> None:
+    def extend(self, actions: Sequence[Action | Place]) -> None:
         """Append several actions of the calling thread."""
         for action in actions:
             self.put(action)
 
     def collect(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Any, list[Action]]:
+    ) -> tuple[Any, list[Action | Place]]:
         """Call ``function``; return its result, and the actions of the calling thread meanwhile, which are not queued.
 
         If it raises an exception, the actions are queued.
         """
         state = self._per_thread
-        actions: list[Action] = []
+        actions: list[Action | Place] = []
         before, state.collected = state.collected, actions
         try:
             result = function(*args, **kwargs)
@@ -134,13 +138,11 @@ class Feed:
         """Return whether the calling thread's actions are dropped."""
         return self._per_thread.hidden > 0
 
-    def keep_place(self, outer: Stack) -> Place:
+    def keep_place(self, outer: Stack, stream: Stream) -> Place:
         """Append a place for actions that are known later, and return it."""
-        place = Place(self.thread(), outer)
-        if self._per_thread.hidden or not self.is_open:
-            return place
-        if self._per_thread.collected is None:
-            self._queue.append(place)
+        place, collected = Place(self.thread(), outer, stream), self._per_thread.collected
+        if not self._per_thread.hidden and self.is_open:
+            (self._queue if collected is None else collected).append(place)
         return place
 
     @contextmanager
@@ -186,8 +188,9 @@ class Feed:
             if isinstance(head, Place):
                 if not head.is_complete:
                     return
-                for action in head.actions:
-                    self._take(action)
+                queue.popleft()
+                # A place within this one takes its turn in the queue, because its actions may not be known yet.
+                queue.extendleft(reversed(head.actions))
             else:
                 self._take(head)
-            queue.popleft()
+                queue.popleft()

@@ -24,7 +24,7 @@ from nccl_bench.audit.order.actions import (
 from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.base import Source
 from nccl_bench.audit.sources.effects import Operator, operator_of, tensors_in
-from nccl_bench.audit.sources.feed import Feed
+from nccl_bench.audit.sources.feed import Feed, Place
 from nccl_bench.audit.sources.memory import Memory
 from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
@@ -135,7 +135,7 @@ class Operators(Source):
             return func(*args, **kwargs)
         reads = list(operator.read(args, kwargs))
         writes = list(operator.written(args, kwargs))
-        meanwhile: list[Action] = []
+        meanwhile: list[Action | Place] = []
         begin = perf_counter_ns()
         if has_callbacks:
             result, meanwhile = feed.collect(func, args, kwargs)
@@ -148,7 +148,12 @@ class Operators(Source):
         return result
 
     def _report(
-        self, operator: Operator, reads: list[Tensor], writes: list[Tensor], result: Any, meanwhile: list[Action]
+        self,
+        operator: Operator,
+        reads: list[Tensor],
+        writes: list[Tensor],
+        result: Any,
+        meanwhile: list[Action | Place],
     ) -> None:
         """Put the operator's work between the actions that torch's callbacks reported while it ran."""
         feed, holds = self._feed, self._model.holds
@@ -218,7 +223,7 @@ def _ranges(tensors: list[Tensor]) -> tuple[ByteRange, ...]:
     return tuple(each for tensor in tensors for each in byte_ranges(tensor))
 
 
-def _place_of_work(meanwhile: list[Action], stream: Stream) -> int:
+def _place_of_work(meanwhile: list[Action | Place], stream: Stream) -> int:
     """Return where the work of an operator belongs between the actions that its call caused.
 
     It follows the waits of its stream. Events that its stream records, and waits of the host, follow it.

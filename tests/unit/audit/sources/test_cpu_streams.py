@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nccl_bench.audit import watch
+from nccl_bench.audit.order.races import RaceKind
 from nccl_bench.errors import UsageError
 from nccl_bench.streams import cpu
 from tests.support.audited import found_at
@@ -135,6 +136,20 @@ def test_work_that_a_queued_function_queues_follows_its_stream(streams: tuple[cp
     with watch() as found:
         first.submit(work)
     assert not found.races
+
+
+def test_work_that_a_queued_function_queues_is_seen(streams: tuple[cpu.Stream, cpu.Stream]) -> None:
+    first, second = streams
+    tensor = torch.zeros(8)
+
+    def work() -> None:
+        second.submit(tensor.fill_, 1)  # nested write
+
+    with watch() as found:
+        first.submit(work)
+        first.submit(tensor.add_, 1)  # add
+    assert found_at(found) == {("nested write", "add")}
+    assert {race.kind for race in found.races} == {RaceKind.KERNELS}
 
 
 def test_a_failed_function_does_not_hold_back_later_findings(streams: tuple[cpu.Stream, cpu.Stream]) -> None:
