@@ -29,6 +29,7 @@ class ProbeSpec:
     alone: bool = False  # whether the probe has its own processes; a failure can make these processes unusable
     races: bool = False  # whether calls without order can fail the probe
     detects: bool = False  # whether calls without order must fail the probe, in every run and at every place
+    by_construction: bool = False  # whether the probe looks at who waits for whom; False: it is an experiment
     held_back: bool = False  # whether the probe delays the stream; if calls run immediately, the probe sees no race
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
@@ -37,6 +38,13 @@ _NO_PROMISE = "only built-in arms promise what this probe tests; user arms are p
 _NO_GATHER_OF_TORCH = "torch.distributed has no all-gather on a stream of the caller's choice"
 
 _ROWS = (
+    ProbeSpec(
+        name="order",
+        summary="watches calls between a write and a copy: streams and events must order both, whatever the result is",
+        races=True,
+        detects=True,
+        by_construction=True,
+    ),
     ProbeSpec(
         name="producer",
         summary="queues a slow kernel and a write to the input, then calls the arm: the result must use the new input",

@@ -18,9 +18,11 @@ class ArmProbe:
 def list_arm_probes(config: VerifyConfig) -> list[ArmProbe]:
     """Return each selected probe of each selected arm, then the probes of the detector.
 
-    The detector gets all selected probes and all probes that it must fail.
+    The detector gets all selected probes and all experiments that it must fail.
     """
-    probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
+    probes = [
+        name for name, probe in PROBES.items() if name in config.probes or (probe.detects and not probe.by_construction)
+    ]
     return [
         *(ArmProbe(arm=arm, probe=probe) for arm in config.arms for probe in PROBES if probe in config.probes),
         *(ArmProbe(arm=DETECTOR, probe=probe) for probe in probes),

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 # The width of the table of a verification, with the longest folded arm name and the longest probe name.
-NARROWEST_VERIFICATION = 26
+NARROWEST_VERIFICATION = 23
 # The width of the report of `doctor`: the longest name of a subject, and half a sentence.
 NARROWEST_EXAMINATION = 40
 # The width of the first three columns of the messages of a recording.

@@ -26,6 +26,14 @@ _CELLS: Mapping[ProbeStatus, str] = {
     ProbeStatus.UNVERIFIED: "?",
     ProbeStatus.NOT_RUN: NOT_RUN,
 }
+# The headings of long probes in a narrow terminal, which then shows all probes side by side.
+_NARROW_HEADINGS: Mapping[str, tuple[str, str]] = {
+    "producer": ("pro-", "ducer"),
+    "consumer": ("con-", "sumer"),
+    "allocator": ("allo-", "cator"),
+    "capture": ("cap-", "ture"),
+    "lifetime": ("life-", "time"),
+}
 _CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "calls", "reason", "detail", "leaks")
 SHARED_NOTICE = (
     "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
@@ -86,7 +94,10 @@ class TerminalVerification(TextReport[Verification]):
             folded = [_fold(arm) for arm in content.arms]
             longest = max(len(line) for lines in folded for line in lines)
             pairs = zip(content.arms, folded, strict=True)
-            table = _table(content, [(arm,) if len(arm) <= longest else lines for arm, lines in pairs])
+            labels = [(arm,) if len(arm) <= longest else lines for arm, lines in pairs]
+            table = _table(content, labels)
+            if self._space(table) < len(content.probes):
+                table = _table(content, labels, _NARROW_HEADINGS)
         gap = max(1, min(GAP, self._space(table) // len(content.probes)))
         yield from self._parts(replace(table, gap=gap))
 
@@ -167,16 +178,22 @@ def table_cells(verification: Verification) -> dict[tuple[str, str], str]:
     }
 
 
-def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table:
-    """Return the table of arms by probes; ``labels`` has the lines of each arm's name."""
+def _table(
+    verification: Verification, labels: Sequence[Sequence[str]], headings: Mapping[str, tuple[str, str]] = {}
+) -> Table:
+    """Return the table of arms by probes; ``labels`` has the lines of each arm's name, ``headings`` those of probes."""
+
+    def head(name: str) -> tuple[str, ...]:
+        return headings.get(name, ("", name)) if headings else (name,)
+
     cells = table_cells(verification)
-    columns = [column("arm", ("arm",), list(chain.from_iterable(labels)), left=True)]
+    columns = [column("arm", head("arm"), list(chain.from_iterable(labels)), left=True)]
     for probe in verification.probes:
         texts = [
             (cells.get((arm, probe), ""), *("" for _ in label[1:]))
             for arm, label in zip(verification.arms, labels, strict=True)
         ]
-        columns.append(column(probe, (probe,), list(chain.from_iterable(texts)), left=True))
+        columns.append(column(probe, head(probe), list(chain.from_iterable(texts)), left=True))
     return Table(
         title="",
         notes=notices(verification),

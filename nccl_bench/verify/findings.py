@@ -68,6 +68,9 @@ class Finding:
     unmade: bool = False  # True if the probe did not begin, because the arm could not be made
     declined: tuple[str, ...] = ()  # the exchanges that the arm declined, each with the reason
     leaks: tuple[str, ...] = ()  # what the arm's object leaves behind, if it was dropped because no method ends it
+    watched_calls: Count = 0  # the calls of all ranks whose order was decided by construction
+    unforked_calls: Count = 0  # those of them that nothing orders after the write of their input
+    unjoined_calls: Count = 0  # those of them after which nothing orders a copy of their output
     groups: tuple[TrialGroup, ...] = ()  # the trials by stream, operation and size; empty in records of 0.1.0
 
     @classmethod

@@ -13,6 +13,7 @@ from nccl_bench.analysis.machine import settings_text
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
+from nccl_bench.verify.agreement import describe_difference, describe_lacks
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 from nccl_bench.verify.patterns import Pattern, find_arm_cause, find_pattern
@@ -51,18 +52,24 @@ def describe_failure(verification: Verification, judgement: Judgement) -> str:
     if finding.broken:
         return f"{judgement.probe}: {finding.detail}"
     number = f"{judgement.probe} in {finding.failed} of {counted(finding.trials, 'trial')}"
+    lacks = describe_lacks(finding)
     pattern = pattern_of(verification, finding)
     if pattern is None:
-        return number
+        return f"{number}: {lacks}" if lacks else number
     cause = f", so {pattern.cause}" if pattern.cause and pattern.where else pattern.cause
     return f"{number}: {pattern.where}{cause}" if pattern.where or cause else number
 
 
 def evidence(findings: Sequence[Finding]) -> str:
-    """Return how much stands behind passes: the calls that were checked, or the trials if a record has no calls."""
+    """Return how much stands behind passes: calls that were checked or watched, or the trials of an older record."""
     calls = sum(finding.calls for finding in findings)
-    if calls:
-        return f"{calls:,} calls checked on each rank"
+    watched = sum(finding.watched_calls for finding in findings)
+    parts = [
+        f"{calls:,} calls checked on each rank" if calls else "",
+        f"{watched:,} calls of all ranks watched" if watched else "",
+    ]
+    if any(parts):
+        return ", ".join(filter(None, parts))
     return counted(sum(finding.trials for finding in findings), "trial")
 
 
@@ -151,7 +158,8 @@ def _problems(verification: Verification) -> Iterator[str]:
         failures = [each for each in _of_arm(verification, arm) if each.status is ProbeStatus.FAIL]
         texts = [describe_failure(verification, each).splitlines()[0] for each in failures]
         cause = find_arm_cause(verification, arm)
-        yield f"FAIL {arm}, {'; '.join(texts)}{f'. {cause[0].upper()}{cause[1:]}' if cause else ''}"
+        sentences = ["; ".join(texts), f"{cause[:1].upper()}{cause[1:]}", describe_difference(verification, arm)]
+        yield f"FAIL {arm}, {'. '.join(filter(None, sentences))}"
     for arm in _with_status(verification, ProbeStatus.ERROR):
         yield f"ERROR {arm}: it could not be made"
 
@@ -201,9 +209,12 @@ def _order(verification: Verification) -> str:
             if each.probe == probe and each.arm != DETECTOR
         )
     ]
+    constructed = [probe for probe in applying if PROBES[probe].by_construction]
+    experiments = [probe for probe in applying if probe not in constructed]
     absent = [probe for probe in PROBES if probe not in applying and probe not in verification.unselected]
     parts = [
-        f"looked at by {', '.join(applying)}",
+        f"by construction: {', '.join(constructed)}" if constructed else "",
+        f"by experiment: {', '.join(experiments)}" if experiments else "",
         f"not selected: {', '.join(verification.unselected)}" if verification.unselected else "",
         f"not applicable: {', '.join(absent)}" if absent else "",
     ]

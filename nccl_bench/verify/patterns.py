@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import comb
 
 from nccl_bench.analysis.wording import counted, size_with_unit
-from nccl_bench.catalog.probes import Place
+from nccl_bench.catalog.probes import PROBES, Place
+from nccl_bench.verify.agreement import name_lacks
 from nccl_bench.verify.findings import Finding, TrialGroup
 from nccl_bench.verify.judgement import ProbeStatus, Verification
 
@@ -41,8 +42,8 @@ _ALONE = (
     (
         "many",
         ("producer", "consumer"),
-        "only some calls in a long series are wrong, for example every tenth: the other probes make a few calls at a "
-        "time, and those are right",
+        "only some calls in a long series are wrong, for example every tenth: the other experiments make a few calls "
+        "at a time, and those are right",
     ),
 )
 
@@ -112,7 +113,9 @@ _PARTS = (
 def find_arm_cause(verification: Verification, arm: str) -> str:
     """Return what it means that only one probe of order fails for ``arm``; empty if this shows nothing."""
     statuses = {each.probe: each.status for each in verification.judgements if each.arm == arm}
-    failed = {probe for probe, status in statuses.items() if status is ProbeStatus.FAIL}
+    failed = {
+        probe for probe, status in statuses.items() if status is ProbeStatus.FAIL and not PROBES[probe].by_construction
+    }
     for probe, passing, cause in _ALONE:
         if failed == {probe} and all(statuses.get(each) is ProbeStatus.PASS for each in passing):
             return cause
@@ -131,7 +134,8 @@ def find_pattern(finding: Finding, detector: Finding | None) -> Pattern | None:
     )
     if not failed:
         return None
-    missing = _MISSING.get(finding.probe, "the order") if finding.raced == finding.failed else None
+    of_probe = name_lacks(finding) or _MISSING.get(finding.probe, "the order")
+    missing = of_probe if finding.raced == finding.failed else None
     if failed == trials:
         seen = "" if len(groups) == len(finding.groups) else " in which the detector fails too"
         cause = f"every call lacks {missing}" if missing else ""

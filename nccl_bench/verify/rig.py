@@ -123,6 +123,9 @@ class Rig:
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
     outcomes: list[Outcome] = field(default_factory=list)  # the outcome of every trial so far
     checked: int = 0  # the number of calls so far whose results were checked
+    watched_calls: int = 0  # the number of calls so far whose order was decided by construction
+    unforked_calls: int = 0  # those of them that lack a fork
+    unjoined_calls: int = 0  # those of them that lack a join
     call_s: float = 0.0  # the seconds of the last call that nothing delayed, until its result was complete
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
@@ -242,4 +245,9 @@ class Rig:
         if self.declined and not self.outcomes:
             self.reason_not_applicable = f"the arm declined all that the probe tries: {'; '.join(self.declined)}"
         finding = join_outcomes(self.arm_probe, self.outcomes, self.control)
-        return replace(finding, detail=finding.detail or self.reason_not_applicable, declined=tuple(self.declined))
+        finding = replace(finding, detail=finding.detail or self.reason_not_applicable, declined=tuple(self.declined))
+        if not self.watched_calls:
+            return finding
+        counts = self.control.sum([self.watched_calls, self.unforked_calls, self.unjoined_calls])
+        watched, unforked, unjoined = counts
+        return replace(finding, watched_calls=watched, unforked_calls=unforked, unjoined_calls=unjoined)

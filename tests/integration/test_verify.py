@@ -30,6 +30,9 @@ TIMEOUT_S = 10.0
 # out to save time: `many` may or may not notice a race, and the other probes have nothing to do with the defect.
 EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "forgets-the-fork": {
+        # The default stream of the CPU is the host, so what is queued for the private stream follows it.
+        "order": r"(side|nested) stream.*, rank 0: nothing orders the collective after the write of its input: no fork "
+        r"in \d+ of \d+ calls \(defective_communicators.py:\d+ in \w+\)$",
         # Not on the default stream: on the CPU it runs inline, so its work is never late.
         "producer": r"(side|nested) stream.*, rank \d: the collective did not wait for the write of its input: ",
         "consumer": None,
@@ -38,6 +41,10 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "forgets-the-join": {
         "producer": None,
         "consumer": r".* stream.*, rank \d: a copy of the output did not wait for the collective: ",
+    },
+    "forgets-the-join-once-in-a-hundred-calls": {
+        "order": r".* stream.*, rank 0: nothing orders a copy of the output after the collective: no join in 1 of "
+        r"\d+ calls \(defective_communicators.py:\d+ in \w+\)$",
     },
     "forgets-the-join-slowly": {
         "consumer": r".* stream.*, rank \d: a copy of the output did not wait for the collective: ",
@@ -68,6 +75,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         r"the communicator is on$",
     },
     "captures-unordered": {
+        "order": r"default stream, all_reduce 1K, within graph_capture\(\), rank 0: nothing orders a copy ",
         # Outside of graph_capture() nothing is wrong, and each trial starts there.
         "producer": r"side stream, all_reduce 1K, within graph_capture\(\), rank \d: the collective did not wait for ",
         "consumer": r"default stream, all_reduce 1K, within graph_capture\(\), rank \d: a copy of the output did not ",
@@ -104,8 +112,8 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         r"1 for each communicator$",
     },
     "opens-a-file-once": {"lifetime": None},
-    "stream-free": {"consumer": None, "async": None, "lifetime": None},
-    DETECTOR: {"producer": r"(side|nested) stream", "consumer": r".* stream"},
+    "stream-free": {"order": None, "consumer": None, "async": None, "lifetime": None},
+    DETECTOR: {"order": r".* stream", "producer": r"(side|nested) stream", "consumer": r".* stream"},
     # Last, because a probe that breaks costs a new launch for the probes after it.
     "is-killed-at-its-end": {"async": r"rank 1 on \S+ was killed by SIGKILL"},
 }
@@ -148,6 +156,8 @@ def test_probes_catch_the_defects_they_are_for_and_nothing_else(arm: str, outcom
 @pytest.mark.parametrize(
     ("arm", "probe", "failed", "trials"),
     [
+        # Of 264 calls, the 100th and the 200th.
+        ("forgets-the-join-once-in-a-hundred-calls", "order", 2, 48),
         # Two communicators do 80 operations at each of four places; the 150th and the 300th are skipped.
         ("skips-operations", "many", 4, 8),
         # Threads and files, of three things counted around two series of two communicators, and each communicator.

@@ -89,6 +89,16 @@ class ForgetsTheJoin(_OnPrivateStream):
     forks = True
 
 
+class ForgetsTheJoinOnceInAHundredCalls(_OnPrivateStream):
+    forks = True
+    calls = 0
+
+    @property
+    def joins(self) -> bool:  # type: ignore[override]
+        self.calls += 1
+        return self.calls % 100 != 0
+
+
 class ForgetsTheJoinSlowly(ForgetsTheJoin):
     """Keeps the host for longer than the shortest delay of a late rank, as a busy machine does."""
 
@@ -297,6 +307,7 @@ DEFECTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "forgets-the-fork": ForgetsTheFork,
     "forgets-the-join": ForgetsTheJoin,
     "forgets-the-join-slowly": ForgetsTheJoinSlowly,
+    "forgets-the-join-once-in-a-hundred-calls": ForgetsTheJoinOnceInAHundredCalls,
     "forgets-both": ForgetsBoth,
     "caches-the-stream": CachesTheStream,
     "uses-the-previous-stream": UsesThePreviousStream,

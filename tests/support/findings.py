@@ -16,8 +16,8 @@ from nccl_bench.report.verification import json_verification
 from nccl_bench.verify.findings import Finding, Processes, TrialGroup, append_finding, append_processes
 from nccl_bench.verify.record import VerificationRecord
 
-# What a detector must fail, in every verification.
-CAUGHT = (ArmProbe(arm=DETECTOR, probe="producer"), ArmProbe(arm=DETECTOR, probe="consumer"))
+# What a detector must fail if it is selected, and the experiments in every verification.
+CAUGHT = tuple(ArmProbe(arm=DETECTOR, probe=probe) for probe in ("producer", "consumer", "order"))
 SMALL, LARGE = 1024, 16 * 1024**2
 OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter")
 

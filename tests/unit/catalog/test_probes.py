@@ -20,7 +20,7 @@ def test_every_probe_has_a_function() -> None:
 
 
 def test_probes_that_must_catch_the_detector_apply_to_it_on_every_device() -> None:
-    assert {name for name, probe in PROBES.items() if probe.detects} == {"producer", "consumer"}
+    assert {name for name, probe in PROBES.items() if probe.detects} == {"order", "producer", "consumer"}
     assert all(probe.races for probe in PROBES.values() if probe.detects)
     for device in DEVICES:
         assert {"producer", "consumer"} <= applicable(DETECTOR, device)
@@ -53,7 +53,7 @@ def test_a_probe_that_a_device_misses_applies_to_no_arm_for_that_reason(device: 
 def test_every_arm_has_every_probe_except_those_without_a_meaning_for_it(arm: str) -> None:
     expected = set(PROBES)
     if arm == DETECTOR:
-        expected = {"producer", "consumer", "allocator", "capture", "many"}
+        expected = {"order", "producer", "consumer", "allocator", "capture", "many"}
     elif arm in ("torch", "torch-async", "nccl4py"):
         expected -= {"async"}
     assert applicable(arm, "cuda") == expected

@@ -218,16 +218,16 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     assert printed["finished"] >= printed["started"]
     assert {cell["arm"] for cell in printed["cells"]} == {"torch", DETECTOR}
     with_table = verify("--out", "there", "--arms", "torch")
-    assert with_table.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks on cpu\n")
+    assert with_table.stdout.startswith("Stream order of 1 arm, 9 probes, 2 ranks on cpu\n")
     assert recorded()["cells"] == printed["cells"]
 
 
 @pytest.mark.parametrize(
     ("form", "start"),
     [
-        ("terminal", "Stream order of 1 arm, 8 probes, 2 ranks on cpu\n"),
+        ("terminal", "Stream order of 1 arm, 9 probes, 2 ranks on cpu\n"),
         ("csv", "arm,probe,status,"),
-        ("markdown", "**nccl-bench**: Stream order of 1 arm, 8 probes, 2 ranks on cpu\n"),
+        ("markdown", "**nccl-bench**: Stream order of 1 arm, 9 probes, 2 ranks on cpu\n"),
         ("json", "{"),
     ],
 )
@@ -260,10 +260,10 @@ def test_an_interrupted_verification_prints_and_keeps_what_it_found_and_says_how
     fake.error, fake.ran = InterruptedRunError("interrupted by SIGINT"), 2
     ended = verify("--arms", "torch", *out)
     assert ended.code == ExitCode.INTERRUPTED
-    assert ended.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks on cpu\n")
-    assert "INCOMPLETE: 2 of 8 probes ran, counted for each arm\n" in ended.stdout
+    assert ended.stdout.startswith("Stream order of 1 arm, 9 probes, 2 ranks on cpu\n")
+    assert "INCOMPLETE: 2 of 10 probes ran, counted for each arm\n" in ended.stdout
     messages = ended.stderr.splitlines()
-    assert messages.pop() == "nccl-bench: interrupted by SIGINT; 2 of 8 probes ran, and nothing else is verified"
+    assert messages.pop() == "nccl-bench: interrupted by SIGINT; 2 of 10 probes ran, and nothing else is verified"
     assert messages == (
         [
             f"nccl-bench: recorded in {RECORD.parent.absolute()}; to run the other probes: nccl-bench verify "
@@ -327,7 +327,7 @@ def test_report_shows_what_a_killed_verification_found(
         file.write('{"arm": "torch", "pro')
     code, stdout, _ = command_line.run("report", "killed")
     assert code == 0
-    assert "INCOMPLETE: 3 of 8 probes ran" in stdout
+    assert "INCOMPLETE: 3 of 10 probes ran" in stdout
     assert "The verification was KILLED.\n" in stdout
     assert "  Next     run the other probes: nccl-bench verify --resume killed\n" in stdout
     with locked(Path("killed", "findings.jsonl")):
@@ -427,7 +427,7 @@ def test_a_verification_that_fails_later_prints_and_keeps_what_it_found(
     fake.error, fake.ran = SetupError("no GPU here"), 1
     ended = verify("--out", "there", "--arms", "torch")
     assert ended.code == ExitCode.SETUP
-    assert "INCOMPLETE: 1 of 8 probes ran" in ended.stdout
+    assert "INCOMPLETE: 1 of 10 probes ran" in ended.stdout
     assert ended.stderr.endswith("--resume there\nnccl-bench: no GPU here\n")
     assert recorded()["status"] == "failed"
 
@@ -519,7 +519,7 @@ def test_an_error_in_a_verification_is_one_message(
         (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),
         (("--nccl-library", "libnccl.so"), {}, ("'libnccl.so'", "cpu")),
         (("-T", "0"), {}, ("-T is 0.0", "above 0")),
-        (("--width", "25"), {}, ("--width is 25", "at least 26")),
+        (("--width", "22"), {}, ("--width is 22", "at least 23")),
         (("--out", "."), {}, ("already holds a record (verification.json)", "--out")),
         (("--out", "verification.json"), {}, ("verification.json cannot be written: File exists", "--out")),
         (("--out", "verification.json/a"), {}, ("verification.json/a cannot be written: Not a directory", "--out")),

@@ -55,4 +55,4 @@ def test_without_a_dangerous_probe_there_is_one_launch() -> None:
 
 def test_a_probe_that_does_not_apply_is_in_no_launch() -> None:
     config = resolved(arms="stream-free,torch", probes="async,capture")
-    assert group_by_launch(config) == [(ArmProbe(arm="stream-free", probe="async"), *CAUGHT)]
+    assert group_by_launch(config) == [(ArmProbe(arm="stream-free", probe="async"), *CAUGHT[:2])]

@@ -37,7 +37,8 @@ from tests.support.snapshots import CheckSnapshot
 NARROWEST = TerminalVerification.narrowest
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None or has_extra(arm.extra)]
 Details = Mapping[tuple[str, str], str]
-CAUGHT: Details = {(DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
+CAUGHT_BY_ORDER: Details = {(DETECTOR, "order"): "late"}
+CAUGHT: Details = {**CAUGHT_BY_ORDER, (DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
 WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; element 0 is 202 and must be 433"
 KILLED = "rank 1 on node0 was killed by SIGABRT:\nterminate called\n  caf\u00e9 \x1b[31m " + "x" * 200
 
@@ -60,7 +61,7 @@ def make_verification(
     """
     config = resolve_verification(device, {"arms": arms, "probes": probes})
     cells = [cell for group in group_by_launch(config) for cell in group]
-    assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
+    assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed if probe != "order"} <= set(cells)
     return judge(
         config,
         4,
@@ -88,6 +89,15 @@ def shown(verification: Verification, width: int = 80) -> str:
 def table_of(text: str) -> str:
     """Return the table in ``text``."""
     return next(part for part in text.split("\n\n") if re.search(r"(?m)^arm ", part))
+
+
+def headings_and_rows(table: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns, each of which can take two lines, and the cells of each row."""
+    lines = table.splitlines()
+    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    columns = [match.span() for match in re.finditer("-+", lines[rule])]
+    names = ["".join(line[start:end].strip() for line in lines[:rule]) for start, end in columns]
+    return [name.replace("-", "") for name in names], [line.split() for line in lines[rule + 1 :]]
 
 
 def flat(text: str) -> str:
@@ -151,7 +161,7 @@ def test_every_line_fits_and_is_plain_ascii(of: Verification, width: int) -> Non
 def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> None:
     # A name that is too long continues on the next line.
     table = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table_of(shown(EVERYTHING[2], width)))
-    header, _, *rows = [line.split() for line in table.splitlines()]
+    header, rows = headings_and_rows(table)
     assert header == ["arm", *PROBES]
     assert [row[0] for row in rows] == INSTALLED
     letters = {
@@ -175,10 +185,10 @@ def test_a_table_that_does_not_fit_continues_below_with_every_cell(width: int) -
     whole: dict[tuple[str, str], str] = {}
     parts: dict[tuple[str, str], str] = {}
     for cells, text in ((whole, shown(EVERYTHING[2], 160)), (parts, shown(EVERYTHING[2], width))):
-        for table in re.findall(r"(?ms)^arm .*?(?=\n\n)", text):
-            header, _, *rows = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table).splitlines()
-            for arm, *statuses in map(str.split, rows):
-                cells |= {(arm, probe): status for probe, status in zip(header.split()[1:], statuses, strict=True)}
+        for table in [part for part in text.split("\n\n") if re.search(r"(?m)^arm ", part)]:
+            header, rows = headings_and_rows(re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table))
+            for arm, *statuses in rows:
+                cells |= {(arm, probe): status for probe, status in zip(header[1:], statuses, strict=True)}
     assert len(parts) == len(INSTALLED) * len(PROBES)
     assert parts == whole
 
@@ -189,7 +199,7 @@ def test_nothing_narrower_has_room_for_the_table() -> None:
 
 def test_a_wide_table_folds_no_name() -> None:
     assert "\n  -unordered" in shown(EVERYTHING[0], 80)
-    assert re.search(rf"(?m)^{DETECTOR} +caught +caught +missed", shown(EVERYTHING[0], 160))
+    assert re.search(rf"(?m)^{DETECTOR} +caught +caught +caught +missed", shown(EVERYTHING[0], 160))
 
 
 def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
@@ -220,12 +230,14 @@ def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None
 
 
 def test_with_a_blind_detector_a_pass_is_a_question_mark_and_the_reason_is_given() -> None:
-    missed = make_verification({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
+    missed = make_verification(
+        {**CAUGHT_BY_ORDER, (DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu"
+    )
     table, text = table_of(shown(missed, 160)), flat(shown(missed))
     assert "pass" not in table
-    assert re.search(r"(?m)^stream-free +\? +\? +- +- +\? +\? +\? +\?$", table)
-    assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
-    assert re.search(rf"(?m)^{DETECTOR} +caught +BLIND ", table)
+    assert re.search(r"(?m)^stream-free +\? +\? +\? +- +- +\? +\? +\? +\?$", table)
+    assert re.search(r"(?m)^torch +\? +\? +\? +- +- +FAIL +- +\? +\?$", table)
+    assert re.search(rf"(?m)^{DETECTOR} +caught +caught +BLIND ", table)
     assert "BLIND: dedicated-stream-unordered, whose calls have no order, was not caught (consumer: it passed)." in text
     assert "Try again when nothing else runs." in text
     assert "nothing above is verified, and a pass is shown as '?'" in text
@@ -276,7 +288,7 @@ def test_unselected_probes_are_reported_as_for_the_detector_alone() -> None:
 
 def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
     text = flat(shown(make_verification()))
-    assert "was caught as expected, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
+    assert "was caught as expected, in order (36 of 48 trials), producer (36 of 48 trials), " in text
     for probe in ("allocator", "capture", "many"):
         assert (
             f"weak: the arm passed {probe}, but the detector did not fail it, so such a pass is weak evidence" in text
@@ -379,6 +391,9 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "leaks": [],
         "groups": [],
         "calls": 0,
+        "watched_calls": 0,
+        "unforked_calls": 0,
+        "unjoined_calls": 0,
         "broken": True,
         "unmade": False,
     }
@@ -394,6 +409,9 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "leaks": [],
         "groups": [],
         "calls": 0,
+        "watched_calls": 0,
+        "unforked_calls": 0,
+        "unjoined_calls": 0,
         "broken": False,
         "unmade": False,
     }

@@ -1,0 +1,54 @@
+"""Where experiment and construction differ about an arm, which of them to believe, and why. Imports no torch."""
+
+from nccl_bench.catalog.probes import PROBES
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import ProbeStatus, Verification
+
+
+def describe_lacks(finding: Finding) -> str:
+    """Return how many calls lack which half of the order by construction; empty if none does."""
+    halves = (("fork", finding.unforked_calls), ("join", finding.unjoined_calls))
+    return ", ".join(f"no {half} in {calls:,} of {finding.watched_calls:,} calls" for half, calls in halves if calls)
+
+
+def name_lacks(finding: Finding) -> str:
+    """Return the half of the order that calls lack by construction, or both; empty if none does."""
+    halves = (("the fork", finding.unforked_calls), ("the join", finding.unjoined_calls))
+    return " and ".join(half for half, calls in halves if calls)
+
+
+def describe_difference(verification: Verification, arm: str) -> str:
+    """Return where experiment and construction differ about ``arm``, and which to believe; empty if they agree."""
+    judged = {
+        each.probe: (each.status, each.finding)
+        for each in verification.judgements
+        if each.arm == arm and each.finding and not each.finding.broken
+    }
+    constructed = next((probe for probe in judged if PROBES[probe].by_construction), None)
+    if constructed is None:
+        return ""
+    status, finding = judged[constructed]
+    failing = {probe: of for probe, (each, of) in judged.items() if each is ProbeStatus.FAIL and PROBES[probe].races}
+    unseen, unexplained = [], []
+    # Each of these experiments tests one half of the order.
+    for probe, lacking in (("producer", finding.unforked_calls), ("consumer", finding.unjoined_calls)):
+        if lacking and probe in judged and judged[probe][0] is ProbeStatus.PASS:
+            unseen.append(probe)
+        if not lacking and probe in failing and failing[probe].raced:
+            unexplained.append(probe)
+        if probe in failing and not failing[probe].raced:
+            return ""  # The results are wrong in every order, so they show nothing about order.
+    if status is ProbeStatus.PASS:
+        unexplained = list(failing)
+    texts = []
+    if unseen:
+        texts.append(
+            f"Believe {constructed}, although {' and '.join(unseen)} passed: an experiment shows a race only if calls "
+            "overlap, and it makes few of them"
+        )
+    if unexplained:
+        texts.append(
+            f"Believe {' and '.join(unexplained)}, although {constructed} saw no such race: results were wrong, and "
+            "the audit does not see every launch"
+        )
+    return ". ".join(texts)

@@ -1,0 +1,119 @@
+"""The probe ``order``, which decides by construction: it looks at who waits for whom, and at no result.
+
+The other probes find a race only if calls happen to overlap. This probe finds a missing wait in every run, so it also
+catches one call of a hundred.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import torch
+
+from nccl_bench.audit import Watch, watch
+from nccl_bench.audit.order.races import Access
+from nccl_bench.audit.sources.stacks import Frame, Stack
+from nccl_bench.catalog.probes import DETECTOR, Place
+from nccl_bench.verify import exchanges
+from nccl_bench.verify.outcomes import Race
+from nccl_bench.verify.rig import Rig, Trial
+
+# The fewest calls of an arm with small messages, and the calls of a trial with large ones, which take longer.
+SMALL_CALLS = 200
+LARGE_CALLS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Half:
+    """A half of the order of a call."""
+
+    name: str  # the half
+    text: str  # what nothing orders if a call lacks this half
+
+
+_FORK = _Half(name="fork", text="nothing orders the collective after the write of its input")
+_JOIN = _Half(name="join", text="nothing orders a copy of the output after the collective")
+
+
+def order(rig: Rig) -> None:
+    """Watch calls of every exchange at every place, and look for calls without a fork or a join."""
+    # A library can keep functions that it fetched before the watch, and these are not seen: make the arm within it.
+    with watch() as found:
+        made = rig.exchanges()
+        small = min(rig.device_spec.probe_sizes)
+        trials = len(Place) * sum(exchange.size_bytes == small for exchange in made)
+        watching = _Watching(found=found, calls_by_size={small: ceil(SMALL_CALLS / max(trials, 1))})
+        rig.try_each(watching.examine, made, both_modes=True)
+        seen = rig.control.sum([watching.collectives + watching.failures])[0]
+    if rig.outcomes and not seen and rig.arm_probe.arm != DETECTOR:
+        rig.outcomes.clear()
+        rig.reason_not_applicable = "the audit sees no collective in the calls of this arm, so it cannot judge them"
+
+
+@dataclass(kw_only=True)
+class _Watching:
+    """The watch over all trials."""
+
+    found: Watch  # what the watch has found so far
+    calls_by_size: Mapping[int, int]  # message size in bytes -> the calls of a trial, for other sizes LARGE_CALLS
+    collectives: int = 0  # the number of collectives that the watch has seen in trials
+    failures: int = 0  # the number of trials that failed
+
+    def examine(self, trial: Trial) -> str | None:
+        """Return which half of the order calls lack; ``None`` if every call has both."""
+        exchange, streams, rig = trial.exchange, trial.streams, trial.rig
+        copy = torch.empty_like(exchange.output)
+        streams.synchronize()
+        before, seen = _count_races(self.found), self.found.tally.collectives.total()
+        calls = self.calls_by_size.get(exchange.size_bytes, LARGE_CALLS)
+        for number in range(calls):
+            streams.submit(exchange.input.fill_, number)
+            trial.call()
+            streams.submit(copy.copy_, exchange.output)
+        streams.synchronize()
+        new = _count_races(self.found) - before
+        self.collectives += self.found.tally.collectives.total() - seen
+        texts = []
+        lacks = dict.fromkeys((_FORK, _JOIN), 0)
+        for half in lacks:
+            of_half = {key: count for key, count in new.items() if key[0] is half}
+            if of_half:
+                lacks[half] = min(max(of_half.values()), calls)
+                line = next(filter(None, (line for _, line, _ in of_half)), "")
+                texts.append(f"{half.text}: no {half.name} in {lacks[half]} of {calls} calls{line}")
+        rig.watched_calls += calls
+        rig.unforked_calls += lacks[_FORK]
+        rig.unjoined_calls += lacks[_JOIN]
+        self.failures += bool(texts)
+        return Race("; ".join(texts)) if texts else None
+
+
+def _count_races(found: Watch) -> Counter[tuple[_Half, str, Hashable]]:
+    """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
+    counts: Counter[tuple[_Half, str, Hashable]] = Counter()
+    for race in found.races:
+        # A call that races with what the host asked for before it began too early.
+        half = _FORK if _frames_of_call(race.second) else _JOIN
+        line = _user_line(race.second) or _user_line(race.first)
+        key = (race.kind, race.first.work, race.first.mode, race.second.work, race.second.mode)
+        counts[half, line, key] = race.count
+    return counts
+
+
+def _frames_of_call(access: Access) -> Sequence[Frame]:
+    """Return the frames of the arm's call that made an access, the innermost first; empty if the probe made it."""
+    frames = access.work.where.frames if isinstance(access.work.where, Stack) else ()
+    for number, frame in enumerate(frames):
+        if (frame.path, frame.function) == (exchanges.__file__, "_run"):
+            return frames[: number + 1]
+    return ()
+
+
+def _user_line(access: Access) -> str:
+    """Return the line of the user's code that made a call; empty if no code of the user did."""
+    own = next((frame for frame in _frames_of_call(access) if not frame.is_folded), None)
+    return "" if own is None else f" ({Path(own.path).name}:{own.line} in {own.function})"
