@@ -1,4 +1,4 @@
-"""One browser for all tests of a process."""
+"""The browser that all tests of a process share."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ _COUNT = 1 << 20  # the elements of the tensor that is reduced
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One way of calling the communicator."""
+    """A way of calling the communicator."""
 
     name: str  # as printed
     after: bool = False  # True: the refactored class

@@ -24,7 +24,7 @@ from nccl_bench.traces.readers import read_recordings
 
 
 class Held(NamedTuple):
-    """What a file holds."""
+    """The content of a file."""
 
     sized: int  # calls with sizes
     unseen: int  # kernels without sizes

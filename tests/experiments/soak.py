@@ -38,7 +38,7 @@ MIB = 1024**2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One process at one moment of the run."""
+    """The state of a process at a moment of the run."""
 
     case: int  # the index of the case at work
     resident_mib: float  # the memory that is in use, with what other processes share

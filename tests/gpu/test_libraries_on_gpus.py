@@ -1,4 +1,4 @@
-"""One libnccl against a copy of it, each in its own processes: every arm calls the file that it asks for."""
+"""A libnccl against a copy of it, each in its own processes: every arm calls the file that it asks for."""
 
 from __future__ import annotations
 

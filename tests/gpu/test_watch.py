@@ -1,4 +1,4 @@
-"""The sensors of real GPUs: they are recorded, belong to the right GPU, and a process of somebody else is reported."""
+"""The sensors of real GPUs: they are recorded, belong to the right GPU, and another user's process is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 
 from nccl_bench.records.nvml import open_nvml
 
-# The process of the tests itself never opens a GPU: it would be somebody else's process for the runs below.
+# The process of the tests itself never opens a GPU: the runs below would take it for another user's process.
 HOLD = """
 import sys, torch
 held = torch.zeros(1, device=sys.argv[1])

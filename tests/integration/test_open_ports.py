@@ -1,4 +1,4 @@
-"""What other processes can reach of a run on one node: its ports, and its store."""
+"""The ports and the store of a run on one node, which other processes can reach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One secret planted in every place where a user can have one: no command prints it, and no file holds it."""
+"""A secret planted in every place where a user can have one: no command prints it, and no file holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit found, as the remarks on the lines of a test.
+"""The races of an audit, as the remarks on the lines of a test.
 
 A test marks a line with a remark such as ``# write``. A race is then a pair of remarks, which says that the audit names
 the right lines.

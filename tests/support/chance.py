@@ -1,4 +1,4 @@
-"""Whether a count agrees with a probability, for tests that draw random numbers."""
+"""Checks that a count agrees with a probability, for tests that draw random numbers."""
 
 import math
 

@@ -40,7 +40,7 @@ REPORT = importlib.import_module("nccl_bench.cli.report")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What a command line led to; what it did not lead to is ``None``."""
+    """The effects of a command line; an absent effect is ``None``."""
 
     action: str
     config: RunConfig | VerifyConfig | None = None

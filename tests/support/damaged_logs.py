@@ -25,7 +25,7 @@ FOREIGN = (
 
 
 class Outcome(StrEnum):
-    """What the import of a damaged log did."""
+    """The outcome of the import of a damaged log."""
 
     EQUAL = "equal to the whole log"
     REPORTED = "different, and reported"

@@ -40,7 +40,7 @@ _LIMIT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Injection:
-    """What one fault cost."""
+    """The cost of a fault."""
 
     fault: str  # the name of the fault
     # From the fault, or from the deadline that the fault let pass, to the next measured line. For a fault that ends the

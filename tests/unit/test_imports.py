@@ -1,4 +1,4 @@
-"""Which modules load torch, pandas and numpy: help loads none of them, and only a worker loads torch."""
+"""The modules that load torch, pandas and numpy: help loads none of them, and only a worker loads torch."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_an_effect_below_the_threshold_does_not_matter() -> None:
 
 
 def test_three_arms_name_the_right_pair() -> None:
-    """With three arms, a slower arm also changes how the others compare with the rest of their round."""
+    """A slower arm of three also changes how the others compare with the rest of their round."""
     planted = Planted(arm="first", predecessor="baseline", timing=Timing.GATED, effect=0.1, sizes=16)
     (carry_over,) = found(run_with(3, planted, rounds=40, arms=("baseline", "first", "baseline:twin")))
     assert planted.explains(carry_over)

@@ -1,4 +1,4 @@
-"""What is recorded to differ between the two sides of a comparison."""
+"""The recorded differences between the two sides of a comparison."""
 
 from __future__ import annotations
 

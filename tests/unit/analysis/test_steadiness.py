@@ -46,14 +46,14 @@ def test_noisy_rounds_are_counted_as_in_the_warning(rounds: tuple[tuple[float, .
 def test_the_timings_that_were_not_steady_are_named() -> None:
     eager = [samples(timing=Timing.EAGER, case=case(8), samples_us=NOISY)]
     gated = [samples(timing=Timing.GATED, case=case(8 << number), samples_us=EVEN) for number in range(9)]
-    found = Analysis.of(run([*eager, *gated])).steadiness
-    assert found is not None
-    assert found.answer.startswith("Not in eager: the rounds differ by more than 10 % in 1 of 10 cells")
-    assert found.in_short == "not steady in eager, steady elsewhere: rounds differ by over 10 % in 1 of 10 cells"
+    steadiness = Analysis.of(run([*eager, *gated])).steadiness
+    assert steadiness is not None
+    assert steadiness.answer.startswith("Not in eager: the rounds differ by more than 10 % in 1 of 10 cells")
+    assert steadiness.in_short == "not steady in eager, steady elsewhere: rounds differ by over 10 % in 1 of 10 cells"
     noisy = samples(timing=Timing.GATED, case=case(8 << 9), samples_us=NOISY)
-    found = Analysis.of(run([*eager, *gated, noisy])).steadiness
-    assert found is not None
-    assert found.in_short.startswith("not steady in eager, mostly steady elsewhere: ")
+    steadiness = Analysis.of(run([*eager, *gated, noisy])).steadiness
+    assert steadiness is not None
+    assert steadiness.in_short.startswith("not steady in eager, mostly steady elsewhere: ")
 
 
 def test_a_gpu_with_lowered_clocks_is_not_steady() -> None:

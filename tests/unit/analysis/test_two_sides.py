@@ -247,7 +247,7 @@ def test_an_arm_whose_fast_speed_is_limited_by_the_device_does_not_change_with_t
 
 
 def test_a_real_change_is_seen_although_the_shared_arm_moved() -> None:
-    """The same two speeds, but the arm itself takes twice the time, or half of it."""
+    """The CPU has the same two speeds, but the arm itself takes twice the time, or half of it."""
     slow_first = two_speeds(0.9, (15.6, 24.5), (15.6, 16.9), 8)
     assert verdicts(compared([slow_first], [two_speeds(0.1, (15.6, 24.5), (31.2, 33.8), 8)])) == [Verdict.SLOWER]
     fast_first = two_speeds(0.1, (15.6, 24.5), (15.6, 16.9), 8)

@@ -33,12 +33,12 @@ def _race() -> None:
 
 def test_one_of_every_three_steps_is_watched_with_what_follows_the_model() -> None:
     model = _Model()
-    with watch() as found, sampling(found, 3) as sampler:
+    with watch() as watched, sampling(watched, 3) as sampler:
         _race()  # before the first step
         for _ in range(12):
             model(torch.ones(8))
             _race()
-    assert sorted(race.count for race in found.races) == [1, 4]
+    assert sorted(race.count for race in watched.races) == [1, 4]
     sample = sampler.sample
     assert (sample.every, sample.steps, sample.watched) == (3, 12, 4)
     assert sample.watched_step_s is not None
@@ -47,17 +47,17 @@ def test_one_of_every_three_steps_is_watched_with_what_follows_the_model() -> No
 
 def test_a_sample_meets_what_a_program_does_in_every_tenth_step() -> None:
     model = _Model()
-    with watch() as found, sampling(found, 10):
+    with watch() as watched, sampling(watched, 10):
         for step in range(300):
             model(torch.ones(8))
             if step % 10 == 9:
                 _race()
-    assert len(found.races) == 1
+    assert len(watched.races) == 1
 
 
 def test_a_module_that_raises_ends_its_step_and_the_hooks_go() -> None:
     model = _Model()
-    with watch() as found, sampling(found, 2) as sampler:
+    with watch() as watched, sampling(watched, 2) as sampler:
         for _ in range(3):
             try:
                 model("no tensor")

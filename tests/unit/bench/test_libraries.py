@@ -1,4 +1,4 @@
-"""What a run records about the libnccl of each arm, and what it refuses."""
+"""The record of each arm's libnccl, and the libraries that a run refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether NCCL has an arm's buffers registered: calls outside the timed ones, and what the log says about them."""
+"""The registration of an arm's buffers by NCCL: calls outside the timed ones, and the log's lines about them."""
 
 from __future__ import annotations
 

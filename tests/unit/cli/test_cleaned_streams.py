@@ -1,4 +1,4 @@
-"""What ranks of another launcher print is cleaned on its way to the terminal."""
+"""Text that ranks of another launcher print is cleaned on its way to the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``nccl-bench compare`` prints about runs."""
+"""The output of ``nccl-bench compare`` about runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shells ask when the user presses Tab, and what they need to ask."""
+"""The questions of shells when the user presses Tab, and the answers that they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ranks conclude from one call of a user arm: its placement, or that the arm has declined."""
+"""The conclusion of the ranks from one call of a user arm: its placement, or that the arm has declined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is planted on a machine is seen, with its effect and a command that helps; nothing else is."""
+"""Defects planted on a machine are seen, with their effect and a command that helps; nothing else is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the end of a program under watch is described, and when it hangs."""
+"""The description of the end of a program under watch, and of a hang."""
 
 from __future__ import annotations
 

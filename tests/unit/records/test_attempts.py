@@ -1,4 +1,4 @@
-"""Which lines count of a case that was measured several times."""
+"""The lines that count of a case that was measured several times."""
 
 from __future__ import annotations
 

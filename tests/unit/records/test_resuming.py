@@ -1,4 +1,4 @@
-"""Which machine may continue a record."""
+"""The machine that may continue a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values of variables may be recorded, and what is masked in messages."""
+"""The values of variables that may be recorded, and the masking in messages."""
 
 from __future__ import annotations
 

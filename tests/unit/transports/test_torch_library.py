@@ -1,4 +1,4 @@
-"""Which libnccl a library that is linked against it calls, such as torch: that of its RPATH, or a preloaded one."""
+"""The libnccl that a linked library such as torch calls: that of its RPATH, or a preloaded one."""
 
 from __future__ import annotations
 

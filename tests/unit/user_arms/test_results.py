@@ -1,4 +1,4 @@
-"""What users' calls return: handles, tuples, lists and tensors of other shapes."""
+"""The results of users' calls: handles, tuples, lists and tensors of other shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which accesses of streams and of the host are a race, and which wait is missing."""
+"""Races between accesses of streams and of the host, and the wait that is missing."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
 
 def test_events_order_streams(gpu: PretendedGpu) -> None:
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         tensor.fill_(1)
         gpu.record(FORK, 0)
         gpu.wait(FORK, PRIVATE)
         with gpu.on(PRIVATE):
             tensor.add_(1)  # on a side stream
         tensor.mul_(2)  # without a join
-    assert found_at(found) == {("on a side stream", "without a join")}
+    assert found_at(watched) == {("on a side stream", "without a join")}
 
 
 def test_a_wait_of_the_host_within_an_operator_follows_its_work(
@@ -53,12 +53,12 @@ def test_a_wait_of_the_host_within_an_operator_follows_its_work(
 
     monkeypatch.setattr(Operators, "call", synchronizing)
     tensor = torch.zeros(1)
-    with watch() as found:
+    with watch() as watched:
         with gpu.on(PRIVATE):
             tensor.fill_(1)
             tensor.item()
         tensor.add_(1)
-    assert not found.races
+    assert not watched.races
 
 
 def nccl(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, *, private: bool) -> None:
@@ -84,8 +84,8 @@ def nccl(gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch, *, private: bool) -
     monkeypatch.setattr(Operators, "call", forking)
 
 
-def names(found: Watch) -> list[tuple[str, str]]:
-    return [(race.first.work.name, race.second.work.name) for race in found.races]
+def names(watched: Watch) -> list[tuple[str, str]]:
+    return [(race.first.work.name, race.second.work.name) for race in watched.races]
 
 
 @pytest.mark.parametrize("waits", [True, False])
@@ -94,13 +94,13 @@ def test_an_asynchronous_collective_runs_on_the_stream_of_its_end(
 ) -> None:
     nccl(gpu, monkeypatch, private=True)
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         tensor.fill_(1)
         dist.all_reduce(tensor, async_op=True)
         if waits:
             gpu.wait(END, 0)
         tensor.add_(1)
-    assert names(found) == ([] if waits else [("c10d::allreduce_", "aten::add_")])
+    assert names(watched) == ([] if waits else [("c10d::allreduce_", "aten::add_")])
 
 
 def test_a_synchronous_collective_runs_on_the_current_stream(
@@ -108,12 +108,12 @@ def test_a_synchronous_collective_runs_on_the_current_stream(
 ) -> None:
     nccl(gpu, monkeypatch, private=False)
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         with gpu.on(PRIVATE):
             tensor.fill_(1)
             dist.all_reduce(tensor)
         tensor.add_(1)
-    assert names(found) == [("c10d::allreduce_", "aten::add_")]
+    assert names(watched) == [("c10d::allreduce_", "aten::add_")]
 
 
 def test_the_callbacks_are_gone_after_the_watch(gpu: PretendedGpu) -> None:
@@ -137,10 +137,10 @@ def test_the_actions_of_an_operator_that_fails_are_kept(gpu: PretendedGpu, monke
 
     monkeypatch.setattr(Operators, "call", failing)
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         with gpu.on(PRIVATE):
             tensor.fill_(1)
             with pytest.raises(RuntimeError):
                 tensor.neg()
         tensor.add_(1)
-    assert not found.races
+    assert not watched.races

@@ -27,27 +27,27 @@ pytestmark = [
 
 def test_an_asynchronous_collective_that_is_never_waited_for_is_a_race() -> None:
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         tensor.fill_(1)
         dist.all_reduce(tensor, async_op=True)  # collective
         tensor.add_(1)  # consumer
-    assert found_at(found) == {("collective", "consumer")}
+    assert found_at(watched) == {("collective", "consumer")}
 
 
 def test_a_read_beside_a_collective_that_only_reads_is_no_race() -> None:
     tensor, output = torch.zeros(8), torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         work = dist.all_gather_into_tensor(output, tensor, async_op=True)
         tensor + 1
         assert work is not None
         work.wait()
         output + 1
-    assert not found.races
+    assert not watched.races
 
 
 def test_a_wait_for_another_work_does_not_help() -> None:
     first, second = torch.zeros(8), torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         dist.all_reduce(first, async_op=True)
         work = dist.all_reduce(second, async_op=True)  # second collective
         early = dist.all_reduce(torch.zeros(8), async_op=True)
@@ -57,12 +57,12 @@ def test_a_wait_for_another_work_does_not_help() -> None:
         early.wait()
         work.wait()
         second.add_(1)
-    assert found_at(found) == {("second collective", "before the wait")}
+    assert found_at(watched) == {("second collective", "before the wait")}
 
 
 def test_synchronous_and_coalesced_collectives_are_ordered_when_they_return() -> None:
     first, second = torch.zeros(8), torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         dist.all_reduce(first)
         first.add_(1)
         with dist._coalescing_manager():
@@ -73,27 +73,27 @@ def test_synchronous_and_coalesced_collectives_are_ordered_when_they_return() ->
         dist.broadcast(first, src=0)
         first.add_(1)
         dist.barrier()
-    assert not found.races
+    assert not watched.races
 
 
 def test_a_coalesced_collective_that_is_not_waited_for_is_a_race() -> None:
     first, second = torch.zeros(8), torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         with dist._coalescing_manager(async_ops=True) as coalesced:  # coalesced
             dist.all_reduce(first)
             dist.all_reduce(second)
         second.add_(1)  # consumer
         coalesced.wait()
         first.add_(1)
-    assert found_at(found) == {("coalesced", "consumer")}
+    assert found_at(watched) == {("coalesced", "consumer")}
 
 
 def test_a_functional_collective_is_ordered_by_the_use_of_its_result(one_rank: dist.ProcessGroup) -> None:
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         reduced = functional.all_reduce(tensor, "sum", one_rank)
         reduced + 1
-    assert not found.races
+    assert not watched.races
 
 
 def data_parallel(model: torch.nn.Module) -> torch.nn.Module:
@@ -116,12 +116,12 @@ def test_torchs_own_ways_to_train_in_parallel_have_no_race(
 ) -> None:
     model = parallel(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)))
     optimizer = torch.optim.AdamW(model.parameters())
-    with watch() as found:
+    with watch() as watched:
         for _ in range(2):
             model(torch.ones(4, 8)).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
-    assert not found.races
+    assert not watched.races
 
 
 def test_the_methods_of_torch_are_as_before_after_the_watch() -> None:

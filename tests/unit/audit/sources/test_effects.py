@@ -1,4 +1,4 @@
-"""What an operator reads and writes."""
+"""The reads and writes of an operator."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def device(one_rank: dist.ProcessGroup) -> Device:
 
 def test_the_stream_free_communicator_has_no_race_on_any_stream(one_rank: dist.ProcessGroup, device: Device) -> None:
     communicator = StreamFreeCommunicator(one_rank, device)
-    with watch() as found:
+    with watch() as watched:
         for caller in (cpu.default_stream(), cpu.Stream()):
             with cpu.stream(caller):
                 tensor, gathered = torch.zeros(8), torch.zeros(8)
@@ -37,7 +37,7 @@ def test_the_stream_free_communicator_has_no_race_on_any_stream(one_rank: dist.P
                 communicator.all_gather(gathered, tensor)
                 caller.submit(gathered.add_, tensor)
                 caller.synchronize()
-    assert not found.races, found.races
+    assert not watched.races, watched.races
 
 
 @pytest.mark.parametrize("was_made_before", [True, False])
@@ -45,7 +45,7 @@ def test_a_private_stream_without_waits_has_both_races(
     one_rank: dist.ProcessGroup, device: Device, was_made_before: bool
 ) -> None:
     made: Any = DedicatedStreamCommunicator(one_rank, device) if was_made_before else None
-    with watch() as found:
+    with watch() as watched:
         communicator = made or DedicatedStreamCommunicator(one_rank, device)
         with cpu.stream(cpu.Stream()) as caller:
             tensor = torch.zeros(8)
@@ -53,12 +53,12 @@ def test_a_private_stream_without_waits_has_both_races(
             communicator.all_reduce(tensor)  # collective
             caller.submit(tensor.add_, 1)  # consumer
     # The constructor of the communicator also runs a collective, whose tensor nobody else uses.
-    assert found_at(found) == {("producer", "collective"), ("collective", "consumer")}
+    assert found_at(watched) == {("producer", "collective"), ("collective", "consumer")}
 
 
 def test_a_private_stream_with_both_waits_has_no_race(one_rank: dist.ProcessGroup, device: Device) -> None:
     communicator = DedicatedStreamCommunicator(one_rank, device)
-    with watch() as found, cpu.stream(cpu.Stream()) as caller:
+    with watch() as watched, cpu.stream(cpu.Stream()) as caller:
         for _ in range(3):
             tensor = torch.zeros(8)
             caller.submit(tensor.fill_, 1)
@@ -67,4 +67,4 @@ def test_a_private_stream_with_both_waits_has_no_race(one_rank: dist.ProcessGrou
             caller.wait_stream(communicator.stream)
             caller.submit(tensor.add_, 1)
             del tensor
-    assert not found.races, found.races
+    assert not watched.races, watched.races

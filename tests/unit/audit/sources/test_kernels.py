@@ -44,11 +44,11 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[JITFunction]:
 
 def launch(kernel: JITFunction, **options: Any) -> set[tuple[str, str]]:
     source, target, stream = torch.zeros(8), torch.zeros(8), cpu.Stream()
-    with watch() as found:
+    with watch() as watched:
         stream.submit(lambda: source + 1)  # read
         kernel.run(source, target, count=8, grid=(1,), warmup=False, **options)  # kernel
         stream.synchronize()
-    return found_at(found)
+    return found_at(watched)
 
 
 def test_all_tensors_of_a_kernel_count_as_written(kernel: JITFunction) -> None:
@@ -71,18 +71,18 @@ def test_a_collective_of_nccl4py_on_a_stream_without_a_fork_is_one_race(bindings
     comm = bindings.comm_init_rank_scalable(1, 0, 1, bytes(128), 0)
     tensor, first, second = torch.zeros(8), cpu.Stream(), cpu.Stream()
     address = tensor.data_ptr()
-    with watch() as found:
+    with watch() as watched:
         first.submit(tensor.fill_, 1)  # write
         bindings.all_reduce(address, address, 8, DataType.FLOAT32.value, 0, comm, second.handle)  # collective
-    assert found_at(found) == {("write", "collective")}
-    assert [race.count for race in found.races] == [1]
+    assert found_at(watched) == {("write", "collective")}
+    assert [race.count for race in watched.races] == [1]
 
 
 def test_compiled_functions_are_seen_because_they_run_eagerly() -> None:
     tensor, stream = torch.zeros(8), cpu.Stream()
-    with watch() as found:
+    with watch() as watched:
         compiled = torch.compile(lambda tensor: tensor + 1, fullgraph=True, backend="eager")  # compiled code
         stream.submit(tensor.fill_, 1)  # write
         compiled(tensor)
-    assert found_at(found) == {("write", "compiled code")}
+    assert found_at(watched) == {("write", "compiled code")}
     assert torch._dynamo.eval_frame._stance.stance == "default"

@@ -54,7 +54,7 @@ def communicator(fake_nccl_path: Path) -> PrivateStreamCommunicator:
 def step(communicator: PrivateStreamCommunicator, *, forks: bool, joins: bool) -> None:
     caller = cpu.Stream()
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         caller.submit(tensor.fill_, 1)  # producer
         if forks:
             communicator.stream.wait_stream(caller)
@@ -67,7 +67,7 @@ def step(communicator: PrivateStreamCommunicator, *, forks: bool, joins: bool) -
         expected.add(("producer", "collective"))
     if not joins:
         expected.add(("collective", "consumer"))
-    assert found_at(found) == expected
+    assert found_at(watched) == expected
 
 
 @pytest.mark.parametrize("joins", [True, False])
@@ -87,21 +87,21 @@ def test_functions_of_the_library_are_as_before_after_the_watch(communicator: Pr
 
 
 def test_a_library_that_is_loaded_within_the_watch_is_watched(fake_nccl_path: Path) -> None:
-    with watch() as found:
+    with watch() as watched:
         communicator = PrivateStreamCommunicator(fake_nccl_path)
         tensor = torch.zeros(8)
         communicator.all_reduce(tensor)  # collective
         tensor + 1  # read
-    assert found_at(found) == {("collective", "read")}
+    assert found_at(watched) == {("collective", "read")}
 
 
 def test_a_failed_call_is_no_work(communicator: PrivateStreamCommunicator, fake: Any) -> None:
     tensor = torch.zeros(8)
     fake.fail_next("ncclAllReduce", 5)
-    with watch() as found:
+    with watch() as watched:
         communicator.all_reduce(tensor)
         tensor + 1
-    assert not found.races
+    assert not watched.races
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_the_calls_of_a_group_run_at_its_end(fake_nccl_path: Path, launched: lis
 def test_a_group_on_two_streams_is_ordered_with_both(communicator: PrivateStreamCommunicator) -> None:
     first, second = communicator.stream, cpu.Stream()
     tensor, other = torch.zeros(8), torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         second.submit(other.fill_, 1)
         communicator.library.ncclGroupStart()
         communicator.all_reduce(tensor)
@@ -170,7 +170,7 @@ def test_a_group_on_two_streams_is_ordered_with_both(communicator: PrivateStream
         communicator.all_reduce(tensor)
         communicator.library.ncclGroupEnd()
         first.submit(other.add_, 1)
-    assert not found.races
+    assert not watched.races
 
 
 def test_the_callers_line_is_the_one_outside_the_class_that_calls_nccl(communicator: PrivateStreamCommunicator) -> None:
@@ -178,10 +178,10 @@ def test_the_callers_line_is_the_one_outside_the_class_that_calls_nccl(communica
         reduce(tensor)  # collective in a layer
 
     tensor = torch.zeros(8)
-    with watch() as found:
+    with watch() as watched:
         layer(communicator.all_reduce, tensor)
         tensor + 1  # read
-    assert found_at(found) == {("collective in a layer", "read")}
+    assert found_at(watched) == {("collective in a layer", "read")}
 
 
 @pytest.mark.parametrize("retains", [True, False])
@@ -189,11 +189,11 @@ def test_memory_that_the_private_stream_still_uses_must_be_kept(
     communicator: PrivateStreamCommunicator, retains: bool
 ) -> None:
     for _ in range(10):
-        with watch() as found:
+        with watch() as watched:
             tensor = torch.ones(1000)
             communicator.all_reduce(tensor)
             if retains:
                 communicator.stream.submit(lambda *kept: None, tensor)
             del tensor
             torch.ones(1000)
-        assert {race.kind for race in found.races} == (set() if retains else {RaceKind.MEMORY})
+        assert {race.kind for race in watched.races} == (set() if retains else {RaceKind.MEMORY})

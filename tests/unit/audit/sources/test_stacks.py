@@ -35,11 +35,11 @@ def test_stacks_are_equal_if_all_calls_are() -> None:
 
 def test_the_line_of_the_program_is_outside_of_torch_and_the_standard_library() -> None:
     stream, layer = cpu.Stream(), torch.nn.Linear(8, 8)
-    with watch() as found:
+    with watch() as watched:
         stream.submit(layer.weight.detach().fill_, 1)  # write
         layer(torch.ones(1, 8))  # layer
-    assert found_at(found) == {("write", "layer")}
-    (race,) = found.races
+    assert found_at(watched) == {("write", "layer")}
+    (race,) = watched.races
     assert isinstance(race.second.work.where, Stack)
     frames = race.second.work.where.frames
     assert {frame.is_folded for frame in frames if "/torch/nn/" in frame.path} == {True}
@@ -52,10 +52,10 @@ def test_the_line_within_a_queued_function_comes_before_the_line_that_queued_it(
     def work() -> None:
         tensor.fill_(1)  # in the function
 
-    with watch() as found:
+    with watch() as watched:
         first.submit(work)
         second.submit(tensor.add_, 1)  # where it was queued
-    assert found_at(found) == {("in the function", "where it was queued")}
+    assert found_at(watched) == {("in the function", "where it was queued")}
 
 
 def test_files_of_an_engines_communicator_are_folded(tmp_path: Path) -> None:

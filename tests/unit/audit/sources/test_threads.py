@@ -18,23 +18,23 @@ pytestmark = pytest.mark.timeout(60)
 
 def test_the_operators_of_a_thread_are_seen() -> None:
     tensor, stream = torch.zeros(8), cpu.Stream()
-    with watch() as found:
+    with watch() as watched:
         stream.submit(tensor.fill_, 1)  # write
         thread = threading.Thread(target=lambda: tensor + 1)  # read in a thread
         thread.start()
         thread.join()
-    assert found_at(found) == {("write", "read in a thread")}
+    assert found_at(watched) == {("write", "read in a thread")}
 
 
 def test_a_thread_that_waited_passes_its_order_on_when_it_is_joined() -> None:
     tensor, stream = torch.zeros(8), cpu.Stream()
-    with watch() as found:
+    with watch() as watched:
         stream.submit(tensor.fill_, 1)
         thread = threading.Thread(target=stream.synchronize)
         thread.start()
         thread.join()
         tensor + 1
-    assert not found.races
+    assert not watched.races
 
 
 def test_a_queue_passes_the_order_from_thread_to_thread() -> None:
@@ -46,10 +46,10 @@ def test_a_queue_passes_the_order_from_thread_to_thread() -> None:
         stream.synchronize()
         ready.put(tensor)
 
-    with watch() as found:
+    with watch() as watched:
         threading.Thread(target=produce).start()
         ready.get() + 1
-    assert not found.races
+    assert not watched.races
 
 
 def test_a_thread_that_waits_for_nobody_is_ordered_with_nobody() -> None:
@@ -61,14 +61,14 @@ def test_a_thread_that_waits_for_nobody_is_ordered_with_nobody() -> None:
         stream.synchronize()
         synchronized[0] = True
 
-    with watch() as found:
+    with watch() as watched:
         thread = threading.Thread(target=produce)
         thread.start()
         while not synchronized[0]:  # a flag that is no synchronisation
             pass
         other.submit(tensor.add_, 1)  # add
         thread.join()
-    assert found_at(found) == {("write", "add")}
+    assert found_at(watched) == {("write", "add")}
 
 
 def test_the_future_of_an_executor_passes_the_order_on() -> None:
@@ -79,7 +79,7 @@ def test_the_future_of_an_executor_passes_the_order_on() -> None:
         stream.synchronize()
         return tensor
 
-    with watch() as found, ThreadPoolExecutor(1) as executor:
+    with watch() as watched, ThreadPoolExecutor(1) as executor:
         tensor.fill_(1)
         executor.submit(produce).result() + 1
-    assert not found.races
+    assert not watched.races

@@ -22,7 +22,7 @@ OUT, IN = Placement.OUT_OF_PLACE, Placement.IN_PLACE
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a file says."""
+    """The expected content of a file."""
 
     world_size: int
     library: str | None
