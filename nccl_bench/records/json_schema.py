@@ -27,13 +27,34 @@ def json_schema() -> dict[str, Any]:
     lines: Any = Union[tuple(mirror(kind, _comment) for kind in KINDS.values())]  # noqa: UP007 - made while it runs
     template = "#/$defs/{name}"
     (run, line), definitions = json.schema_components((mirror_open(RunMeta, _comment), lines), ref_template=template)
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"nccl-bench record, schema {SCHEMA}",
         "description": "A run.json, or a line of samples.jsonl.",
         "anyOf": [run, {"$ref": template.format(name="Line")}],
         "$defs": {"Line": {"title": "Line", "description": "A line of samples.jsonl.", **line}, **definitions},
     }
+    return independent_of_msgspec(schema)
+
+
+def independent_of_msgspec(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return ``schema`` without what its text owes to the version of msgspec, so that every version gives the same.
+
+    Version 0.23 removes the indentation of docstrings, and has the default of a field that begins as an empty mapping.
+    """
+    result: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "default" and value in ([], {}):
+            continue
+        if key == "description" and isinstance(value, str):
+            result[key] = inspect.cleandoc(value)
+        elif isinstance(value, dict):
+            result[key] = independent_of_msgspec(value)
+        elif isinstance(value, list):
+            result[key] = [independent_of_msgspec(item) if isinstance(item, dict) else item for item in value]
+        else:
+            result[key] = value
+    return result
 
 
 def _comment(kind: type, field: str) -> str:

@@ -18,6 +18,7 @@ from nccl_bench.audit.findings.remedies import Remedy
 from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.json_schema import independent_of_msgspec
 from nccl_bench.verify.findings import Processes, TrialGroup
 
 REPORT_VERSION: Literal[1] = 1
@@ -208,8 +209,10 @@ class AuditReport(Struct, kw_only=True, tag_field="kind", tag="audit"):
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of all reports."""
     schema = json.schema(RunReport | ComparisonReport | VerificationReport | AuditReport)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"nccl-bench report, version {REPORT_VERSION}",
-        **schema,
-    }
+    return independent_of_msgspec(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": f"nccl-bench report, version {REPORT_VERSION}",
+            **schema,
+        }
+    )
