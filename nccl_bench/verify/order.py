@@ -23,8 +23,8 @@ from nccl_bench.verify.outcomes import Race
 from nccl_bench.verify.rig import Rig, Trial
 
 # The fewest calls of an arm with small messages, and the calls of a trial with large ones, which take longer.
-SMALL_CALLS = 200
-LARGE_CALLS = 2
+SMALL_CALLS = 120
+LARGE_CALLS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

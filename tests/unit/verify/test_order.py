@@ -52,7 +52,7 @@ def find(one_rank: dist.ProcessGroup) -> Iterator[Callable[[str], Finding]]:
         arm.close()
 
 
-def test_an_arm_in_order_lacks_no_half_in_hundreds_of_calls(find: Callable[[str], Finding]) -> None:
+def test_an_arm_in_order_lacks_no_half_in_more_than_a_hundred_calls(find: Callable[[str], Finding]) -> None:
     finding = find("dedicated-stream")
     assert (finding.failed, finding.unforked_calls, finding.unjoined_calls) == (0, 0, 0)
     assert finding.watched_calls >= SMALL_CALLS + finding.trials // 2 * LARGE_CALLS
