@@ -14,7 +14,7 @@ from math import comb
 
 from nccl_bench.analysis.wording import counted, size_with_unit
 from nccl_bench.catalog.probes import PROBES, Place
-from nccl_bench.verify.agreement import name_lacks
+from nccl_bench.verify.agreement import describe_lacks, name_lacks
 from nccl_bench.verify.findings import Finding, TrialGroup
 from nccl_bench.verify.judgement import ProbeStatus, Verification
 
@@ -139,6 +139,9 @@ def find_pattern(finding: Finding, detector: Finding | None) -> Pattern | None:
     if failed == trials:
         seen = "" if len(groups) == len(finding.groups) else " in which the detector fails too"
         cause = f"every call lacks {missing}" if missing else ""
+        # A trial of a probe by construction fails if one of its calls lacks a half.
+        if {finding.unforked_calls, finding.unjoined_calls} - {0, finding.watched_calls}:
+            cause = describe_lacks(finding)
         return Pattern(where="", evidence=f"all {counted(failed, 'trial')}{seen} failed", cause=cause)
     parts = [part for part in _PARTS if _is_needed(part, groups)]
     box = _box(parts, groups)

@@ -69,4 +69,9 @@ def test_the_missing_half_is_named_with_the_number_of_its_calls() -> None:
     judged = verification("order", unforked=3, unjoined=2)
     (finding,) = (each.finding for each in judged.judgements if (each.arm, each.probe) == ("stream-free", "order"))
     assert finding is not None
-    assert describe_lacks(finding) == "no fork in 3 of 264 calls, no join in 2 of 264 calls"
+    lacks = "no fork in 3 of 264 calls, no join in 2 of 264 calls"
+    assert describe_lacks(finding) == lacks
+    # Every trial failed, but not every call.
+    assert f"order in 4 of 4 trials: {lacks}" in verification_headline(judged).problems[0]
+    every = verification_headline(verification("order", unforked=264)).problems[0]
+    assert "order in 4 of 4 trials: every call lacks the fork" in every
