@@ -55,7 +55,14 @@ class Memory:
         """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
         # Wrappers, such as DTensor and the tensors of functorch, have no memory; the tensors inside them have.
         is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
-        if is_plain and self._model.holds(tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if not is_plain or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return
+        try:
+            is_held = self._model.holds(tensor)
+        except RuntimeError:
+            # Its memory is gone: until torch 2.10, C++ could end a tensor to which Python had a reference.
+            return
+        if is_held:
             self.note(tensor)
 
     def note(self, tensor: Tensor, stream: Stream | None = None, where: Stack | None = None) -> int:
