@@ -1,4 +1,4 @@
-"""What the two sides of a comparison are, and what is recorded to differ between them."""
+"""The two sides of a comparison, and the recorded differences between them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath

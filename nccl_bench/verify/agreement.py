@@ -1,4 +1,4 @@
-"""Where experiment and construction differ about an arm, which of them to believe, and why. Imports no torch."""
+"""Differences between experiment and construction about an arm: which to believe, and why. Imports no torch."""
 
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.verify.findings import Finding

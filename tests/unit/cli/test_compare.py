@@ -42,7 +42,7 @@ from tests.support.synthetic_runs import case, meta, run, samples, wrong
 def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     compare: CompareCommand, after: str, verdict: str, ratio: float
 ) -> None:
-    """It does not matter that the machine was slower by a fifth."""
+    """The machine was slower by a fifth, which does not matter."""
     compared = cells(compare("before", after, "--format", "json"))
     assert [(cell["compared"], cell["size_bytes"], cell["verdict"]) for cell in compared] == [
         (f"{NEW}, after against before", size, verdict) for size in (8, 1024)

@@ -487,7 +487,7 @@ def test_the_result_of_each_call_shows_its_placement(first: Placement, later: Pl
 
 
 def test_a_method_with_an_output_returns_a_new_tensor_without_one(adapting: Adapting) -> None:
-    """As in its engine, this is how the method is called by default."""
+    """The method is called so by default, as in its engine."""
     outputs: list[Tensor | None] = []
 
     def all_reduce(tensor: Tensor, out_tensor: Tensor | None = None) -> Tensor:

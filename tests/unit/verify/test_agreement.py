@@ -1,4 +1,4 @@
-"""Where experiment and construction differ about an arm, the report says which to believe."""
+"""The report says which to believe if experiment and construction differ about an arm."""
 
 from __future__ import annotations
 
