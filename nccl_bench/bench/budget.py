@@ -17,9 +17,8 @@ class Budget:
         self._clock = clock
         self._end = started + max_seconds
         self._deadline = self._until = started
-        # The numbers of timings that are left, and those that share the time, which include the current timing.
+        # The numbers of timings that come after the current one.
         self._timings_of_case = self._timings_of_run = 0
-        self._shares_of_case = self._shares_of_run = 0
 
     def begin_case(self, limit_s: float, timings: int, timings_left: int) -> None:
         """Begin a case with ``timings`` timings and a deadline in ``limit_s`` seconds.
@@ -31,15 +30,14 @@ class Budget:
 
     def begin_timing(self) -> None:
         """Begin the next timing of the case. Its time is counted from ``begin_rounds``."""
-        self._shares_of_case, self._shares_of_run = self._timings_of_case, self._timings_of_run
         self._timings_of_case -= 1
         self._timings_of_run -= 1
 
     def begin_rounds(self) -> None:
         """Begin the rounds of the timing. Graphs are ready by now, so that a capture takes no time from the rounds."""
         now = self._clock()
-        share = (self._end - now) / self._shares_of_run
-        share_of_case = _SHARE_OF_DEADLINE * (self._deadline - now) / self._shares_of_case
+        share = (self._end - now) / (self._timings_of_run + 1)
+        share_of_case = _SHARE_OF_DEADLINE * (self._deadline - now) / (self._timings_of_case + 1)
         self._until = now + min(share, share_of_case)
 
     def used_up(self) -> bool:
