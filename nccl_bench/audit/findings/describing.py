@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.audit.findings.record import FoundAccess, FoundRace, Line
-from nccl_bench.audit.order.places import Stream, StreamKind
+from nccl_bench.audit.order.places import Stream
 from nccl_bench.audit.order.races import Access, Race
 
 # The most calls of a stack that a report shows.
@@ -54,7 +54,7 @@ class Describer:
             mode=access.mode,
             stream=self._stream(stream),
             device=-1 if stream is None else stream.device,
-            is_side=stream is not None and not _is_default(stream),
+            is_side=stream is not None and not stream.is_default,
             lines=self._lines(access.work.where),
             in_graph=access.in_graph,
             replayed=next(iter(self._lines(access.replayed)), None),
@@ -64,7 +64,7 @@ class Describer:
         if stream is None:
             return _HOST
         device = f" of cuda:{stream.device}" if stream.device >= 0 else ""
-        if _is_default(stream):
+        if stream.is_default:
             return f"the default stream{device}"
         return f"side stream {self._numbers.setdefault(stream, len(self._numbers) + 1)}{device}"
 
@@ -85,7 +85,3 @@ class Describer:
     def _short(self, path: str) -> str:
         is_below = Path(path).is_relative_to(self._directory)
         return os.path.relpath(path, self._directory) if is_below else path
-
-
-def _is_default(stream: Stream) -> bool:
-    return stream.kind in (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)

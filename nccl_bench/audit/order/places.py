@@ -21,6 +21,11 @@ class Stream:
     handle: int  # the raw handle; for a per-thread default stream, a number that differs between threads
     kind: StreamKind = field(default=StreamKind.NON_BLOCKING, compare=False)  # how the stream is ordered with others
 
+    @property
+    def is_default(self) -> bool:
+        """True if this is a default stream: the legacy one of a GPU, or that of the CPU."""
+        return self.kind in (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ByteRange:

@@ -7,12 +7,8 @@ from dataclasses import replace
 
 from nccl_bench.audit.order.blocks import Blocks
 from nccl_bench.audit.order.history import Moment
-from nccl_bench.audit.order.places import StreamKind
 from nccl_bench.audit.order.races import Access, AccessMode, Missing, Race, RaceKind
 from nccl_bench.audit.order.world import Conflict
-
-# The default streams, which are never the side stream of two.
-_DEFAULT_KINDS = (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)
 
 
 class Reports:
@@ -80,7 +76,7 @@ def _missing(conflict: Conflict, first: Access, second: Access) -> Missing:
     # A collective is the work of a side stream. Without one, the default stream is the main stream.
     to_side, to_main = second.work.is_collective, first.work.is_collective
     if to_side == to_main:
-        to_side, to_main = first.stream.kind in _DEFAULT_KINDS, second.stream.kind in _DEFAULT_KINDS
+        to_side, to_main = first.stream.is_default, second.stream.is_default
     if to_side == to_main:
         return Missing.WAIT
     return Missing.FORK if to_side else Missing.JOIN
