@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nccl_bench.errors import RecordError
-from nccl_bench.safety.regular_files import MOST_BYTES_OF_LINE, open_regular, too_large
+from nccl_bench.safety.regular_files import lines_of, open_regular, too_large
 
 # The most bytes of a recording, unpacked. A compressed file of a megabyte can hold thousands of them.
 MOST_BYTES_OF_TRACE = 16 * 1024**3
@@ -59,10 +59,8 @@ class Unpacked:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines. Raise ``OSError`` if the file or a line is too long."""
-        while line := self._file.readline(MOST_BYTES_OF_LINE):
+        for line in lines_of(self._file):
             self._count(len(line))
-            if len(line) == MOST_BYTES_OF_LINE:
-                raise too_large(f"a line has {MOST_BYTES_OF_LINE:,} bytes or more; a line must be shorter")
             yield line
 
     def items(self, path: str) -> Iterator[Any]:
