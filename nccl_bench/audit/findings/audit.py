@@ -75,11 +75,6 @@ class Audit:
         return sum((Counter(each.amount.collectives) for each in self.ranks), Counter())
 
     @property
-    def actions(self) -> int:
-        """The number of actions that were judged, on all ranks."""
-        return sum(each.amount.actions for each in self.ranks)
-
-    @property
     def works(self) -> int:
         """The number of operators, kernels and collectives, on all ranks."""
         return sum(each.amount.works for each in self.ranks)

@@ -17,11 +17,6 @@ class Remedy:
     place: str  # where the call belongs, such as `before model.py:88`
     meaning: str  # what the names in the code stand for
 
-    @property
-    def text(self) -> str:
-        """The remedy in one sentence."""
-        return f"`{self.code}` {self.place}; {self.meaning}"
-
 
 def remedy(race: FoundRace) -> Remedy:
     """Return what would order the accesses of ``race``."""
