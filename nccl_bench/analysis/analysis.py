@@ -45,12 +45,12 @@ class Analysis:
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     bands: tuple[Band, ...] = field(init=False)  # all comparisons, in bands of neighbouring sizes with one verdict each
-    # The candidates whose verdicts answer the question; None: every candidate.
+    # The candidates whose verdicts answer the question; None for every candidate.
     asked_arms: tuple[str, ...] | None = None
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
-    difference: str = ""  # what is recorded to differ between two sides; empty within one run
+    difference: str = ""  # the differences that the records of two sides show; empty if all arms are from one run
     cautions: tuple[str, ...] = ()  # differences between the runs that can make a comparison unfair
     command: str = ""  # the command that compares the runs; empty if no command does, as for one run
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run

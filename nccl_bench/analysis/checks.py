@@ -20,7 +20,7 @@ class ArmChecks:
     unchecked: int  # cells with times whose outputs were not checked
     declined: int  # cells that the arm declined
     ended: int  # hangs and crashes of the arm
-    tolerance_ulp: int | None  # the largest error that a check allowed, in ulp; 0: equality; None: nothing was checked
+    tolerance_ulp: int | None  # the largest allowed error in ulp; 0 for equality, None if nothing was checked
 
 
 def checks_of_arms(run: Run) -> tuple[ArmChecks, ...]:

@@ -63,7 +63,7 @@ class ComparableRun:
     name: str  # the name in messages: the path of the run, or the name in run.json
     arms: tuple[str, ...]  # the names of all arms without twins, the baseline first
     cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
-    placements: Mapping[Cell, Placement] = field(default_factory=dict)  # of an arm's calls; absent: that of the case
+    placements: Mapping[Cell, Placement] = field(default_factory=dict)  # of an arm's calls; absent if it is the case's
     process_sets: Mapping[str, int] = field(default_factory=dict)  # the process set of each arm, if there are several
     medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
 

@@ -20,7 +20,7 @@ Sizes = tuple[Comparison, ...]
 _LEAST_DEVIATION = 0.05
 # So many standard deviations beyond a limit, 98 % of all values exceed the limit.
 _SURE = NormalDist().inv_cdf(0.98)
-# The largest change of one size, as a logarithm. Without this limit, it could overflow.
+# The largest logarithm of one size's ratio. Without this limit, its exponential could overflow.
 _FARTHEST = math.log(1e6)
 
 

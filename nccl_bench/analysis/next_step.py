@@ -87,7 +87,7 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
 
 
 def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) -> str:
-    """Return how long the run with ``meta`` would take with the ``options`` of `next_step`; empty if unknown.
+    """Return in words how long the run that ``meta`` describes would take if it got ``options``; empty if unknown.
 
     With ``each``, the text is about each of several runs.
     """

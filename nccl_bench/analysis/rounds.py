@@ -22,7 +22,7 @@ class RoundTimes:
     timing: Timing  # the way of measuring
     count: int  # the number of rounds that were measured
     positions: tuple[int, ...]  # the position of each kept round among all rounds, from 0
-    times_us: Mapping[str, tuple[float | None, ...]]  # arm -> its time in each kept round; None: it has no time there
+    times_us: Mapping[str, tuple[float | None, ...]]  # arm -> its time in each kept round; None if it has no time there
 
 
 def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tuple[RoundTimes, ...]:

@@ -26,7 +26,7 @@ class ArmSpec:
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
     timed: bool = True  # whether a run can measure the arm; False: it is for verification only
     default: bool = False  # whether the arm is measured if the user chooses no arms
-    extra: str | None = None  # the optional package that the arm needs; None: no such package
+    extra: str | None = None  # the optional package that the arm needs; None if it needs none
     any_binding: bool = False  # whether a user arm with this target can choose the binding of its transport
     transports: tuple[str, ...] = ("nccl", "gloo")  # the transports that the arm can use
 

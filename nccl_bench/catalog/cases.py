@@ -41,7 +41,7 @@ class Case:
     dtype: str  # a name in the table of data types
     redop: RedOp | None  # None: the collective reduces nothing
     placement: Placement  # the placement of its calls; an arm without this placement can be called in another one
-    root: Few | None  # a rank; None: the collective has no root
+    root: Few | None  # a rank; None if the collective has no root
     size_bytes: Size  # the message size, after nccl-tests' rounding
     count: Size  # elements in one block
 

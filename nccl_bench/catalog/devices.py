@@ -31,8 +31,8 @@ class DeviceSpec:
     batch_overhead_s: float  # the time that a batch takes besides its operations
 
     has_gpus: bool  # whether each rank has a GPU, which NVIDIA's driver lists
-    figures_notice: str = ""  # what the figures of a run do not show; empty: there is no limit to name
-    order_notice: str = ""  # what a verification does not show; empty: there is no limit to name
+    figures_notice: str = ""  # a sentence that says what the figures of a run do not show; empty if it needs none
+    order_notice: str = ""  # a sentence that says what a verification does not show; empty if it needs none
     shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own
     missing_memory: Mapping[Memory, str] = field(default_factory=dict)  # allocator -> why the device lacks it
     probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size

@@ -12,13 +12,13 @@ from nccl_bench.report import Detail, Format
 class OutputConfig:
     """The options of a command's output."""
 
-    out: Path | None = None  # the directory of the record; None: the default of the command
+    out: Path | None = None  # the directory of the record; None for the default of the command
     format: Format = Format.TERMINAL  # the format of the report
-    to: Path | None = None  # the file for the report; None: standard output
+    to: Path | None = None  # the file for the report; None for standard output
     anonymous: bool = False  # True if the report has no host names, paths and UUIDs of GPUs
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
     detail: Detail = Detail.USUAL  # the amount of text in a terminal
-    width: int | None = None  # the width of the report, in characters; None: the width of the terminal
+    width: int | None = None  # the width of the report, in characters; None for the width of the terminal
     started: float = field(default_factory=time.monotonic)  # a reading of the monotonic clock at the command's start
 
     def summary(self, *parts: str) -> str:

@@ -43,10 +43,10 @@ class Option:
     panel: Panel  # the group in --help
     parse: Parser  # the function that reads a value; it is not called for None
     flag: str  # the long spelling on the command line
-    short: str | None = None  # the short spelling, the same as in nccl-tests; None: no short spelling
+    short: str | None = None  # the short spelling, the same as in nccl-tests; None if there is none
     argument: Any = str  # the type of the argument, for Typer
     default: object = None  # an unparsed value, or a function that returns an unparsed value for a device
-    default_text: str | None = None  # the default in words; None: made from ``default``
+    default_text: str | None = None  # the default in words; None if ``default`` says it
     choices: tuple[str, ...] = ()  # the names that a shell offers as values; empty if there are none
     several: bool = False  # True if a value can be several names with commas between them
 

@@ -32,8 +32,8 @@ class Sweep:
 
     begin: int  # the smallest size in bytes
     end: int  # the upper limit of the sizes, in bytes
-    factor: int | None = None  # the quotient of two neighbouring sizes; None: the sweep has a step
-    step: int | None = None  # the difference of two neighbouring sizes, in bytes; None: the sweep has a factor
+    factor: int | None = None  # the quotient of two neighbouring sizes; None if the sweep has a step
+    step: int | None = None  # the difference of two neighbouring sizes, in bytes; None if the sweep has a factor
 
     @classmethod
     def parse(cls, text: str) -> Sweep:

@@ -42,12 +42,12 @@ class UserArm:
 
     name: str  # the arm's name in tables and options
     target: str  # the communicator to load, or the name of a built-in arm
-    tree: str | None = None  # a directory whose modules win over installed ones; None: no directory
-    order: Order | None = None  # the order of its calls; None: the target decides
-    adapter: Adapter | None = None  # the convention that the target follows; None: its signatures decide
-    transport: str | None = None  # the binding of a built-in arm; None: the binding of the run
-    python: str | None = None  # the interpreter of its processes; None: the interpreter of nccl-bench
-    library: str | None = None  # the path of the libnccl of its processes; None: the libnccl of the run
+    tree: str | None = None  # a directory whose modules win over installed ones; None if there is none
+    order: Order | None = None  # the order of its calls; None if the target decides
+    adapter: Adapter | None = None  # the convention that the target follows; None if its signatures decide
+    transport: str | None = None  # the binding of a built-in arm; None for the binding of the run
+    python: str | None = None  # the interpreter of its processes; None for that of nccl-bench
+    library: str | None = None  # the path of the libnccl of its processes; None for the libnccl of the run
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
     @property

@@ -21,7 +21,7 @@ _OFF = ("", "0")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setting:
     names: tuple[str, ...]  # the variables
-    values: tuple[str, ...] = ()  # the values that matter, in lower case; empty: all values but 0
+    values: tuple[str, ...] = ()  # the values that matter, in lower case; empty if all values but 0 matter
     effect: str  # what it does to a benchmark
 
 

@@ -28,7 +28,7 @@ class AgentRequest:
     nnodes: int  # the number of nodes
     node_rank: int  # the number of this node
     host: str  # the host on which node 0 listens
-    port: int  # the port on which node 0 listens; 0: any free port
+    port: int  # the port on which node 0 listens; 0 for any free port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class LaunchRequest:
     scratch: str  # the directory for the files of this launch
     nproc: int  # the number of processes on this node
     variables: tuple[Mapping[str, str], ...]  # for each process, the variables that only this process gets
-    pythons: tuple[str | None, ...]  # for each of these processes, its interpreter; None: a fork of the agent
+    pythons: tuple[str | None, ...]  # for each of these processes, its interpreter; None for a fork of the agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.config.sizes import format_size, unique
 from nccl_bench.plan.combinations import Combination, join_combinations
 
-# With more rounded sizes than this, a text counts the others.
+# A text names at most this many rounded sizes, and then says how many more there are.
 _MOST_ROUNDED = 3
 
 

@@ -5,8 +5,9 @@ interpreter and the same libnccl, and set the same environment variables. An arm
 gets a process set of its own. The process sets use the same devices and take turns. The comparison of arms includes
 arms of different process sets.
 
-If there are several process sets, the twin of the baseline gets one of its own. The noise floor then contains what
-differs between processes, and every arm that is compared across processes begins its batches after a change of process.
+If there are several process sets, the twin of the baseline gets a further one, which it shares with no arm. The noise
+floor then contains what differs between processes, and every arm that is compared across processes begins its batches
+after a change of process.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,8 +27,8 @@ class ProcessSet:
     """The processes, one for each rank, that a group of arms shares."""
 
     arms: tuple[str, ...]  # the names of the arms, the twin included
-    python: str | None = None  # the interpreter that runs these processes; None: the interpreter of nccl-bench
-    library: str | None = None  # the path of the libnccl of these processes; None: the libnccl of the run
+    python: str | None = None  # the interpreter that runs these processes; None for that of nccl-bench
+    library: str | None = None  # the path of the libnccl of these processes; None for the libnccl of the run
     variables: Mapping[str, str]  # the environment variables that only these processes get
     reason: str | None  # the reason why the arms are not in the first process set; None for the first
 

@@ -60,7 +60,7 @@ class WorkerSpec(LaunchSpec):
     """The work of new ranks of a run: some or all cases of one launch, and what later launches measure."""
 
     config: RunConfig  # what to measure
-    # The indices of the cases in the plan, in the order of their measurement; None: all cases.
+    # The indices of the cases in the plan, in the order of their measurement; None for all cases.
     cases: tuple[int, ...] | None = None
     launch: int = 1  # the number of the launch that measures the cases, counted from 1
     later: tuple[tuple[int, ...], ...] = ()  # the cases of every later launch

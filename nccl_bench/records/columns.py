@@ -303,7 +303,7 @@ class ColumnsBuilder:
             if name in LISTS:
                 columns[name] = ListColumn.of(values, LISTS[name])
             elif name in VALUES:
-                # An absent field has no JSON.
+                # The codes of JSON have bytes as keys. An absent field is None, and stays None.
                 keys = [None if value is None else bytes(value) for value in values] if name in as_json else values
                 columns[name] = np.array(list(map(self._codes[name].__getitem__, keys)), dtype=np.int32)
             else:

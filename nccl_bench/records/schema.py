@@ -125,9 +125,9 @@ class GpuState:
     temperature_c: Temperature | None  # the highest temperature
     power_w: Watts | None  # the highest power of one GPU; recent GPUs report the average over the last second
     throttle_reasons: tuple[ThrottleReason, ...]  # the reasons that limited the clocks of any GPU during the timing
-    throttled_share: Share | None  # the largest share of the time that one reason covered on one GPU; None: unknown
+    throttled_share: Share | None  # the largest share of the time that one reason covered on one GPU; None if unknown
     throttled_rank: Few | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
-    other_process: Count | None  # the id of a process of another program on a GPU; None: none was seen
+    other_process: Count | None  # the id of a process of another program on a GPU; None if none was seen
     other_process_rank: Few | None  # the lowest rank with such a process on its GPU
 
     @property

@@ -32,7 +32,8 @@ class SummaryMedians:
     baseline: str  # the name of the baseline's arm
     world_size: int  # the number of ranks
     times_us: Mapping[tuple[Case, Timing, str], float]  # median time per operation, by case, timing and arm
-    # The placement of the arm's calls, by case, timing and arm. Absent if it is that of the case: before schema 5.
+    # The placement of the arm's calls, by case, timing and arm. Absent in files older than schema 5, where it is the
+    # placement of the case.
     placements: Mapping[tuple[Case, Timing, str], Placement]
     left_out: Mapping[str, int]  # status -> number of rows without a time; `ok` means that no batch was kept
 

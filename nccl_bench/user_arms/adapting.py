@@ -81,5 +81,5 @@ def choose_stream_argument(
         return None, "calls without a stream run on the current stream"
     if not any("stream" in signatures.signature_of(method).parameters for method in methods.values()):
         # The object can fork to its private stream and join it within its calls.
-        return None, "calls take no stream and must order the object's private stream themselves"
+        return None, "calls take no stream, so each call itself must fork to the object's private stream and join it"
     return device.streams.current_stream, "every call gets the current stream"

@@ -94,7 +94,7 @@ class Order:
             return self._eager.size + len(self._blocks)
 
     def take(self, action: Action) -> tuple[Race, ...]:
-        """Take the next action, and return the races that it completes and that no earlier action completed."""
+        """Take the next action, and return its races that are not known yet."""
         with self._lock:
             conflicts = self._rules[type(action)](action)
             self._until_forgetting -= 1

@@ -30,7 +30,7 @@ class Reader:
     # returns None if another tool wrote the text, and raises RecordError if the text is malformed.
     read: Callable[[str, str, str | None], Imported | None]
     default_rule: OverRanks  # how the tool merges the times of ranks without an option
-    rules: Mapping[OverRanks | None, str]  # each rule in words, with the tool's option; None: the files name no rule
+    rules: Mapping[OverRanks | None, str]  # a rule -> its words; None -> those if no rule is known
     slowest_option: str  # the tool's option that makes each time the slowest rank's, as in nccl-bench
     events_option: str  # the tool's option that puts events between operations
     own_processes: str  # how to give each rank of the tool a process of its own

@@ -64,7 +64,7 @@ class Chart:
     y_label: str  # the name and the unit of the values
     y_scale: Scale  # the scale of the values
     y_reference: float | None = None  # the value at which nothing changed; None if there is none
-    y_range: tuple[float, float] | None = None  # values that are always visible; None: only those of the lines
+    y_range: tuple[float, float] | None = None  # values that are always visible; None if only the lines' values are
     lines: tuple[ChartLine, ...]  # the lines
     shades: tuple[ChartShade, ...] = ()  # the areas behind the lines
     points_only: bool = False  # True if points are not joined

@@ -111,7 +111,7 @@ class PageTable(Block):
     caption: str  # the caption
     header: Sequence[str]  # the name of each column
     rows: Sequence[Sequence[str]]  # the texts of each row
-    numeric: Sequence[bool] = ()  # for each column: True if it is flush right; empty: all are flush left
+    numeric: Sequence[bool] = ()  # for each column: True if it is flush right; empty if all are flush left
     folded: bool = False  # True if the reader has to unfold the table
     # The text of a cell -> its style, `good`, `warning` or `problem`. Other cells have none.
     styles: Mapping[str, str] = field(default_factory=dict)

@@ -35,7 +35,7 @@ class Settings:
     sizes: Sizes  # the message sizes
     iterations: int  # measured iterations
     aggregated: int  # operations of an iteration
-    graph_launches: int  # launches of the graph; 0: no graph
+    graph_launches: int  # launches of the graph; 0 if there is no graph
 
 
 def read_settings(lines: Sequence[Line]) -> Settings:

@@ -65,7 +65,7 @@ def _named(numbers: Iterable[int], unit: str = " B") -> str:
 
 
 def _by_kind(output: Output) -> list[tuple[_Kind, Counter[int], Counter[int]]]:
-    """Return how often each size is there, and how often it has to be, by data type, reduction and root."""
+    """Return how often each size occurs and how often it should, for each data type, reduction and root."""
     kinds: dict[_Kind, Counter[int]] = {}
     for row in output.rows:
         kinds.setdefault((row.dtype, row.redop, row.root), Counter())[row.size_bytes] += 1
