@@ -7,11 +7,16 @@ from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import percent
+from nccl_bench.config.sizes import format_size
+from nccl_bench.report.layout import Column, column
 
 # The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 # The mark of a size that is beyond the threshold, although its band is not.
 ODD = "~"
+# The notes that explain the marks.
+MARKS_NOTE = "+ slower, = same, ? open."
+ODD_NOTE = f"{ODD} is the same together with its neighbours; its own change is larger."
 # The note of a table that leaves sizes out.
 SOME_SIZES = "Sizes where a verdict changes, and others; --full prints all, with intervals."
 # Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
@@ -41,6 +46,11 @@ def _names_a_size(band: Band) -> bool:
     """Return True if the headline names the size of ``band`` with the largest change."""
     named = band.reason in (OpenReason.BELOW_THRESHOLD, OpenReason.SHARED_ARM_MOVED)
     return band.is_odd or named or band.verdict is Verdict.SLOWER
+
+
+def sizes_column(sizes: Sequence[int]) -> Column:
+    """Return the first column of a table, with ``sizes``."""
+    return column("size", ("size", "(B)"), [format_size(size) for size in sizes])
 
 
 def mark_of(comparison: Comparison, band: Band) -> str:

@@ -16,9 +16,10 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_case, compared_text, significant
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.sizes import format_size
 from nccl_bench.report.change_texts import (
+    MARKS_NOTE,
     ODD,
+    ODD_NOTE,
     SOME_SIZES,
     bar,
     bar_header,
@@ -26,6 +27,7 @@ from nccl_bench.report.change_texts import (
     letters,
     mark_of,
     saved_text,
+    sizes_column,
     some_sizes,
 )
 from nccl_bench.report.layout import Column, Table, column, fold
@@ -245,7 +247,7 @@ def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Tabl
 
 
 def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -> list[Column]:
-    columns = [_sizes(kind)]
+    columns = [sizes_column(kind.sizes)]
     for timing in timings:
         first, *following = _columns(kind, timing, layout)
         height = max(len(each.header) for each in (first, *following))
@@ -258,13 +260,16 @@ def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -
 
 
 def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
-    def tables(layout: _Layout) -> list[Table]:
+    parts = [(timing, kind.part([timing])) for timing in kind.timings]
+
+    def make(layout: _Layout) -> list[Table]:
+        columns = [[sizes_column(part.sizes), *_columns(part, timing, layout)] for timing, part in parts]
         return [
-            _table(part, f"{kind.name}, {timing}", [_sizes(part), *_columns(part, timing, layout)], layout, number)
-            for number, (timing, part) in enumerate((timing, kind.part([timing])) for timing in kind.timings)
+            _table(part, f"{kind.name}, {timing}", of_part, layout, number)
+            for number, ((timing, part), of_part) in enumerate(zip(parts, columns, strict=True))
         ]
 
-    return tables
+    return make
 
 
 def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
@@ -279,9 +284,9 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     elif layout.short and not kind.alone:
         arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
-    notes = [f"{arms}{times}% {change}: + slower, = same, ? open."]
+    notes = [f"{arms}{times}% {change}: {MARKS_NOTE}"]
     if any(text.endswith(ODD) for texts in kind.texts.values() for text in texts.changes):
-        notes.append(f"{ODD} is the same together with its neighbours; its own change is larger.")
+        notes.append(ODD_NOTE)
     if kind.shared_arm is not None:
         base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
         notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
@@ -290,10 +295,6 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     if not kind.is_complete:
         notes.append(SOME_SIZES)
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
-
-
-def _sizes(kind: _Kind) -> Column:
-    return column("size", ("size", "(B)"), [format_size(size) for size in kind.sizes])
 
 
 def _below(of: Column, text: str, height: int, indent: str = "") -> Column:

@@ -4,6 +4,7 @@ So a reader sees in one line what the machine did to all arms, and which arm is 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
@@ -11,8 +12,16 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import compared_case, joined, significant
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.sizes import format_size
-from nccl_bench.report.change_texts import ODD, SOME_SIZES, change_text, mark_of, some_sizes
+from nccl_bench.report.change_texts import (
+    MARKS_NOTE,
+    ODD,
+    ODD_NOTE,
+    SOME_SIZES,
+    change_text,
+    mark_of,
+    sizes_column,
+    some_sizes,
+)
 from nccl_bench.report.layout import Column, Table, column, fold
 
 _GAP = 2
@@ -57,29 +66,22 @@ def _tables_of_kind(
     # Two timings stand side by side if that fits.
     for timings in (pairs, [[timing] for timing in shown]):
         tables = [_table([by_timing[timing] for timing in row], shared_arm, every_size=every_size) for row in timings]
-        if all(_width(columns) <= width for columns, _ in tables):
+        if all(table.width <= width for table, _ in tables):
             break
     is_complete = all(complete for _, complete in tables)
-    odd = any(ODD in cell for columns, _ in tables for each in columns for cell in each.cells)
-    notes = _notes(shared_arm, left_out, odd=odd, is_complete=is_complete)
-    for number, (columns, _) in enumerate(tables):
-        yield Table(
-            title="" if number else name, notes=() if number else notes, columns=tuple(columns), keep=2, gap=_GAP
-        )
-
-
-def _width(columns: Sequence[Column]) -> int:
-    """Return the number of characters in a line of a table with ``columns``."""
-    return sum(each.width + _GAP for each in columns) - _GAP
+    odd = any(ODD in cell for table, _ in tables for each in table.columns for cell in each.cells)
+    (first, _), *following = tables
+    yield replace(first, title=name, notes=_notes(shared_arm, left_out, odd=odd, is_complete=is_complete))
+    yield from (table for table, _ in following)
 
 
 def _notes(shared_arm: str | None, left_out: Sequence[Timing], *, odd: bool, is_complete: bool) -> tuple[str, ...]:
     change = "from before to after" if shared_arm is None else f"relative to {shared_arm}"
-    notes = [f"Times in us, from before to after; % {change}: + slower, = same, ? open."]
+    notes = [f"Times in us, from before to after; % {change}: {MARKS_NOTE}"]
     if shared_arm is not None:
         notes.append(f"Where {shared_arm} itself changed, % is not the change of the two times beside it.")
     if odd:
-        notes.append(f"{ODD} is the same together with its neighbours; its own change is larger.")
+        notes.append(ODD_NOTE)
     if left_out:
         notes.append(f"Not shown, because every arm is the same there: {joined(left_out)}.")
     if not is_complete:
@@ -87,15 +89,15 @@ def _notes(shared_arm: str | None, left_out: Sequence[Timing], *, odd: bool, is_
     return tuple(notes)
 
 
-def _table(rows: Sequence[Sequence[Band]], shared_arm: str | None, *, every_size: bool) -> tuple[list[Column], bool]:
-    """Return the columns of timings side by side, whose bands are ``rows``, and True if they have all sizes."""
+def _table(rows: Sequence[Sequence[Band]], shared_arm: str | None, *, every_size: bool) -> tuple[Table, bool]:
+    """Return a table of timings side by side, whose bands are ``rows``, and True if it has all sizes."""
     bands = [band for of_timing in rows for band in of_timing]
     sizes = sorted({each.case.size_bytes for band in bands for each in band.comparisons})
     shown = sizes if every_size else some_sizes(sizes, bands)
-    columns = [column("size", ("size", "(B)"), [format_size(size) for size in shown])]
+    columns = [sizes_column(shown)]
     for of_timing in rows:
         columns += _timing_columns(of_timing, shown, shared_arm)
-    return columns, len(shown) == len(sizes)
+    return Table(title="", notes=(), columns=tuple(columns), keep=2, gap=_GAP), len(shown) == len(sizes)
 
 
 def _timing_columns(bands: Sequence[Band], sizes: Sequence[int], shared_arm: str | None) -> Iterator[Column]:
