@@ -18,9 +18,23 @@ class Remedy:
     meaning: str  # what the names in the code stand for
 
 
+# The orders that a wait for the first work makes.
+_WAITS_FOR_FIRST = (Missing.JOIN, Missing.WAIT, Missing.HOST_WAIT)
+
+
 def remedy(race: FoundRace) -> Remedy:
     """Return what would order the accesses of ``race``."""
+    if race.missing in _WAITS_FOR_FIRST and _is_distributed(race.first):
+        return _work_wait(race)
     return _REMEDIES[race.missing](race)
+
+
+def _work_wait(race: FoundRace) -> Remedy:
+    return Remedy(
+        code="work.wait()",
+        place=_before(race.second),
+        meaning=f"`work` is what the call at {_place(race.first.line)} returned",
+    )
 
 
 def _fork(race: FoundRace) -> Remedy:
@@ -32,12 +46,6 @@ def _fork(race: FoundRace) -> Remedy:
 
 
 def _join(race: FoundRace) -> Remedy:
-    if _is_distributed(race.first):
-        return Remedy(
-            code="work.wait()",
-            place=_before(race.second),
-            meaning=f"`work` is what the call at {_place(race.first.line)} returned",
-        )
     return Remedy(
         code=f"{_current(race.second)}.wait_stream(stream)",
         place=_before(race.second),
@@ -46,8 +54,6 @@ def _join(race: FoundRace) -> Remedy:
 
 
 def _wait(race: FoundRace) -> Remedy:
-    if _is_distributed(race.first):
-        return _join(race)
     return Remedy(
         code="later.wait_stream(earlier)",
         place=_before(race.second),
@@ -56,8 +62,6 @@ def _wait(race: FoundRace) -> Remedy:
 
 
 def _host_wait(race: FoundRace) -> Remedy:
-    if _is_distributed(race.first):
-        return _join(race)
     return Remedy(
         code="stream.synchronize()",
         place=_before(race.second),
