@@ -68,8 +68,8 @@ class Sampler:
         if threading.get_ident() == self._thread:
             self._depth -= 1
 
-    def end(self) -> None:
-        """Note that the program has ended."""
+    def resume(self) -> None:
+        """End the pause of the watch, if there is one."""
         if self._pause is not None:
             self._pause.__exit__(None, None, None)
             self._pause = None
@@ -85,7 +85,7 @@ class Sampler:
         self._steps += 1
         self._watched += is_watched
         if is_watched:
-            self.end()
+            self.resume()
         elif self._pause is None:
             self._pause = self._watch.pause()
             self._pause.__enter__()
@@ -105,4 +105,4 @@ def sampling(watch: Watch, every: int) -> Iterator[Sampler]:
     finally:
         for hook in hooks:
             hook.remove()
-        sampler.end()
+        sampler.resume()
