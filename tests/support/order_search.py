@@ -41,7 +41,8 @@ class Tasks:
     needs: list[int] = field(default_factory=list)  # for each task, the tasks that it waits for, as bits
     of_step: dict[int, int] = field(default_factory=dict)  # step -> the task that accesses memory
     on_host: set[int] = field(default_factory=set)  # the steps whose accesses the host makes
-    marks: list[Pair] = field(default_factory=list)  # a step that frees, and a task before which nobody gets the memory
+    # a step that frees, and a task before which nobody gets the memory
+    marks: list[tuple[int, int]] = field(default_factory=list)
     threads: dict[int, int] = field(default_factory=dict)  # thread -> its latest task
     streams: dict[Stream, int] = field(default_factory=dict)  # stream -> its latest task
     on_kind: dict[tuple[int, StreamKind], int] = field(default_factory=dict)  # all tasks so far, as bits
@@ -160,7 +161,6 @@ class Use:
 
     step: int
     writes: bool
-    capture: int | None
 
 
 class Search:
@@ -197,7 +197,7 @@ class Search:
                 continue
             reads, writes = self._ranges(step)
             for byte in sorted(reads | writes):
-                yield byte, Use(number, byte in writes, capture)
+                yield byte, Use(number, byte in writes)
 
     def _ranges(self, step: Step) -> tuple[set[int], set[int]]:
         action = step.action
