@@ -78,9 +78,8 @@ class Blocks:
         self._pending = [pending for pending in self._pending if pending not in served]
         return served
 
-    def free(self, block: Block, where: Hashable, known: Clock) -> None:
-        """Free a block whose stream knows ``known``."""
-        block.is_freed, block.freed = True, where
+    def keep_pending(self, block: Block, known: Clock) -> None:
+        """Keep a freed block if its stream, which knows ``known``, does not follow all accesses to it."""
         uses = tuple(use for use in block.world.history.entries(block.memory) if not follows(known, use[0]))
         if uses:
             self._pending.append(Pending(block, uses))

@@ -219,16 +219,16 @@ class Order:
         block = self._blocks.at(action.address)
         if block is None or block.is_freed:
             return ()
+        block.is_freed, block.freed = True, action.where
         world = block.world
         own = self._lane(thread, block.stream)
         # Most blocks are used by their own stream only, which also orders their next use.
         if all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
-            block.is_freed, block.freed = True, action.where
             return ()
         # The block cannot be handed out before the thread frees it, and before these streams have done what they have.
         for lane in (thread, *block.streams):
             world.history.forget(world.clocks.begin(thread, lane), block.memory)
-        self._blocks.free(block, action.where, world.clocks.knows(own))
+        self._blocks.keep_pending(block, world.clocks.knows(own))
         return ()
 
     # Captures
