@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib.util
+import logging
 import os
 import runpy
 import shlex
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +90,11 @@ def end_as_interpreter() -> None:
 def forget_exit_functions() -> None:
     """Forget the functions that were registered before the program: a fork must not do the work of its parent."""
     atexit._clear()
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    # These modules register their functions only once. The program's handlers and finalizers need them too.
+    atexit.register(logging.shutdown)
+    atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
 
 
 def _end_of_exit(end: SystemExit) -> ProgramEnd:
