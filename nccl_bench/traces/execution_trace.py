@@ -6,11 +6,10 @@ own JSON has kernels without sizes.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from nccl_bench.errors import RecordError
-from nccl_bench.traces.names import collective_of, is_no_collective, kernel_collective, torch_type
+from nccl_bench.traces.names import ElementType, collective_of, is_no_collective, kernel_collective, torch_type
 from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording, left_out, message_of_tensors
 from nccl_bench.traces.streaming import Unpacked
 from nccl_bench.traces.values import is_uneven, mapping, number_before, sequence, text, whole
@@ -60,7 +59,7 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
 def _call(node: dict[str, Any]) -> tuple[str, Message | None]:
     """Return the name of the collective of a call, and the message; ``None`` if the collective is not known."""
     attributes = {text(each.get("name")): each.get("value") for each in map(mapping, sequence(node.get("attrs")))}
-    inputs, types = _values(node, "inputs"), _types(node, "input_types", "inputs")
+    inputs = _values(node, "inputs")
     name = text(attributes.get("collective_name")) or next((each for each in inputs if isinstance(each, str)), "")
     collective = collective_of(name)
     if collective is None or not inputs:
@@ -72,7 +71,7 @@ def _call(node: dict[str, Any]) -> tuple[str, Message | None]:
     # Newer traces end with the first rank of the group, the step between ranks, and their number.
     ranks = whole(attributes.get("pg_size")) or (whole(after[4]) if len(after) > 4 else None)
     ranks = ranks or len(sequence(splits[0]))
-    element = torch_type(text(attributes.get("dtype"))) or _type_in(types)
+    element = torch_type(text(attributes.get("dtype"))) or _type_of_inputs(node)
     counts = [whole(attributes.get(key)) for key in ("in_msg_nelems", "out_msg_nelems")]
     if element is not None and counts[0] is not None and counts[1] is not None:
         sent, received = (count * element.itemsize for count in counts if count is not None)
@@ -90,12 +89,9 @@ def _values(node: dict[str, Any], key: str) -> list[Any]:
     return sequence(part["values"]) if isinstance(part, dict) and "values" in part else sequence(part)
 
 
-def _types(node: dict[str, Any], old: str, new: str) -> list[Any]:
-    return sequence(node.get(old)) or sequence(mapping(node.get(new)).get("types"))
-
-
-def _type_in(types: Sequence[Any]) -> Any:
-    """Return the type of the elements in a text such as ``GenericList[Tensor(float)]``."""
+def _type_of_inputs(node: dict[str, Any]) -> ElementType | None:
+    """Return the type in the text for the first input, such as ``GenericList[Tensor(float)]``; ``None`` if unknown."""
+    types = sequence(node.get("input_types")) or sequence(mapping(node.get("inputs")).get("types"))
     _, _, inner = text(types[0] if types else "").partition("Tensor(")
     return torch_type(inner.partition(")")[0])
 
