@@ -5,7 +5,6 @@ there as kernels, which have no size: in replays of a CUDA graph, or launched by
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,10 +49,10 @@ class _Kernel:
 class _Trace:
     """The parts of a trace that have been read so far."""
 
-    rank: int | None = None  # the rank; None until a call names it
-    process: int | None = None  # the process of the first call or launch
+    rank: int | None = None  # the rank; None until the head of the file or a call names it
+    process: int | None = None  # the process of the first call
     calls: list[tuple[Message, int | None]] = field(default_factory=list)  # calls, each with its External id
-    kernels: list[_Kernel] = field(default_factory=list)  # kernels without a size
+    kernels: list[_Kernel] = field(default_factory=list)  # kernels that do not name their collective in their fields
     streams: dict[int | None, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
     graphs: set[int] = field(default_factory=set)  # the numbers of launches of graphs
     foreign: int = 0  # kernels of all-reduces that are not NCCL's
@@ -75,7 +74,7 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
             process=trace.process,
             calls=_calls(trace),
             launches=_launches(trace),
-            remarks=tuple(_remarks(trace)),
+            remarks=_remarks(trace),
         )
     ]
 
@@ -169,7 +168,7 @@ def _launches(trace: _Trace) -> Counter[Launch]:
     )
 
 
-def _remarks(trace: _Trace) -> Sequence[str]:
+def _remarks(trace: _Trace) -> tuple[str, ...]:
     remarks = []
     without = sum(number not in trace.streams for _, number in trace.calls)
     if trace.streams and without:
