@@ -58,7 +58,8 @@ def kernel_collective(kernel: str) -> str:
     The names are ``ncclDevKernel_AllReduce_Sum_bf16_RING_LL(...)``, and ``ncclKernel_AllReduce_RING_LL_Sum_float(...)``
     before NCCL 2.19.
     """
-    return collective_of(kernel.split("_", 2)[1]) or "unknown" if "_" in kernel else "unknown"
+    _, _, rest = kernel.partition("_")
+    return collective_of(rest.partition("_")[0]) or "unknown"
 
 
 def _letters(name: str) -> str:

@@ -84,14 +84,16 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
 def _read_call(process: _Process, text: bytes) -> bool:
     """Add the call in ``text`` to ``process``; return False if it cannot be read."""
     call = _CALL.match(text)
-    message = call and _message(call[1], int(call[2]), int(call[3]), int(call[5]))
-    element = call and nccl_type(int(call[3]))
-    if call is None or message is None or element is None:
+    if call is None:
+        return False
+    function, count, datatype = call[1], int(call[2]), int(call[3])
+    message, element = _message(function, count, datatype, int(call[5])), nccl_type(datatype)
+    if message is None or element is None:
         return False
     stream = call[6].decode(errors="replace")
     process.calls[Call(message, Mode.UNKNOWN, stream)] += 1
     process.sequences[call[4].decode(errors="replace"), stream].append(message)
-    process.last[call[1], int(call[2]) * element.itemsize] = message
+    process.last[function, count * element.itemsize] = message
     return True
 
 
