@@ -30,12 +30,12 @@ class Calls:
         """Return the different sequences of messages that fit ``launch``."""
         if not {*launch.collectives} <= self._letter_of.keys():
             return []
-        found: dict[str, None] = {}
+        texts: dict[str, None] = {}
         for text in self._texts(launch):
-            found[text] = None
-            if len(found) > 1 and len(found) * len(text) > _MOST_MESSAGES:
+            texts[text] = None
+            if len(texts) > 1 and len(texts) * len(text) > _MOST_MESSAGES:
                 break
-        sequences = [tuple(self._meaning[letter] for letter in text) for text in found]
+        sequences = [tuple(self._meaning[letter] for letter in text) for text in texts]
         if len(sequences) > 1:
             return [each for each in sequences if self._has_channels(each, launch)] or sequences
         return sequences
