@@ -10,8 +10,8 @@ from nccl_bench.catalog.bounds import AtLeastOne, Count, Size
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import refuse_unknown_keys
+from nccl_bench.config.parsers import one_of
 from nccl_bench.config.toml import read_toml
 from nccl_bench.errors import UsageError
 
@@ -91,17 +91,11 @@ def _message(table: Mapping[str, object], where: str) -> WorkloadMessage:
     if missing:
         raise UsageError(f"{where} has no {missing[0]}: give {', '.join(names)}")
     return WorkloadMessage(
-        collective=_name(table["collective"], "collective", COLLECTIVES, where),
-        dtype=_name(table["dtype"], "dtype", DTYPES, where),
-        timing=Timing(_name(table["timing"], "timing", TIMINGS, where)),
+        collective=one_of(f"{where}: collective", table["collective"], COLLECTIVES),
+        dtype=one_of(f"{where}: dtype", table["dtype"], DTYPES),
+        timing=one_of(f"{where}: timing", table["timing"], TIMINGS),
         **{name: _whole(table[name], name, where) for name in ("size_bytes", "ranks", "count")},
     )
-
-
-def _name(value: object, key: str, allowed: Iterable[str], where: str) -> str:
-    if not isinstance(value, str) or value not in {*allowed}:
-        raise UsageError(f"{where} has the {key} {value!r}: {instead_of(str(value), allowed)}")
-    return value
 
 
 def _whole(value: object, key: str, where: str) -> int:
