@@ -44,7 +44,7 @@ def trace(
 
     What no file says is named, with the recording that would say it.
     """
-    from nccl_bench.config.workload import workload_text
+    from nccl_bench.config.workload import parse_number, workload_text
     from nccl_bench.report.traffic import reports
     from nccl_bench.traces.joining import join
     from nccl_bench.traces.readers import read_recordings
@@ -52,13 +52,12 @@ def trace(
 
     if steps is not None and out is None:
         raise UsageError("--steps is for the workload that --out writes: give --out too, or leave --steps out")
-    if steps is not None and steps < 1:
-        raise UsageError(f"--steps is {steps}: give a whole number from 1")
+    number_of_steps = parse_number("steps", 1 if steps is None else steps, "--steps")
     refuse_unwritable(out, "--out")
     traffic = join([recording for file in files for recording in read_recordings(file)])
     print(reports(sys.stdout, width)[format](traffic), end="")
     if out is not None:
-        workload, remarks = workload_of(traffic[0], steps or 1)
+        workload, remarks = workload_of(traffic[0], number_of_steps)
         write_report(workload_text(workload), out, "--out")
         for remark in remarks:
             print_message(remark)

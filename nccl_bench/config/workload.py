@@ -57,9 +57,19 @@ def read_workload(path: Path) -> Workload:
         raise UsageError(f"{path} has the source {source!r}: give a list of names of files")
     return Workload(
         messages=tuple(_message(table, f"{path}, message {number}") for number, table in enumerate(tables, start=1)),
-        steps=_whole(values.get("steps", 1), "steps", str(path)),
+        steps=parse_number("steps", values.get("steps", 1), f"{path}: steps"),
         source=tuple(source),
     )
+
+
+def parse_number(key: str, value: object, name: str) -> int:
+    """Return ``value`` as the number ``key`` of a workload, such as ``steps``; messages call it ``name``.
+
+    Raises ``UsageError`` if ``value`` is no such number.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST[key]:
+        raise UsageError(f"{name} is {value!r}: give a whole number from 1 to {_LARGEST[key]:,}")
+    return value
 
 
 def workload_text(workload: Workload) -> str:
@@ -94,14 +104,8 @@ def _message(table: Mapping[str, object], where: str) -> WorkloadMessage:
         collective=one_of(f"{where}: collective", table["collective"], COLLECTIVES),
         dtype=one_of(f"{where}: dtype", table["dtype"], DTYPES),
         timing=one_of(f"{where}: timing", table["timing"], TIMINGS),
-        **{name: _whole(table[name], name, where) for name in ("size_bytes", "ranks", "count")},
+        **{key: parse_number(key, table[key], f"{where}: {key}") for key in ("size_bytes", "ranks", "count")},
     )
-
-
-def _whole(value: object, key: str, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST[key]:
-        raise UsageError(f"{where} has the {key} {value!r}: give a whole number from 1 to {_LARGEST[key]:,}")
-    return value
 
 
 def _pairs(values: Iterable[tuple[str, object]]) -> str:

@@ -79,7 +79,8 @@ def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
     ("arguments", "message"),
     [
         (("--steps", "2"), "--steps is for the workload that --out writes"),
-        (("--out", "w.toml", "--steps", "0"), "--steps is 0: give a whole number from 1"),
+        (("--out", "w.toml", "--steps", "0"), "--steps is 0: give a whole number from 1 to 1,000,000"),
+        (("--out", "w.toml", "--steps", "1000001"), "--steps is 1000001: give a whole number from 1 to 1,000,000"),
         (("--out", "missing/w.toml"), "--out is missing/w.toml, and the directory missing does not exist"),
         (("--format", "html"), "--format is 'html': allowed are terminal, markdown, csv, json"),
     ],

@@ -26,8 +26,8 @@ def test_a_workload_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("all_reduce", "all_reduced", "message 1: collective is 'all_reduced': did you mean 'all_reduce'?"),
         ("graph", "enqueue", "message 1: timing is 'enqueue': allowed are eager, graph"),
-        ("count = 64", "count = 0", "message 1 has the count 0: give a whole number from 1 to "),
-        ("steps = 8", "steps = true", "has the steps True: give a whole number from 1 to 1,000,000"),
+        ("count = 64", "count = 0", "message 1: count is 0: give a whole number from 1 to "),
+        ("steps = 8", "steps = true", "workload.toml: steps is True: give a whole number from 1 to 1,000,000"),
         (", count = 64", "", "message 1 has no count: give collective, dtype, size_bytes, ranks, timing, count"),
         ("ranks", "rank", "message 1 has the unknown key 'rank': did you mean 'ranks'?"),
         ("messages =", "message =", "has the unknown key 'message': did you mean 'messages'?"),
