@@ -20,6 +20,7 @@ from nccl_bench.report.audit_texts import (
     collective_counts,
     cost_texts,
     headline,
+    line_text,
     race_title,
     sample_texts,
     source_texts,
@@ -79,7 +80,7 @@ class TerminalAudit(TextReport[Audit]):
         yield from self._wrapped(KIND_MEANINGS[race.kind], "dim", bullet="   ")
         yield from self._access("first", race.first)
         if race.freed is not None:
-            yield from self._wrapped(f"{race.freed.place} in {race.freed.function}", bullet="   freed   ")
+            yield from self._wrapped(line_text(race.freed), bullet="   freed   ")
         yield from self._access("second", race.second)
         missing = remedy(race)
         yield from self._wrapped(f"`{missing.code}` {missing.place}", "bold", bullet="   remedy  ")
@@ -175,7 +176,7 @@ def _markdown_race(number: int, race: FoundRace) -> Iterator[str]:
         for place, source in access_lines(access):
             yield f"  - {markdown_text(place)}{': ' + markdown_code(source) if source else ''}"
         if name == "First" and race.freed is not None:
-            yield f"- Freed: {markdown_text(race.freed.place)} in {markdown_text(race.freed.function)}"
+            yield f"- Freed: {markdown_text(line_text(race.freed))}"
     yield f"- Remedy: {markdown_code(missing.code)} {markdown_text(missing.place)}; {markdown_text(missing.meaning)}"
     yield ""
 

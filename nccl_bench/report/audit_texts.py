@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.wording import counted
 from nccl_bench.audit.findings.audit import Audit, Outcome
-from nccl_bench.audit.findings.record import FoundAccess, FoundRace, WatchedSource
+from nccl_bench.audit.findings.record import FoundAccess, FoundRace, Line, Sample, WatchedSource
 from nccl_bench.audit.order.races import AccessMode, RaceKind
 
 KINDS: Mapping[RaceKind, str] = {
@@ -59,7 +59,7 @@ def watched(audit: Audit) -> str:
 
 def _steps(audit: Audit) -> str:
     """Return in how many steps of a rank was watched; empty if the whole program was."""
-    samples = [each.amount.sample for each in audit.ranks if each.amount.sample is not None]
+    samples = _samples(audit)
     if not samples:
         return ""
     fewest = min(samples, key=lambda sample: sample.watched)
@@ -68,7 +68,7 @@ def _steps(audit: Audit) -> str:
 
 def sample_texts(audit: Audit) -> list[str]:
     """Return what a sample of steps can miss; empty if the whole program was watched."""
-    samples = [each.amount.sample for each in audit.ranks if each.amount.sample is not None]
+    samples = _samples(audit)
     if not samples:
         return []
     sample = samples[0]
@@ -87,6 +87,11 @@ def sample_texts(audit: Audit) -> list[str]:
             "(medians of the first rank). torch calls the watch in both."
         )
     return texts
+
+
+def _samples(audit: Audit) -> list[Sample]:
+    """Return the sample of each rank; empty if the whole program was watched."""
+    return [each.amount.sample for each in audit.ranks if each.amount.sample is not None]
 
 
 def race_title(number: int, race: FoundRace) -> str:
@@ -117,12 +122,17 @@ def access_text(access: FoundAccess) -> str:
     return f"{access.work} {_MODES[access.mode]} on {access.stream}{graph}"
 
 
+def line_text(line: Line) -> str:
+    """Return the place of a line, and the function around it."""
+    return f"{line.place} in {line.function}"
+
+
 def access_lines(access: FoundAccess) -> Iterator[tuple[str, str]]:
     """Yield the place of each line of an access, the innermost first, and the text of the line."""
     if access.replayed is not None:
-        yield f"replayed at {access.replayed.place} in {access.replayed.function}", access.replayed.source
+        yield f"replayed at {line_text(access.replayed)}", access.replayed.source
     for index, line in enumerate(access.lines):
-        yield f"{'called from ' if index else ''}{line.place} in {line.function}", line.source
+        yield f"{'called from ' if index else ''}{line_text(line)}", line.source
     if not access.lines:
         yield "a line that is not known", ""
 

@@ -15,6 +15,7 @@ from nccl_bench.report.audit_texts import (
     collective_counts,
     cost_texts,
     headline,
+    line_text,
     race_title,
     sample_texts,
     source_texts,
@@ -72,7 +73,7 @@ def _answer(audit: Audit) -> Iterator[Block]:
 def _race(number: int, race: FoundRace) -> Iterator[Block]:
     items = [NamedCalls(name="first", text=access_text(race.first), calls=list(access_lines(race.first)))]
     if race.freed is not None:
-        freed = (f"{race.freed.place} in {race.freed.function}", race.freed.source)
+        freed = (line_text(race.freed), race.freed.source)
         items.append(NamedCalls(name="freed", text="the memory of the first access", calls=[freed]))
     items.append(NamedCalls(name="second", text=access_text(race.second), calls=list(access_lines(race.second))))
     yield Calls(title=race_title(number, race), items=items)
