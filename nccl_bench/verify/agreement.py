@@ -7,14 +7,18 @@ from nccl_bench.verify.judgement import ProbeStatus, Verification
 
 def describe_lacks(finding: Finding) -> str:
     """Return how many calls lack which half of the order by construction; empty if none does."""
-    halves = (("fork", finding.unforked_calls), ("join", finding.unjoined_calls))
-    return ", ".join(f"no {half} in {calls:,} of {finding.watched_calls:,} calls" for half, calls in halves if calls)
+    return ", ".join(f"no {half} in {calls:,} of {finding.watched_calls:,} calls" for half, calls in _lacks(finding))
 
 
 def name_lacks(finding: Finding) -> str:
     """Return the half of the order that calls lack by construction, or both; empty if none does."""
-    halves = (("the fork", finding.unforked_calls), ("the join", finding.unjoined_calls))
-    return " and ".join(half for half, calls in halves if calls)
+    return " and ".join(f"the {half}" for half, _ in _lacks(finding))
+
+
+def _lacks(finding: Finding) -> list[tuple[str, int]]:
+    """Return each half of the order that calls lack by construction, with the number of these calls."""
+    halves = (("fork", finding.unforked_calls), ("join", finding.unjoined_calls))
+    return [(half, calls) for half, calls in halves if calls]
 
 
 def describe_difference(verification: Verification, arm: str) -> str:

@@ -248,6 +248,5 @@ class Rig:
         finding = replace(finding, detail=finding.detail or self.reason_not_applicable, declined=tuple(self.declined))
         if not self.watched_calls:
             return finding
-        counts = self.control.sum([self.watched_calls, self.unforked_calls, self.unjoined_calls])
-        watched, unforked, unjoined = counts
+        watched, unforked, unjoined = self.control.sum([self.watched_calls, self.unforked_calls, self.unjoined_calls])
         return replace(finding, watched_calls=watched, unforked_calls=unforked, unjoined_calls=unjoined)
