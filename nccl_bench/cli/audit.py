@@ -61,9 +61,9 @@ def audit(
     """Run a program under watch, and report accesses to the same memory that no stream, event or wait orders.
 
     Options of this command come before SCRIPT; everything behind it belongs to the program. What the program prints
-    goes to standard error. Under torchrun, srun or mpirun, each rank runs this command, and the first rank of each node
-    reports. Exit code 5: races; 6: the program hung; 3: it failed; 8: no collective was seen, so nothing is known; 0:
-    no race in what was watched.
+    goes to standard error. Under torchrun, srun or mpirun, each rank runs this command, the first rank of each node
+    reports, and what the program prints stays on standard output. Exit code 5: races; 6: the program hung; 3: it
+    failed; 8: no collective was seen, so nothing is known; 0: no race in what was watched.
     """
     from nccl_bench.audit.findings.suppressions import read_suppressions
     from nccl_bench.audit.program import Program
