@@ -9,7 +9,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.declined import declined_cells
 from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.two_sides import SidesComparison
-from nccl_bench.analysis.wording import case_name, joined, size_with_unit
+from nccl_bench.analysis.wording import case_name, from_to, joined, size_with_unit
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
@@ -123,8 +123,7 @@ def _sizes_text(sizes: Collection[int], known: Collection[int]) -> str:
 
 
 def _span(sizes: Sequence[int]) -> str:
-    first, last = size_with_unit(sizes[0]), size_with_unit(sizes[-1])
-    return first if first == last else f"{first} to {last}"
+    return from_to(size_with_unit(sizes[0]), size_with_unit(sizes[-1]))
 
 
 def _missing(collectives: Sequence[str], placements: Sequence[str] | None, supported: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from nccl_bench.analysis.wording import (
     change_range,
     compared_text,
     format_share,
+    from_to,
     saved_text,
     size_with_unit,
 )
@@ -51,8 +52,7 @@ def _column(name: str, texts: Sequence[str]) -> Column:
 
 
 def _sizes(band: Band) -> str:
-    first, last = (size_with_unit(band.comparisons[index].case.size_bytes) for index in (0, -1))
-    return first if first == last else f"{first} to {last}"
+    return from_to(*(size_with_unit(band.comparisons[index].case.size_bytes) for index in (0, -1)))
 
 
 def _times(band: Band) -> str:

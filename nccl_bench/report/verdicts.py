@@ -137,8 +137,7 @@ def _judged(comparisons: Sequence[Comparison]) -> bool:
 
 
 def _sizes(band: Band) -> str:
-    first, last = (format_size(band.comparisons[index].case.size_bytes) for index in (0, -1))
-    return first if first == last else f"{first} to {last}"
+    return from_to(*(format_size(band.comparisons[index].case.size_bytes) for index in (0, -1)))
 
 
 def _verdict(band: Band) -> str:

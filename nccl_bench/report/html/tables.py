@@ -9,7 +9,7 @@ from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.verdict_words import verdict_text
-from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit
+from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, from_to, size_with_unit
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
@@ -32,10 +32,9 @@ def bands_table(bands: Sequence[Band], sides: tuple[str, str]) -> PageTable:
 
 
 def _band(band: Band) -> tuple[str, ...]:
-    first, last = (size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))
     return (
         band.timing,
-        first if first == last else f"{first} to {last}",
+        from_to(*(size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))),
         verdict_text(band),
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
