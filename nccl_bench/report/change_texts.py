@@ -66,8 +66,8 @@ def letters(number: int) -> str:
     return f"{ascii_uppercase[letter]}{rounds or ''}"
 
 
-def saved_text(comparison: Comparison) -> str:
-    """Return the time saved, or the change of the shared arm."""
+def saved_cell(comparison: Comparison) -> str:
+    """Return the number of the column ``saved``: the time saved, or with a shared arm the change of that arm."""
     if comparison.shared is not None:
         return change_text(comparison.shared.ratio)
     saved = comparison.saved_us

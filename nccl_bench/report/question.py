@@ -26,7 +26,7 @@ from nccl_bench.report.change_texts import (
     change_text,
     letters,
     mark_of,
-    saved_text,
+    saved_cell,
     sizes_column,
     some_sizes,
 )
@@ -218,7 +218,7 @@ def _texts(
         pairs = list(zip(cells_of_arm, of_arm, strict=True))
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
-            saved=[saved_text(cell[0]) if cell else "" for cell in cells_of_arm],
+            saved=[saved_cell(cell[0]) if cell else "" for cell in cells_of_arm],
             changes=[change_text(cell[0].ratio) + mark_of(*cell) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
             ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
