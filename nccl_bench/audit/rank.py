@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from nccl_bench.audit.findings.describing import Describer
-from nccl_bench.audit.findings.record import Amount, ProgramEnd, RankFindings, WatchedSource
+from nccl_bench.audit.findings.record import Amount, ProgramEnd, RankFindings
 from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
 from nccl_bench.audit.sampling import Sampler, sampling
 from nccl_bench.audit.watching import Watch, watch
@@ -86,10 +86,7 @@ class WatchedRank:
         return RankFindings(
             rank=self._rank,
             races=races,
-            sources=tuple(
-                WatchedSource(name=each.name, sees=each.sees, blind_to=each.blind_to, reason_off=each.reason_off)
-                for each in seen.sources
-            ),
+            sources=seen.sources,
             amount=Amount(
                 actions=tally.actions,
                 works=tally.works,

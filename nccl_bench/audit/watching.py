@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import torch
 
+from nccl_bench.audit.findings.record import WatchedSource
 from nccl_bench.audit.order.order import Order
 from nccl_bench.audit.order.races import Access, AccessMode, Race
-from nccl_bench.audit.sources.base import Source, SourceStatus, living
+from nccl_bench.audit.sources.base import Source, living
 from nccl_bench.audit.sources.compiled import CompiledCodeSource
 from nccl_bench.audit.sources.cpu_streams import CpuStreamsSource
 from nccl_bench.audit.sources.cuda_streams import CudaStreamsSource
@@ -35,7 +36,7 @@ class Watch:
     """The findings of a watch. They can be read within the block and after it."""
 
     def __init__(self, model: DeviceModel) -> None:
-        self.sources: tuple[SourceStatus, ...] = ()  # all sources, also those that are off
+        self.sources: tuple[WatchedSource, ...] = ()  # all sources, also those that are off
         self._model = model
         self._order = Order(confirms=_share_bytes)
         self._earlier: list[Race] = []  # the races before the latest pause
@@ -147,7 +148,7 @@ def watch() -> Iterator[Watch]:
         for source in sources:
             refusal = source.refusal()
             statuses.append(
-                SourceStatus(name=source.name, sees=source.sees, blind_to=source.blind_to, reason_off=refusal)
+                WatchedSource(name=source.name, sees=source.sees, blind_to=source.blind_to, reason_off=refusal)
             )
             if refusal is None:
                 source.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 
@@ -23,16 +22,6 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """End the watch, and put back what was replaced."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStatus:
-    """A source, for the report."""
-
-    name: str  # the source
-    sees: str  # what it watches
-    blind_to: tuple[str, ...]  # what it cannot see
-    reason_off: str | None = None  # why it does not watch; None if it watches
 
 
 def living(kind: type) -> list[Any]:
