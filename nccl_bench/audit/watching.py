@@ -94,7 +94,7 @@ class Watch:
             self._order = Order(confirms=_share_bytes)
             self._memory.forget()
             self.tally.take_by(self._order.take)
-            self._feed.restart(self.tally.take)
+            self._feed.restart()
 
 
 def _share_bytes(first: Access, second: Access) -> bool:

@@ -161,11 +161,10 @@ class Feed:
         place.is_complete = True
         self._pass_on()
 
-    def restart(self, take: Callable[[Action], Sequence[Race]]) -> None:
-        """Give later actions to another order."""
+    def restart(self) -> None:
+        """Take actions again, without those that are still in the queue."""
         with self._lock:
             self._queue.clear()
-            self._take = take
         self.is_open = True
 
     def flush(self) -> None:
