@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from nccl_bench.audit.findings.describing import path_below
 from nccl_bench.audit.findings.record import Line, ProgramEnd
 from nccl_bench.safety.secrets import masked
 
@@ -115,13 +116,12 @@ def _frames_of_program(error: BaseException) -> TracebackType | None:
 
 
 def _last_line(frames: TracebackType | None) -> Line | None:
-    """Return the innermost line of the program in a traceback, or of a library without one."""
+    """Return the innermost line of the program in a traceback. If there is none, return that of a library."""
     from nccl_bench.audit.sources.stacks import is_folded
 
     calls = traceback.extract_tb(frames)
     if not calls:
         return None
     last = next((call for call in reversed(calls) if not is_folded(call.filename)), calls[-1])
-    is_below = Path(last.filename).is_relative_to(Path.cwd())
-    path = os.path.relpath(last.filename) if is_below else last.filename
+    path = path_below(Path.cwd(), last.filename)
     return Line(path=path, number=last.lineno or 0, function=last.name, source=last.line or "")

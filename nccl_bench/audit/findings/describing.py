@@ -74,7 +74,7 @@ class Describer:
         of_user = [frame for frame in frames if not frame.is_folded] or list(frames[:1])
         return tuple(
             Line(
-                path=self._short(frame.path),
+                path=path_below(self._directory, frame.path),
                 number=frame.line,
                 function=frame.function,
                 source=frame.source,
@@ -82,6 +82,7 @@ class Describer:
             for frame in of_user[:_MOST_LINES]
         )
 
-    def _short(self, path: str) -> str:
-        is_below = Path(path).is_relative_to(self._directory)
-        return os.path.relpath(path, self._directory) if is_below else path
+
+def path_below(directory: Path, path: str) -> str:
+    """Return ``path`` relative to ``directory`` if it is below; otherwise the whole path."""
+    return os.path.relpath(path, directory) if Path(path).is_relative_to(directory) else path
