@@ -50,11 +50,8 @@ class Watch:
         self._feed.flush()
         races: dict[Hashable, Race] = {}
         for race in (*self._earlier, *self._order.races):
-            key = (race.kind, race.missing, race.first.work, race.first.mode, race.second.work, race.second.mode)
-            if key in races:
-                races[key] = replace(races[key], count=races[key].count + race.count)
-            else:
-                races[key] = race
+            known = races.get(race.identity)
+            races[race.identity] = race if known is None else replace(known, count=known.count + race.count)
         return tuple(races.values())
 
     @property

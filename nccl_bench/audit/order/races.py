@@ -49,6 +49,11 @@ class Access:
     in_graph: bool = False  # True if the work is part of a captured graph
     replayed: Hashable = None  # the stack of the graph's replay; None for work that was not replayed
 
+    @property
+    def identity(self) -> Hashable:
+        """The values that this access shares in all occurrences of a race; streams of a pool differ between them."""
+        return self.mode, self.work.name, self.work.where, self.replayed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
@@ -61,3 +66,8 @@ class Race:
     overlap: ByteRange  # bytes that both use, from the first occurrence
     freed: Hashable = None  # the stack that freed the memory between the accesses; None if nothing did
     count: int = 1  # how often the race occurred, with the same stacks and modes
+
+    @property
+    def identity(self) -> Hashable:
+        """The values that all occurrences of this race share."""
+        return self.kind, self.first.identity, self.second.identity

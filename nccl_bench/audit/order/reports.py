@@ -32,9 +32,8 @@ class Reports:
                 continue  # two pieces of work race once, in however many ranges
             seen.add(conflict.old.moment)
             race = self._race(conflict)
-            key = (race.kind, _key(race.first), _key(race.second))
-            known = self._races.get(key)
-            self._races[key] = race if known is None else replace(known, count=known.count + 1)
+            known = self._races.get(race.identity)
+            self._races[race.identity] = race if known is None else replace(known, count=known.count + 1)
             if known is None:
                 new.append(race)
         return tuple(new)
@@ -80,8 +79,3 @@ def _missing(conflict: Conflict, first: Access, second: Access) -> Missing:
     if to_side == to_main:
         return Missing.WAIT
     return Missing.FORK if to_side else Missing.JOIN
-
-
-def _key(access: Access) -> Hashable:
-    """Return what two occurrences of one race have in common; streams of a pool differ between occurrences."""
-    return (access.mode, access.work.name, access.work.where, access.replayed)

@@ -72,6 +72,13 @@ def test_a_replay_reads_and_writes_what_its_graph_does() -> None:
     assert races(PRODUCER, *GRAPH, *waits(SIDE, MAIN), replayed(SIDE), *waits(MAIN, SIDE), CONSUMER) == ()
 
 
+def test_races_with_replays_at_two_lines_are_two_races() -> None:
+    another = replace(replayed(SIDE), where="another line of replay")
+    first, second = races(PRODUCER, *GRAPH, replayed(SIDE), *waits(MAIN, SIDE), PRODUCER, another)
+    assert (first.second.replayed, second.second.replayed) == ("line of replay", "another line of replay")
+    assert first.identity != second.identity
+
+
 def test_replays_of_one_graph_run_one_after_another_and_of_two_graphs_do_not() -> None:
     assert races(*GRAPH, replayed(SIDE), replayed(THIRD)) == ()
     assert len(races(*GRAPH, *captured(*FORK, COLLECTIVE, *JOIN, graph=2), replayed(SIDE), replayed(THIRD, 2))) == 1
