@@ -79,7 +79,7 @@ def _call(node: dict[str, Any]) -> tuple[str, Message | None]:
         outputs = _values(node, "outputs")
         sent, received = _bytes_of(inputs[0]), _bytes_of(outputs[0] if outputs else None)
     return name, message_of_tensors(
-        collective, sent, received, ranks or None, element.name if element else None, is_uneven(*splits)
+        collective, sent, received, ranks, element.name if element else None, is_uneven(*splits)
     )
 
 

@@ -78,6 +78,6 @@ def _message(entry: dict[str, Any], name: str, sizes: dict[str, int]) -> Message
         collective,
         elements(entry.get("input_sizes")) * itemsize,
         elements(entry.get("output_sizes")) * itemsize,
-        ranks or None,
+        ranks,
         types[0].name,
     )

@@ -4,15 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from nccl_bench.catalog.bounds import LARGEST
+from nccl_bench.catalog.bounds import AtLeastOne, Bounds, Size
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.errors import RecordError
 from nccl_bench.safety.secrets import without_credentials
 
 # How the log of NCCL writes the legacy default stream.
 DEFAULT_STREAM = "(nil)"
+# The ranges of a message's size and ranks, which are also those of a workload.
+_SIZES: Bounds = get_args(Size)[1]
+_RANKS: Bounds = get_args(AtLeastOne)[1]
 
 
 class Mode(StrEnum):
@@ -84,7 +87,7 @@ def message_of_blocks(
     row = COLLECTIVES.get(collective)
     if row is None or not row.has_blocks:
         size = sent = block_count * itemsize
-    elif ranks is None:
+    elif not ranks:
         return None
     else:
         size = row.size_bytes(block_count, itemsize, ranks)
@@ -113,6 +116,9 @@ def left_out(unknown: Counter[str]) -> tuple[str, ...]:
 
 
 def _bounded(message: Message) -> Message:
-    if max(message.size_bytes, message.sent_bytes, message.ranks or 0) > LARGEST:
-        raise RecordError(f"it has a message of {message.collective} that is larger than 2^63 bytes")
-    return message
+    """Return ``message`` with ``None`` for 0 ranks; raise ``RecordError`` for a number that is out of range."""
+    if not _SIZES.contain(max(message.size_bytes, message.sent_bytes)):
+        raise RecordError(f"it has a message of {message.collective} with a wrong size in bytes: {_SIZES.text}")
+    if message.ranks and not _RANKS.contain(message.ranks):
+        raise RecordError(f"it has a message of {message.collective} with a wrong number of ranks: {_RANKS.text}")
+    return message._replace(ranks=message.ranks or None)

@@ -68,6 +68,11 @@ def test_calls_of_older_versions_of_torch_are_counted_by_their_kernels(tmp_path:
     assert "1 records of torch.distributed have no name" in recording.remarks[0]
 
 
+def test_a_group_without_ranks_has_an_unknown_number_of_ranks(tmp_path: Path) -> None:
+    recording = read(tmp_path, "trace.json", recordings.kineto(events=[recordings.call(1, 1.0, **{"Group size": 0})]))
+    assert [call.message.ranks for call in recording.calls] == [None]
+
+
 def test_a_log_has_every_call_in_order_with_the_graphs_calls_once(tmp_path: Path) -> None:
     recording = read(tmp_path, "job-rank3.log", recordings.nccl_log())
     assert recording.rank == 3  # from the name of the file
@@ -155,6 +160,8 @@ def test_a_file_of_no_known_format_is_refused_with_all_formats(tmp_path: Path) -
         (gzip.compress(b'{"traceEvents": ' + b" " * 5 * 2**20), "4,194,304 bytes"),
         (b'{"schema": "1", "nodes": 1}', "no list `nodes`"),
         (b'{"entries": 1, "pg_config": {}}', "no list `entries`"),
+        (recordings.kineto(events=[recordings.call(1, 1.0, **{"In msg nelems": 2**53})]), "a wrong size in bytes"),
+        (recordings.kineto(events=[recordings.call(1, 1.0, **{"Group size": 2_000_000})]), "a wrong number of ranks"),
     ],
 )
 def test_a_file_that_is_cut_or_fills_the_memory_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
