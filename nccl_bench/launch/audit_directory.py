@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,14 +17,15 @@ from nccl_bench.launch.launchers import Attachment
 def meeting_directory(attachment: Attachment) -> Path:
     """Return the directory that all ranks of this node have in common. It is made if it does not exist.
 
-    Raises ``SetupError`` if it belongs to another user.
+    Raises ``SetupError`` if it is no directory, or if another user could write it.
     """
     # The ranks of a node have the same parent: torchrun's agent, or the daemon of srun or mpirun.
     parent = psutil.Process(os.getppid())
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     name = f"nccl-bench-audit-{parent.pid}-{parent.create_time():.2f}-{attachment.master_port}-{restart}"
     path = Path(tempfile.gettempdir()) / name
-    path.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     state = path.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise SetupError(f"{path} is not a directory of this user alone: remove it, or set TMPDIR to another directory")

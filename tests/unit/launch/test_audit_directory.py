@@ -33,6 +33,11 @@ def _replace_by_link(path: Path) -> None:
     path.symlink_to(path.with_name("elsewhere"))
 
 
+def _replace_by_file(path: Path) -> None:
+    path.rmdir()
+    path.touch()
+
+
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -46,7 +51,7 @@ def test_all_ranks_of_a_launch_meet_in_one_directory_of_this_user_alone(monkeypa
     assert meeting_directory(_ATTACHMENT) != directory
 
 
-@pytest.mark.parametrize("change", [_open_to_all, _replace_by_link])
+@pytest.mark.parametrize("change", [_open_to_all, _replace_by_link, _replace_by_file])
 def test_a_directory_that_another_user_could_write_is_refused(change: Callable[[Path], None]) -> None:
     change(meeting_directory(_ATTACHMENT))
     with pytest.raises(SetupError, match="not a directory of this user alone"):
