@@ -59,7 +59,7 @@ class CudaStreamsSource(Source):
         if not isinstance(self._model, CudaModel):
             return "torch sees no GPU"
         if _gpu_trace() is None or not hasattr(torch._C, "_activate_gpu_trace"):
-            return f"torch {torch.__version__} has no torch.cuda._gpu_trace: use torch 2.2 or later"
+            return f"torch {torch.__version__} has no torch.cuda._gpu_trace, which reports events and memory"
         return None
 
     def start(self) -> None:
