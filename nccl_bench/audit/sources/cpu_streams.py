@@ -152,15 +152,14 @@ def tensors_kept_by(fn: Any, args: tuple[object, ...], depth: int = 3) -> Iterat
     """Yield the tensors that a call ``fn(*args)`` keeps alive: arguments, bound objects, partials and closures."""
     if depth == 0:
         return
-    values = itertools.chain(args, _parts(fn))
-    for value in values:
+    for value in itertools.chain(args, _parts(fn)):
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
             yield from tensors_kept_by(None, tuple(value), depth - 1)
         elif isinstance(value, dict):
             yield from tensors_kept_by(None, tuple(value.values()), depth - 1)
-        elif isinstance(value, functools.partial) or callable(value):
+        elif callable(value):
             yield from tensors_kept_by(value, (), depth - 1)
 
 

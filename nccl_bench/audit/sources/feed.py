@@ -33,9 +33,7 @@ class Place:
 
 class _PerThread(threading.local):
     def __init__(self) -> None:
-        self.collected: list[Action | Place] | None = (
-            None  # the list that gets this thread's actions instead of the queue
-        )
+        self.collected: list[Action | Place] | None = None  # gets this thread's actions instead of the queue
         self.place: Place | None = None  # the place whose work this thread does
         self.hidden = 0  # above 0, the thread's actions are dropped
         self.number = threading.get_ident()

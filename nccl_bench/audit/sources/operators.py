@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any, ClassVar
@@ -30,11 +30,8 @@ from nccl_bench.audit.sources.model import DeviceModel
 from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
 
 _Arguments = tuple[Any, ...]
-_Keywords = Mapping[str, Any]
 # Called for one operator instead of the usual handling: (operator, arguments, keywords) -> the operator's result.
 Handler = Callable[[Any, _Arguments, dict[str, Any]], Any]
-
-
 # Tensors with data of their own. The others wrap such tensors, or have no data.
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
 

@@ -110,18 +110,18 @@ def _have_common_bytes(first: Sequence[ByteRange], second: Sequence[ByteRange]) 
     """Return whether a byte lies in both, and not only in the gaps of a span."""
     if sum(each.blocks if isinstance(each, Span) else 1 for each in (*first, *second)) > _MOST_COMPARED:
         return True
-    ends = sorted((start, end) for start, end in _exact(first))
-    begins = sorted((start, end) for start, end in _exact(second))
+    blocks = sorted(_exact(first))
     index = 0
-    for start, end in begins:
-        while index < len(ends) and ends[index][1] <= start:
+    for start, end in sorted(_exact(second)):
+        while index < len(blocks) and blocks[index][1] <= start:
             index += 1
-        if index < len(ends) and ends[index][0] < end:
+        if index < len(blocks) and blocks[index][0] < end:
             return True
     return False
 
 
 def _exact(ranges: Sequence[ByteRange]) -> Iterator[tuple[int, int]]:
+    """Yield the first address and the end of each block."""
     for each in ranges:
         if isinstance(each, Span):
             yield from ((start, start + each.block) for start in _starts(each.address, each.repeated))

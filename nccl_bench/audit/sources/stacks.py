@@ -138,7 +138,7 @@ def capture_thread(thread: int) -> Stack:
 
 
 def current_thread_is_pythons() -> bool:
-    """Return whether Python started the calling thread; C++ code starts around."""
+    """Return whether Python started the calling thread. C++ code also starts threads."""
     thread = threading._active.get(threading.get_ident())  # type: ignore[attr-defined]
     return thread is not None and not isinstance(thread, threading._DummyThread)
 
