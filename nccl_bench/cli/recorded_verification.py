@@ -31,7 +31,7 @@ from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line, time_text
 from nccl_bench.records.files import replace_file
 from nccl_bench.records.locks import locked
-from nccl_bench.records.resuming import refuse_changes, refuse_links
+from nccl_bench.records.resuming import refuse_changes, refuse_links, refuse_many_ranks
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
 from nccl_bench.records.store import RunStatus
 from nccl_bench.report import Detail
@@ -85,6 +85,7 @@ def resume_recorded(
     refuse_links(directory, VERIFICATION_FILES)
     with ignoring_signals(), locked(directory / FINDINGS):
         record = VerificationRecord.load(directory)
+        refuse_many_ranks(directory, record.world_size)
         with interruptible():
             refuse_changes(directory, record.facts, collect())
         config = give_values_again(directory, record.facts["config"], given)

@@ -26,12 +26,9 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line
 from nccl_bench.records.locks import locked
-from nccl_bench.records.resuming import refuse_changes, refuse_links
+from nccl_bench.records.resuming import refuse_changes, refuse_links, refuse_many_ranks
 from nccl_bench.records.run import FILES, SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
-
-# A record can come from another person, and the processes of its ranks must not fill the machine.
-MOST_RANKS = 1024
 
 
 def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any], *, allow_recorded_code: bool) -> None:
@@ -73,11 +70,12 @@ def configuration_of(run: Run, directory: Path, given: Mapping[str, Any], *, all
             "known. Start again in another directory with --out"
         )
     ranks = run.meta["launch"].get("nproc")
-    if ranks != run.world_size or ranks > MOST_RANKS:
+    if ranks != run.world_size:
         raise UsageError(
             f"--resume is {directory}, whose record names {run.world_size} ranks, {ranks} of them on its one node: a "
-            f"record to continue has the same number twice, and at most {MOST_RANKS:,} ranks"
+            "record to continue has the same number twice"
         )
+    refuse_many_ranks(directory, ranks)
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(

@@ -14,6 +14,8 @@ from nccl_bench.errors import UsageError
 _MOMENTARY = ("sm_clock_mhz", "memory_clock_mhz", "topology", "topology_error", "gpu_query_error")
 # The start of the names of NCCL's variables that change only what NCCL logs, and where.
 _LOGGING = "NCCL_DEBUG"
+# A record can come from another person, and the processes of its ranks must not fill the machine.
+_MOST_RANKS = 1024
 
 
 def refuse_links(directory: Path, names: Iterable[str]) -> None:
@@ -23,6 +25,15 @@ def refuse_links(directory: Path, names: Iterable[str]) -> None:
             raise UsageError(
                 f"{directory / name} is a link, and --resume writes into it: replace the link by a copy of the file"
             )
+
+
+def refuse_many_ranks(directory: Path, ranks: int) -> None:
+    """Raise ``UsageError`` if the record in ``directory`` names more ``ranks`` than a resume starts."""
+    if ranks > _MOST_RANKS:
+        raise UsageError(
+            f"--resume is {directory}, whose record names {ranks:,} ranks: a record to continue has at most "
+            f"{_MOST_RANKS:,} ranks"
+        )
 
 
 def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mapping[str, object]) -> None:

@@ -404,6 +404,19 @@ def test_resume_refuses_another_machine_another_writer_and_what_is_no_verificati
     assert fake.calls == []
 
 
+def test_resume_refuses_a_record_of_more_ranks_than_a_machine_can_start(
+    verify: Command, fake: FakeVerification, directory: Path
+) -> None:
+    fake.error, fake.ran = InterruptedRunError("interrupted by SIGTERM"), 1
+    assert verify("--out", "there").code == ExitCode.INTERRUPTED
+    file = directory / "there" / "verification.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"world_size": 100_000}))
+    calls = len(fake.calls)
+    ended = verify("--resume", "there")
+    assert (ended.code, len(fake.calls)) == (ExitCode.USAGE, calls)
+    assert_one_message(ended.stderr, ("names 100,000 ranks", "at most 1,024 ranks"))
+
+
 def test_resume_refuses_a_user_arm_that_is_gone(verify: Command, fake: FakeVerification, directory: Path) -> None:
     fake.error, fake.ran = InterruptedRunError("interrupted by SIGTERM"), 1
     assert verify("--arm", "mine=m:C", "--out", "there").code == ExitCode.INTERRUPTED
