@@ -313,7 +313,7 @@ def test_arms_and_runs_that_differ_only_by_communicator_variance_seldom_get_a_ve
 ) -> None:
     """A ``lasting`` deviation is the same for all sizes of a communicator; otherwise each case has its own."""
     rng = np.random.default_rng(26)
-    tries, alarms = 40, [0, 0]
+    tries, alarms = 75, [0, 0]
     for _ in range(tries):
         runs = []
         for _ in range(2):
