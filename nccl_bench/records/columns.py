@@ -249,7 +249,6 @@ class SampleColumns:
 
 COLUMNS = tuple(each.name for each in fields(SampleColumns))
 VALUES = tuple(each.name for each in fields(SampleColumns) if str(each.type).startswith("ValueColumn"))
-NUMBERS = tuple(each.name for each in fields(SampleColumns) if str(each.type).startswith("NDArray"))
 LISTS: Mapping[str, Any] = {
     "samples_us": np.float64,
     "fastest_rank_us": np.float64,

@@ -178,10 +178,6 @@ class Samples(_Line):
         """The placement of the arm's calls."""
         return self.arm_placement or self.case.placement
 
-    def rounds_us(self) -> dict[int, float]:
-        """Return the time of each kept round in microseconds, by the round's number."""
-        return dict(zip(self.rounds, self.samples_us, strict=True))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(_Line):

@@ -132,7 +132,7 @@ def test_joined_samples_have_the_worst_state_and_all_batches() -> None:
     made_up = run([first, second])
     (line,) = join_launches(made_up).lines
     assert isinstance(line, Samples)
-    assert line.rounds_us() == {0: 8.4, 1: 8.3, 2: 8.5, 3: 9.0, 4: 9.5}
+    assert (line.rounds, line.samples_us) == ((0, 1, 2, 3, 4), (8.4, 8.3, 8.5, 9.0, 9.5))
     assert (line.discarded, line.wrong, line.late, line.registered) == (3, 0, 0, BuffersRegistered.YES)
     assert line.gpus == gpus(sm_clock_mhz=900, temperature_c=60, throttled_share=0.5, throttled_rank=1)
     assert line.per_iteration == replace(per_iteration(), operations=1800, min_us=1.0, p50_us=pytest.approx(12.22))
