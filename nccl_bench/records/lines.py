@@ -20,12 +20,12 @@ _AT_ONCE = 1000
 class Lines(Sequence[Kind]):
     """Lines of ``samples.jsonl``. A line with samples becomes an object only when somebody asks for it."""
 
-    __slots__ = ("_others", "_positions", "samples")
+    __slots__ = ("others", "positions", "samples")
 
     def __init__(self, samples: SampleColumns, positions: Indexes, others: Mapping[int, Kind]) -> None:
         self.samples = samples  # the lines with samples
-        self._positions = positions  # the position of each of them among all lines, in order
-        self._others = others  # all other lines by their position, in order
+        self.positions = positions  # the position of each of them among all lines, in order
+        self.others = others  # all other lines by their position, in order
 
     @classmethod
     def of(cls, lines: Sequence[Kind]) -> Lines[Kind]:
@@ -38,44 +38,31 @@ class Lines(Sequence[Kind]):
         others = {position: line for position, line in enumerate(lines) if not isinstance(line, Samples)}
         return cls(builder.build(), np.array(positions, dtype=np.intp), others)
 
-    @property
-    def positions(self) -> Indexes:
-        """The position of each line with samples among all lines."""
-        return self._positions
-
-    @property
-    def others(self) -> Mapping[int, Kind]:
-        """All lines without samples, by their position among all lines."""
-        return self._others
-
     def only(self, samples: NDArray[np.bool_], others: Sequence[int]) -> Lines[Any]:
         """Return the lines with samples of a mask, and those of ``others`` at these positions, in the same order."""
-        if samples.all() and len(others) == len(self._others):
+        if samples.all() and len(others) == len(self.others):
             return self
-        kept = np.append(self._positions[samples], others).astype(np.intp)
+        kept = np.append(self.positions[samples], others).astype(np.intp)
         order = np.argsort(np.argsort(kept))
         count = int(samples.sum())
-        columns = self.samples if count == len(samples) else self.samples.take(samples)
-        renumbered = order[count:].tolist()
-        return Lines(
-            columns, order[:count], {new: self._others[old] for new, old in zip(renumbered, others, strict=True)}
-        )
+        renumbered = zip(order[count:].tolist(), others, strict=True)
+        return Lines(self.samples.take(samples), order[:count], {new: self.others[old] for new, old in renumbered})
 
     def __len__(self) -> int:
-        return len(self._positions) + len(self._others)
+        return len(self.positions) + len(self.others)
 
     def __iter__(self) -> Iterator[Any]:
         position = 0
-        for first in range(0, len(self._positions), _AT_ONCE):
-            block = np.arange(first, min(first + _AT_ONCE, len(self._positions)))
-            for line, of_line in zip(self.samples.take(block).lines(), self._positions[block].tolist(), strict=True):
+        for first in range(0, len(self.positions), _AT_ONCE):
+            block = np.arange(first, min(first + _AT_ONCE, len(self.positions)))
+            for line, of_line in zip(self.samples.take(block).lines(), self.positions[block].tolist(), strict=True):
                 while position < of_line:
-                    yield self._others[position]
+                    yield self.others[position]
                     position += 1
                 yield line
                 position += 1
-        while position in self._others:
-            yield self._others[position]
+        while position in self.others:
+            yield self.others[position]
             position += 1
 
     @overload
@@ -86,9 +73,9 @@ class Lines(Sequence[Kind]):
         if isinstance(index, slice):
             return tuple(self)[index]
         position = range(len(self))[index]
-        if position in self._others:
-            return self._others[position]
-        return self.samples.take(np.searchsorted(self._positions, [position])).lines()[0]
+        if position in self.others:
+            return self.others[position]
+        return self.samples.take(np.searchsorted(self.positions, [position])).lines()[0]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
