@@ -36,11 +36,11 @@ def join_launches(run: Run) -> Run:
 
 def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColumns:
     """Return the lines ``order`` joined by cell; ``starts`` has where each cell begins in ``order``."""
-    cell = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    counts = np.diff(starts, append=len(order))
+    cell, is_joined = np.repeat(np.arange(len(starts)), counts), counts > 1
     severity = samples.status.map(_WORST_FIRST.index, np.intp)[order]
     # The first of the worst lines of each cell.
     worst = samples.take(order[np.lexsort((severity, cell))[starts]])
-    several = np.flatnonzero(np.diff(starts, append=len(order)) > 1)
     ordered = samples.take(order)
     samples_us = ordered.samples_us.joined(starts)
     # The times of ranks are joined only if every launch has them.
@@ -48,7 +48,6 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
     fastest_rank_us, slowest_rank = (
         column.joined(starts).without(lacks_ranks) for column in (ordered.fastest_rank_us, ordered.slowest_rank)
     )
-    is_joined = np.isin(np.arange(len(starts)), several)
     return replace(
         worst,
         ops_per_batch=np.maximum.reduceat(ordered.ops_per_batch, starts),
