@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.named_hosts import hosts_in, replace_addresses, short_name
-from nccl_bench.records.redaction import map_texts
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped
+from nccl_bench.records.schema import Crash, Hang, Line, Skipped
 
 # The parts of run.json and verification.json whose texts can name a host, a path or a GPU.
 _PARTS = ("command", "launch", "left_out", "environment", "worker")
@@ -93,7 +92,9 @@ class Aliases:
                 (self.path(key) if os.path.isabs(key) else key): item if key in _KEPT else self.texts(item)
                 for key, item in value.items()
             }
-        return map_texts(value, self.text) if isinstance(value, str) else _each(value, self.texts)
+        if isinstance(value, str):
+            return self.text(value)
+        return [self.texts(item) for item in value] if isinstance(value, list | tuple) else value
 
     def meta(self, meta: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of ``run.json`` or ``verification.json`` with aliases."""
@@ -140,13 +141,13 @@ class Aliases:
         return f"{self.path(file)}{colon}{name}" if is_path else target
 
     def line(self, line: Line) -> Line:
-        """Return a line of samples with aliases."""
+        """Return a line without samples with aliases."""
         if isinstance(line, Hang):
             call = None if line.call is None else self.text(line.call)
             return replace(line, host=self.host(line.host), call=call, ras=self.texts(line.ras))
         if isinstance(line, Crash):
             return replace(line, host=self.host(line.host), message=self.text(line.message))
-        if isinstance(line, Skipped | Samples) and line.reason:
+        if isinstance(line, Skipped):
             return replace(line, reason=self.text(line.reason))
         return line
 
@@ -176,7 +177,3 @@ def _paths_in(word: str) -> Iterator[str]:
     for piece in re.split("[=,:]", word):
         if ("/" in piece and "://" not in word) or _FILE.fullmatch(piece):
             yield piece
-
-
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    return [change(item) for item in value] if isinstance(value, list | tuple) else value
