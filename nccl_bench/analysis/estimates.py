@@ -17,7 +17,6 @@ from nccl_bench.analysis.statistics import (
     decisive_error,
     interval,
     interval_errors,
-    interval_of_ordered,
     pairs_needed,
 )
 from nccl_bench.analysis.student import student_error, student_quantile
@@ -98,7 +97,7 @@ class PairedRatios:
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""
-        return interval_of_ordered(self.ordered.tolist(), error)
+        return EstimateColumns([self]).intervals([error])[0]
 
     def pairs_needed(self, error: float) -> int:
         """Return how many rounds an interval at ``error`` needs."""

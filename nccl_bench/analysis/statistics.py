@@ -49,12 +49,7 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
     Both ends are elements of ``ratios`` (an inverted sign test). The rounds must be independent.
     Returns ``None`` if there are fewer ratios than ``pairs_needed``.
     """
-    return interval_of_ordered(sorted(ratios), error)
-
-
-def interval_of_ordered(ordered: Sequence[float], error: float) -> Interval | None:
-    """Return the interval of ``ordered``, ratios in order, by the rule of ``interval``."""
-    errors = interval_errors(len(ordered))
+    ordered, errors = sorted(ratios), interval_errors(len(ratios))
     rank = bisect_right(errors, error) - 1
     if rank < 0:
         return None
