@@ -21,8 +21,6 @@ from nccl_bench.records.schema import Status
 # of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
 Rounds = Mapping[int, float]
 LAUNCH_STRIDE = 2**63
-# So many cells are computed at once. More would only need more memory.
-_CELLS = 20_000
 # A point at which arms are compared: a case and a timing.
 Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
@@ -119,7 +117,7 @@ class ComparableRun:
         """The median time of each cell in microseconds."""
         times_us = ListColumn.of_arrays([_times(rounds) for rounds in self.cells.values()])
         medians = np.empty(len(times_us))
-        for lines in times_us.of_equal_length(_CELLS):
+        for lines in times_us.of_equal_length():
             ordered = np.sort(times_us.matrix(lines), axis=1)
             middle, odd = divmod(ordered.shape[1], 2)
             medians[lines] = ordered[:, middle] if odd else (ordered[:, middle - 1] + ordered[:, middle]) / 2

@@ -23,8 +23,6 @@ from nccl_bench.analysis.student import student_error, student_quantile
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
 from nccl_bench.records.columns import ListColumn
 
-# The ratios of so many pairs of arms are computed at once. More would only need more memory.
-_ROWS = 20_000
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
 # The logarithms of the ratios of each side: one for each launch or run.
@@ -81,7 +79,7 @@ class PairedRatios:
     def of_each(cls, ratios: ListColumn) -> list[PairedRatios]:
         """Return the estimate from each list of ratios; no list is empty."""
         estimates: dict[int, PairedRatios] = {}
-        for lines in ratios.of_equal_length(_ROWS):
+        for lines in ratios.of_equal_length():
             ordered = np.sort(ratios.matrix(lines), axis=1)
             rank = _inner_rank(ordered.shape[1])
             deviations = (math.log(quotient) / 2 for quotient in (ordered[:, -1 - rank] / ordered[:, rank]).tolist())

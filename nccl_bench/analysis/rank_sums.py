@@ -57,7 +57,7 @@ def rank_sums(run: Run) -> RankSums:
         times_us, places_of_block = of_block.samples_us, samples.samples_us.flat_places(lines)
         of_times = _predecessors(of_block, groups)
         predecessors[places_of_block] = of_times
-        for rows in times_us.of_equal_length(_LINES):
+        for rows in times_us.of_equal_length():
             places = times_us.places(rows)
             values = _relative(np.log(times_us.numbers[places]))
             relative[places_of_block[places]] = values

@@ -10,9 +10,6 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.columns import ListColumn, SampleColumns
 
-# So many lines are computed at once. More would only need more memory.
-_LINES = 20_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTimes:
@@ -81,7 +78,7 @@ def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
 def _extremes(samples_us: ListColumn) -> list[tuple[float, int, int]]:
     """Return, for each line, the longest time divided by the shortest, and the positions of both."""
     shares, shortest, longest = np.empty(len(samples_us)), *np.empty((2, len(samples_us)), dtype=np.intp)
-    for lines in samples_us.of_equal_length(_LINES):
+    for lines in samples_us.of_equal_length():
         times_us = samples_us.matrix(lines)
         shortest[lines], longest[lines] = times_us.argmin(axis=1), times_us.argmax(axis=1)
         shares[lines] = times_us.max(axis=1) / times_us.min(axis=1)

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from nccl_bench.records.columns import Indexes, SampleColumns
 
-# This many cells are computed at once. More would only need more memory.
-_CELLS = 20_000
 _Floats = NDArray[np.float64]
 
 
@@ -27,7 +25,7 @@ def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
     """Return the spread of each line of ``samples``: columns of the summary, ``None`` without times."""
     columns = np.full((len(_NAMES), len(samples)), None, dtype=object)
     # Lines with equally many rounds are the rows of a matrix, if all of them or none have the times of ranks.
-    for lines in samples.samples_us.of_equal_length(_CELLS):
+    for lines in samples.samples_us.of_equal_length():
         has_ranks = samples.slowest_rank.lengths[lines] > 0
         for of_ranks in (False, True):
             chosen = lines[has_ranks == of_ranks]

@@ -24,8 +24,6 @@ _LEAST_SHARE = 0.2
 # The two groups explain at least this share of the variance of the times: even times reach 0.75, and normal ones 0.64.
 _LEAST_EXPLAINED = 0.85
 
-# This many cells are computed at once. More would only need more memory.
-_CELLS = 20_000
 # The fields of a case, and of a case with an arm and a timing.
 _Case = tuple[object, ...]
 _Cell = tuple[object, ...]
@@ -54,7 +52,7 @@ def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]
     noisy = samples.take(samples.are_in(cells))
     speeds_of: dict[_Cell, TwoSpeeds] = {}
     found: list[tuple[int, TwoSpeeds]] = []
-    for lines in noisy.samples_us.of_equal_length(_CELLS):
+    for lines in noisy.samples_us.of_equal_length():
         speeds = two_speeds(noisy.samples_us.matrix(lines))
         found += [(line, of_line) for line, of_line in zip(lines.tolist(), speeds, strict=True) if of_line]
     for line, of_line in sorted(found, key=lambda each: each[0]):

@@ -20,6 +20,8 @@ from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration,
 
 Value = TypeVar("Value")
 Indexes = NDArray[np.intp]
+# So many lists are a matrix at once. More would only need more memory.
+_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class ListColumn:
         ends: list[int] = self.ends.tolist()
         return (self.numbers[start:end] for start, end in pairwise(ends))
 
-    def of_equal_length(self, most: int) -> Iterator[Indexes]:
+    def of_equal_length(self, most: int = _AT_ONCE) -> Iterator[Indexes]:
         """Yield the indexes of lines whose lists have the same length, at most so many at once; no empty lists."""
         lengths = self.lengths
         for length in np.unique(lengths[lengths > 0]):
