@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.spread import quartile
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
@@ -118,9 +119,7 @@ class ComparableRun:
         times_us = ListColumn.of_arrays([_times(rounds) for rounds in self.cells.values()])
         medians = np.empty(len(times_us))
         for lines in times_us.of_equal_length():
-            ordered = np.sort(times_us.matrix(lines), axis=1)
-            middle, odd = divmod(ordered.shape[1], 2)
-            medians[lines] = ordered[:, middle] if odd else (ordered[:, middle - 1] + ordered[:, middle]) / 2
+            medians[lines] = quartile(np.sort(times_us.matrix(lines), axis=1), 2)
         return dict(zip(self.cells, medians.tolist(), strict=True))
 
     def median_us(self, point: Point, arm: str) -> float | None:

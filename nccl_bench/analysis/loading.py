@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from nccl_bench.analysis.comparable import Cell, ComparableRun
@@ -110,7 +109,7 @@ def _origin(path: Path) -> Path:
 
 def _written_medians(run: ComparableRun) -> dict[Cell, str]:
     """Return the medians of all cells, formatted as in ``summary.csv``."""
-    return {cell: NUMBERS % median(times_us.values()) for cell, times_us in run.cells.items()}
+    return {cell: NUMBERS % time_us for cell, time_us in run.medians_us.items()}
 
 
 def _launch(meta: Mapping[str, Any]) -> tuple[object, ...]:

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from nccl_bench.records.columns import Indexes, SampleColumns
 
 _Floats = NDArray[np.float64]
-
-
 # The columns of the summary that describe the times of a cell.
 _NAMES = (
     *("time_us", "min_us", "max_us", "q1_us", "q3_us"),
@@ -40,19 +38,19 @@ def _spreads(samples: SampleColumns, lines: Indexes, of_ranks: bool) -> list[NDA
     samples_us = samples.samples_us.matrix(lines)
     ordered = np.sort(samples_us, axis=1)
     columns: list[NDArray[Any]] = [
-        _quartile(ordered, 2),
+        quartile(ordered, 2),
         ordered[:, 0],
         ordered[:, -1],
-        _quartile(ordered, 1),
-        _quartile(ordered, 3),
+        quartile(ordered, 1),
+        quartile(ordered, 3),
     ]
     if of_ranks:
-        columns.append(_quartile(np.sort(samples_us - samples.fastest_rank_us.matrix(lines), axis=1), 2))
+        columns.append(quartile(np.sort(samples_us - samples.fastest_rank_us.matrix(lines), axis=1), 2))
         columns += _most_frequent(samples.slowest_rank.matrix(lines))
     return columns
 
 
-def _quartile(ordered: _Floats, number: int) -> _Floats:
+def quartile(ordered: _Floats, number: int) -> _Floats:
     """Return a quartile of each row of values in order; quartile 2 is the median. Between two values: interpolated."""
     index, rest = divmod((ordered.shape[1] - 1) * number, 4)
     return (ordered[:, index] * (4 - rest) + ordered[:, index + 1] * rest) / 4 if rest else ordered[:, index]
