@@ -6,8 +6,9 @@ An eager time that is no longer than the time of the device alone does not say h
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, medians_us, without_size
+from nccl_bench.analysis.comparable import ComparableRun, Point, medians_us
 from nccl_bench.analysis.shared_arm import Factors
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 
 # An eager time waits for the device if it is longer than the device's own time by at most this share.
@@ -26,11 +27,11 @@ class CpuWaits:
     ) -> None:
         self._sides = (before, after)
         self._shared_arm = shared_arm
-        self._ratios: dict[object, list[float]] = {}
+        self._ratios: dict[Case, list[float]] = {}
         for point in points:
             if all(self._waits(side, point, shared_arm) for side in self._sides):
                 first, second = (median(medians_us(side, point, shared_arm)) for side in self._sides)
-                self._ratios.setdefault(_kind(point), []).append(second / first)
+                self._ratios.setdefault(point[0].kind, []).append(second / first)
 
     def factors(self, point: Point, baseline: str, candidate: str) -> Factors | None:
         """Return by which factors the CPU changed times of the shared arm, if its time at ``point`` cannot show it.
@@ -43,7 +44,7 @@ class CpuWaits:
             return None
         if not any(self._waits(side, point, arm) for side, arm in arms):
             return None
-        ratios = self._ratios.get(_kind(point))
+        ratios = self._ratios.get(point[0].kind)
         return (min(ratios), max(ratios)) if ratios else _UNKNOWN
 
     def _waits(self, side: Sequence[ComparableRun], point: Point, arm: str) -> bool | None:
@@ -57,7 +58,3 @@ class CpuWaits:
         of_device = (medians_us(side, (case, of_timing), arm) for of_timing in _DEVICE_TIMINGS)
         alone = next(filter(None, of_device), None)
         return median(times) > (1 + _LAUNCH_SHARE) * median(alone) if times and alone else None
-
-
-def _kind(point: Point) -> object:
-    return without_size(point)[0]
