@@ -11,7 +11,7 @@ from nccl_bench.analysis.headline_facts import (
     command_fact,
     command_facts,
     command_with,
-    compared_text,
+    comparisons_text,
     machine_text,
     minute,
     order_fact,
@@ -54,7 +54,7 @@ def comparison_facts(
         yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis)])))
     yield from (Fact(name="Caution", text=caution) for caution in cautions)
     if rows:
-        yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), compared_text(bands)])))
+        yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), comparisons_text(bands)])))
     yield from _order(runs)
     if metas:
         started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""

@@ -42,7 +42,7 @@ def run_facts(
         yield Fact(
             name="Basis", text=f"{_SOURCES[basis].format(launches=counted(run.launches, 'launch'))}; {confidence}"
         )
-    results = [results_text(rows), compared_text(bands), progress_text(run)]
+    results = [results_text(rows), comparisons_text(bands), progress_text(run)]
     yield Fact(name="Results", text="; ".join(filter(None, results)))
     order = order_fact(run)
     if order:
@@ -75,7 +75,7 @@ def results_text(rows: Sequence[Row | Samples]) -> str:
     return ", ".join(parts) or "none"
 
 
-def compared_text(bands: Sequence[Band]) -> str:
+def comparisons_text(bands: Sequence[Band]) -> str:
     """Return how many cells ``bands`` compare with those of a baseline; empty if there are none."""
     number = comparisons_of(bands)
     if not number:
