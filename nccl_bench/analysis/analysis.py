@@ -90,7 +90,7 @@ class Analysis:
             asked_arms=asked_arms,
             basis=basis,
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
-            failures=tuple(failures(run)),
+            failures=tuple(failures(joined)),
             warnings=(
                 *run.warnings,
                 *cell_warnings([("", rows)]),
