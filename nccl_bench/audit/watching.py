@@ -62,7 +62,7 @@ class Watch:
 
     @property
     def remembered(self) -> int:
-        """Return the number of accesses that the order remembers."""
+        """Return how much the order remembers: accesses, blocks of memory, clocks and the times in them."""
         return self._order.size
 
     @property

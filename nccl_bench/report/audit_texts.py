@@ -165,7 +165,8 @@ def cost_texts(audit: Audit) -> list[str]:
         f"them. Watched operators took at least {slowest.slowdown:.2g} times as long as without the watch: some "
         "microseconds for each, which torch needs to call the watch, are not in this figure.",
         f"A rank used up to {max(amount.peak_bytes for amount in amounts) / _MIB:,.0f} MiB of host memory, the program "
-        f"included, and remembered {max(amount.remembered for amount in amounts)} accesses at the end.",
+        f"included, and remembered {max(amount.remembered for amount in amounts)} accesses, "
+        "blocks and clock times at the end.",
     ]
 
 

@@ -100,7 +100,7 @@ class Amount:
     program_s: float = 0.0  # the time from the start of the program to its end, in seconds
     judging_s: float = 0.0  # the time in which the order was decided, in seconds; a part of the cost
     slowdown: float = 1.0  # how many times longer the watched operators took at least
-    remembered: int = 0  # the number of accesses that the order remembered at the end
+    remembered: int = 0  # accesses, blocks of memory, clocks and their times in the order at the end
     peak_bytes: int = 0  # the most memory of the rank's process, the program included
     sample: Sample | None = None  # the steps that were watched; None if all of the program was
 

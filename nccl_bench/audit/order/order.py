@@ -89,7 +89,7 @@ class Order:
 
     @property
     def size(self) -> int:
-        """Return the number of things that the order remembers, for statements of its cost."""
+        """Return how much the order remembers: segments of accesses, blocks of memory, clocks and the times in them."""
         with self._lock:
             return self._eager.size + len(self._blocks)
 
