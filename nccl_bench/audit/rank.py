@@ -46,7 +46,6 @@ class WatchedRank:
         ended = threading.Event()
         thread = threading.Thread(target=self._look_until, args=(ended,), name="nccl-bench findings", daemon=True)
         thread.start()
-        self._started = time.perf_counter()
         with watch() as self._watch, ExitStack() as stack:
             if self._every > 1:
                 self._sampler = stack.enter_context(sampling(self._watch, self._every))

@@ -18,7 +18,7 @@ class Tally:
         self.actions = 0  # all actions
         self.works = 0  # operators, kernels and collectives
         self.collectives: Counter[str] = Counter()  # the number of calls of each collective
-        self.races = 0  # the number of races, each counted once
+        self.races = 0  # the number of races, each counted once by its order
         self.judging_s = 0.0  # the time that the order took, in seconds
 
     def take_by(self, take: Callable[[Action], Sequence[Race]]) -> None:
