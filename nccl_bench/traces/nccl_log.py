@@ -15,6 +15,8 @@ from nccl_bench.traces.recording import Call, Choice, Message, Mode, Recording, 
 from nccl_bench.traces.streaming import Unpacked
 
 SOURCE = "NCCL log"
+# The variables with which NCCL writes such a log.
+VARIABLES = "NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING"
 _MARK = b"NCCL INFO "
 # node0:961:961 [0] NCCL INFO AllReduce: opCount 0 sendbuff ...
 _PROCESS = re.compile(rb"(\S{1,255}):(\d{1,9}):\d{1,9} \[(\d{1,4})\] $")
@@ -125,4 +127,4 @@ def _remarks(unreadable: int, has_calls: bool) -> Iterator[str]:
     if unreadable:
         yield f"{unreadable} lines of calls are left out: they are damaged, or have an unknown collective or data type"
     if not has_calls:
-        yield "it has no line of a call: run the program with NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING"
+        yield f"it has no line of a call: run the program with {VARIABLES}"

@@ -13,7 +13,7 @@ from nccl_bench.traces.streaming import Unpacked, open_recording
 # The rank in the name of a file, such as nccl-rank3.log.
 _RANK = re.compile(r"rank[-_. ]?(\d{1,6})(?!\d)", re.IGNORECASE)
 # What gives sizes to kernels.
-ADD_LOG = "add a log of NCCL, recorded with NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING"
+ADD_LOG = f"add a log of NCCL, recorded with {nccl_log.VARIABLES}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
