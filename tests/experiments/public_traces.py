@@ -62,14 +62,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directories", nargs="+", type=Path)
     with tempfile.TemporaryDirectory() as scratch:
-        found = dict(files_in(parser.parse_args().directories, Path(scratch)))
-        wrong = [name for name, path in found.items() if not holds(name, (path,), HELD[name])]
+        paths = dict(files_in(parser.parse_args().directories, Path(scratch)))
+        wrong = [name for name, path in paths.items() if not holds(name, (path,), HELD[name])]
         for trace, profile in PAIRS:
-            if trace in found and profile in found:
+            if trace in paths and profile in paths:
                 name = f"{profile} and {trace}"
-                wrong += [] if holds(name, (found[profile], found[trace]), Held(8, 0)) else [name]
-    print(f"{len(found)} of {len(HELD)} files found, {len(wrong)} hold something else {wrong or ''}")
-    return 1 if wrong or not found else 0
+                wrong += [] if holds(name, (paths[profile], paths[trace]), Held(8, 0)) else [name]
+    print(f"{len(paths)} of {len(HELD)} files found, {len(wrong)} hold something else {wrong or ''}")
+    return 1 if wrong or not paths else 0
 
 
 def files_in(directories: list[Path], scratch: Path) -> Iterator[tuple[str, Path]]:
