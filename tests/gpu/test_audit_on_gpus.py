@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.audited import found_at
 
 pytestmark = pytest.mark.timeout(120)
 COUNT = 1 << 20
+_NEEDS_TRITON = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton, which is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -292,11 +294,10 @@ def test_distributed_data_parallel_has_no_race(nccl_group: dist.ProcessGroup) ->
     assert not watched.races
 
 
+@_NEEDS_TRITON
 def test_a_triton_kernel_on_another_stream_is_a_race(side: torch.cuda.Stream, tensor: Tensor) -> None:
-    triton = pytest.importorskip("triton")
     from tests.support import triton_kernel
 
-    assert triton
     triton_kernel.double(tensor)  # compiles
     torch.cuda.synchronize()
     with watch() as watched:
@@ -307,8 +308,8 @@ def test_a_triton_kernel_on_another_stream_is_a_race(side: torch.cuda.Stream, te
     assert names(watched) == {("aten::fill_", "triton::double_kernel")}
 
 
+@_NEEDS_TRITON
 def test_a_compiled_function_runs_within_a_watch(tensor: Tensor) -> None:
-    pytest.importorskip("triton")
     compiled = torch.compile(lambda x: (x + 1) * 2)
     compiled(tensor)
     with watch() as watched:
