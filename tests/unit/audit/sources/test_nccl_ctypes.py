@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.audit import watch
-from nccl_bench.audit.order.actions import Action, WorkLaunched
-from nccl_bench.audit.order.order import Order
+from nccl_bench.audit.order.actions import WorkLaunched
 from nccl_bench.audit.order.races import RaceKind
 from nccl_bench.streams import cpu
 from nccl_bench.transports.nccl import DataType, UniqueId
@@ -102,21 +101,6 @@ def test_a_failed_call_is_no_work(communicator: PrivateStreamCommunicator, fake:
         communicator.all_reduce(tensor)
         tensor + 1
     assert not watched.races
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[WorkLaunched]:
-    """Return the list of the works that reach the order."""
-    works: list[WorkLaunched] = []
-    take = Order.take
-
-    def taken(order: Order, action: Action) -> Any:
-        if isinstance(action, WorkLaunched):
-            works.append(action)
-        return take(order, action)
-
-    monkeypatch.setattr(Order, "take", taken)
-    return works
 
 
 @pytest.mark.parametrize(
