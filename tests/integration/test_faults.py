@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.records.run import FILES
-from tests.support.fault_table import LAUNCH_FAULTS, NEVER_JOINS, RUNS, inject
+from tests.support.fault_table import LAUNCH_FAULTS, RUNS, inject
 
 # Everything that a killed command started must end within this time.
 END_S = 3.0
@@ -34,6 +34,7 @@ MESSAGES = {
     "disk full": "cannot be written: No space left on device; free space on this disk",
     "run directory removed": "was removed or renamed",
     "rank 1 killed in the first set-up": "rank 1 on .* was killed by SIGKILL",
+    "rank 1 never joins the first launch": r"rank 1 on .* did not finish its set-up \(connect\) within 4 s",
 }
 
 
@@ -45,12 +46,12 @@ STATUSES = {
     "disk full": "failed",
     # Nothing is left of these.
     "run directory removed": None,
+    "rank 1 never joins the first launch": "failed",
 }
 
 
 @pytest.mark.timeout(300)
-# A rank that never joins the relaunch of another run takes the same way.
-@pytest.mark.parametrize("run_of", [run_of for run_of in RUNS if run_of != NEVER_JOINS])
+@pytest.mark.parametrize("run_of", RUNS)
 def test_a_fault_costs_the_case_in_hand_and_leaves_nothing(run_of: str, tmp_path: Path) -> None:
     result = inject(run_of, tmp_path / "place")
     for injection in result.injections:
@@ -61,6 +62,9 @@ def test_a_fault_costs_the_case_in_hand_and_leaves_nothing(run_of: str, tmp_path
     assert (recorded and recorded.meta["status"]) == status
     if run_of == "command killed":
         assert result.injections[-1].seconds < END_S
+    elif run_of == "rank 1 never joins the first launch":
+        assert result.printed == ""
+        assert result.errors.count("\n") == 1
     else:
         assert "eager latency" in result.printed
     if status == "interrupted":
