@@ -1,4 +1,4 @@
-"""The command imports nothing from the current directory, however it was started."""
+"""The command imports nothing from the current directory but a user arm, however it was started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [ARGUMENTS, SCRIPT, ("-P", *ARGUMENTS)], ids=["-m", "-c", "-P -m"])
-def test_the_command_imports_nothing_from_the_current_directory_and_finds_an_arm_there(
+def test_the_command_imports_only_the_user_arm_from_the_current_directory(
     arguments: tuple[str, ...], directory: Path
 ) -> None:
     ended = run_in(directory, *arguments, PYTHONPATH=str(ROOT))
