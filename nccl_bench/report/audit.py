@@ -102,7 +102,7 @@ class TerminalAudit(TextReport[Audit]):
                 yield from self._wrapped(text, bullet="- ")
         if content.unused:
             yield Text()
-            yield from self._wrapped("Suppressions that no race matched; remove them", "bold yellow")
+            yield from self._wrapped("Suppressions that suppressed no race; remove them", "bold yellow")
             for unused in content.unused:
                 yield from self._wrapped(f"line {unused.number}, {unused.text}: {unused.reason}", bullet="- ")
 
@@ -152,7 +152,7 @@ def markdown_audit(content: Audit) -> str:
             for each in content.suppressed
         ] + [""]
     if content.unused:
-        lines += ["**Suppressions that no race matched; remove them**", ""]
+        lines += ["**Suppressions that suppressed no race; remove them**", ""]
         lines += [
             f"- line {each.number}, {markdown_code(each.text)}: {markdown_text(each.reason)}" for each in content.unused
         ] + [""]

@@ -200,7 +200,10 @@ class AuditReport(Struct, kw_only=True, tag_field="kind", tag="audit"):
     world_size: Annotated[int, Meta(description="the number of ranks that were watched")]
     races: Annotated[list[RaceRecord], Meta(description="the races that no suppression accepts, the worst first")]
     suppressed: Annotated[list[Suppressed], Meta(description="the races that a suppression accepts")]
-    unused: Annotated[list[Suppression], Meta(description="the suppressions that no race matches")]
+    unused: Annotated[
+        list[Suppression],
+        Meta(description="the suppressions that suppressed no race; of several that match, the first counts"),
+    ]
     hang: Annotated[str, Meta(description="the message about a hang; empty without one")]
     failure: Annotated[str, Meta(description="how the program failed; empty if it ended well")]
     ranks: Annotated[list[RankFindings], Meta(description="the findings of each rank")]

@@ -48,7 +48,9 @@ class Audit:
     world_size: int  # the number of ranks that were watched
     races: tuple[FoundRace, ...] = ()  # the races that no suppression accepts, the worst first
     suppressed: tuple[Suppressed, ...] = ()  # the races that a suppression accepts
-    unused: tuple[Suppression, ...] = ()  # the suppressions that no race matches
+    unused: tuple[
+        Suppression, ...
+    ] = ()  # the suppressions that suppressed no race; of several that match, the first counts
     ranks: tuple[RankFindings, ...] = ()  # the findings of each rank that reported some
     hang: str = ""  # the message about a hang; empty without one
     failure: str = ""  # the message about a program that failed; empty if it ended well

@@ -93,7 +93,7 @@ def _suppressions(audit: Audit) -> Iterator[Block]:
         (f"{each.by.number}", each.by.text, each.by.reason, f"suppressed a race, {times(each.race.count)}")
         for each in audit.suppressed
     ]
-    rows += [(f"{each.number}", each.text, each.reason, "matched no race: remove it") for each in audit.unused]
+    rows += [(f"{each.number}", each.text, each.reason, "suppressed no race: remove it") for each in audit.unused]
     if rows:
         yield PageTable(
             caption="Lines of the file of accepted races", header=("line", "patterns", "reason", "use"), rows=rows

@@ -115,7 +115,7 @@ def test_the_page_has_both_lines_the_remedy_and_the_suppressions() -> None:
         "engine/comm.py:20 in reduce",
         "<code>comm.all_reduce(x)</code>",
         'data-copy="stream.wait_stream(torch.cuda.current_stream())"',
-        "matched no race: remove it",
+        "suppressed no race: remove it",
         "Kernels without an operator.",
     ):
         assert text in html
