@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 
 
@@ -127,6 +125,9 @@ class RankFindings:
 
     def write(self, directory: Path) -> None:
         """Write the findings into a file in ``directory``, completely or not at all."""
+        # Only here, because a verification watches with this module, and the interpreter of its ranks can lack msgspec.
+        import msgspec
+
         part = directory / f".rank-{self.rank}.json"
         part.write_bytes(msgspec.json.encode(self))
         part.replace(directory / f"rank-{self.rank}.json")
@@ -134,5 +135,7 @@ class RankFindings:
 
 def read_findings(directory: Path) -> list[RankFindings]:
     """Return the findings of all ranks that wrote some into ``directory``, sorted by rank."""
+    import msgspec
+
     findings = [msgspec.json.decode(path.read_bytes(), type=RankFindings) for path in directory.glob("rank-*.json")]
     return sorted(findings, key=lambda each: each.rank)
