@@ -172,6 +172,8 @@ def test_one_size_in_one_timing_that_is_open_by_its_noise_floor_needs_five_launc
         "the only comparison is open. Measure with new communicators, whose differences replace the noise of one twin",
         "--launches 5",
     )
+    # Without a decided verdict there is nothing to be sure of.
+    assert confidence_text(bands, Basis.ROUNDS) == ""
 
 
 def test_a_difference_that_one_twin_in_one_timing_decides_by_a_small_margin_needs_five_launches() -> None:
