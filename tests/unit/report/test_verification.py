@@ -202,7 +202,7 @@ def test_a_wide_table_folds_no_name() -> None:
     assert re.search(rf"(?m)^{DETECTOR} +caught +caught +caught +missed", shown(EVERYTHING[0], 160))
 
 
-def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
+def test_what_failed_is_reported_with_all_that_was_said_about_it() -> None:
     text = flat(shown(EVERYTHING[2]))
     assert f"- stream-free, producer: 36 of 48 trials; first: {WRONG}" in text
     # What broke was not tried so and so often.
@@ -210,7 +210,7 @@ def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
     assert "Failed" not in shown(EVERYTHING[0])
 
 
-def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None:
+def test_an_arm_that_could_not_be_made_is_reported_once_and_failed_nothing() -> None:
     made_up = make_verification()
     judgements = [
         replace(
