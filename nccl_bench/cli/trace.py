@@ -47,14 +47,14 @@ def trace(
     from nccl_bench.config.workload import parse_number, workload_text
     from nccl_bench.report.traffic import reports
     from nccl_bench.traces.joining import join
-    from nccl_bench.traces.readers import read_recordings
+    from nccl_bench.traces.readers import read_all
     from nccl_bench.traces.rows import workload_of
 
     if steps is not None and out is None:
         raise UsageError("--steps is for the workload that --out writes: give --out too, or leave --steps out")
     number_of_steps = parse_number("steps", 1 if steps is None else steps, "--steps")
     refuse_unwritable(out, "--out")
-    traffic = join([recording for file in files for recording in read_recordings(file)])
+    traffic = join(read_all(files))
     print(reports(sys.stdout, width)[format](traffic), end="")
     if out is not None:
         workload, remarks = workload_of(traffic[0], number_of_steps)

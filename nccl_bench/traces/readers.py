@@ -1,7 +1,8 @@
-"""The table of the formats that are read, and the reading of one file."""
+"""The table of the formats that are read, and the reading of files."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +63,20 @@ READERS: Mapping[str, Reader] = {
         "of a graph: add a trace of torch.profiler and a log of NCCL",
     ),
 }
+
+
+def read_all(paths: Sequence[Path]) -> list[Recording]:
+    """Return the recordings of all files, each file once. Files that have the same name are called by their paths.
+
+    Raises ``RecordError`` as ``read_recordings`` does.
+    """
+    paths = list(dict.fromkeys(paths))
+    files_of_name = Counter(path.name for path in paths)
+    return [
+        replace(recording, file=str(path)) if files_of_name[path.name] > 1 else recording
+        for path in paths
+        for recording in read_recordings(path)
+    ]
 
 
 def read_recordings(path: Path) -> list[Recording]:

@@ -66,7 +66,7 @@ class Recording:
     """The content of one file about one rank."""
 
     source: str  # the name of the format in the table of readers
-    file: str  # the name of the file, without its directory
+    file: str  # the name of the file; its path if another file has the same name
     rank: int | None = None  # the rank; None if the file does not have it
     process: int | None = None  # the identifier of the rank's process; None if the file does not have it
     calls: Counter[Call] = field(default_factory=Counter)  # calls with sizes, and how often each was made

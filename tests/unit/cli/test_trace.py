@@ -54,6 +54,19 @@ def test_every_format_has_the_same_calls(recorded: dict[str, str], command_line:
         assert "6 calls in graphs are kernels without sizes: add a log of NCCL" in " ".join(text.split())
 
 
+def test_of_two_files_with_one_name_none_is_ignored_without_a_word(
+    recorded: dict[str, str], command_line: CommandLine, tmp_path: Path
+) -> None:
+    first = Path(recorded["kineto-rank0.json"])
+    second = tmp_path / "second" / first.name
+    second.parent.mkdir()
+    second.write_bytes(first.read_bytes())
+    (rank,) = json.loads(command_line.run("trace", str(first), str(second), "--format", "json")[1])["ranks"]
+    assert (rank["files"], rank["unused"]) == ([str(first)], [str(second)])
+    (rank,) = json.loads(command_line.run("trace", str(first), str(first), "--format", "json")[1])["ranks"]
+    assert (rank["files"], rank["unused"]) == ([first.name], [])
+
+
 def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
     recorded: dict[str, str], command_line: CommandLine, tmp_path: Path
 ) -> None:
