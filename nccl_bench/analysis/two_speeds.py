@@ -50,13 +50,13 @@ def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]
         for row in by_case.get(_case(case), ())
     ]
     noisy = samples.take(samples.are_in(cells))
-    speeds_of: dict[_Cell, TwoSpeeds] = {}
-    found: list[tuple[int, TwoSpeeds]] = []
+    by_line: dict[int, TwoSpeeds] = {}
     for lines in noisy.samples_us.of_equal_length():
         speeds = two_speeds(noisy.samples_us.matrix(lines))
-        found += [(line, of_line) for line, of_line in zip(lines.tolist(), speeds, strict=True) if of_line]
-    for line, of_line in sorted(found, key=lambda each: each[0]):
-        speeds_of[_cell(noisy.case[line], noisy.arm[line], noisy.timing[line])] = of_line
+        by_line |= {line: of_line for line, of_line in zip(lines.tolist(), speeds, strict=True) if of_line}
+    speeds_of = {
+        _cell(noisy.case[line], noisy.arm[line], noisy.timing[line]): by_line[line] for line in sorted(by_line)
+    }
     return [(by_cell[cell], speeds) for cell, speeds in speeds_of.items()]
 
 
