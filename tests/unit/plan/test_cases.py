@@ -1,4 +1,4 @@
-"""The plan of a run: its cases, what is left out and why, its memory and its time."""
+"""The plan of a run: its cases, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nccl_bench.catalog.arms import ARMS, arm_spec, twin_of
-from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
@@ -18,35 +17,8 @@ from nccl_bench.catalog.support import unsupported
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import UsageError
-from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, most_ops_per_batch
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.combinations import join_combinations
-from nccl_bench.plan.memory import (
-    ARENA_BYTES,
-    FEWEST_SLOTS,
-    MEMORY_SHARE,
-    WORKSPACE_BYTES,
-    plan_arena,
-    slots_of_more_arenas,
-)
-from nccl_bench.plan.time import deadline_s, estimate_s, most_rounds
-
-MIB = 1024**2
-
-
-def case(size_bytes: int, placement: Placement = Placement.IN_PLACE, collective: str = "all_reduce") -> Case:
-    row = COLLECTIVES[collective]
-    count = row.block_count(size_bytes, 2, 4)
-    return Case(
-        scenario=Scenario.ISOLATED,
-        collective=collective,
-        dtype="bfloat16",
-        redop=RedOp.SUM if row.reduces else None,
-        placement=placement,
-        root=0 if row.rooted else None,
-        size_bytes=row.size_bytes(count, 2, 4),
-        count=count,
-    )
 
 
 def test_the_cases_are_the_product_of_the_configured_choices() -> None:
@@ -317,206 +289,6 @@ def test_comparisons_are_counted_by_case_timing_and_candidate() -> None:
     assert comparisons(arms="stream-free") == 0
 
 
-def test_the_arena_is_larger_than_a_cache_and_not_larger_than_needed() -> None:
-    config = resolve("cuda")
-    arena = plan_arena(config, case(8 * MIB), 4, 10**12)
-    assert arena is not None
-    assert (arena.slots, arena.slot_bytes, arena.regions) == (32, 8 * MIB, 1)
-    assert arena.total_bytes == (32 + 2) * 8 * MIB + WORKSPACE_BYTES
-    out_of_place = plan_arena(config, case(8 * MIB, Placement.OUT_OF_PLACE), 4, 10**12)
-    assert out_of_place is not None
-    assert (out_of_place.slots, out_of_place.regions) == (32, 2)
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "slots"),
-    [(8, LAUNCH_QUEUE_ENTRIES), (512 * 1024, LAUNCH_QUEUE_ENTRIES), (64 * MIB, 4), (128 * MIB, 4), (1024 * MIB, 4)],
-)
-def test_small_operations_have_a_limit_of_slots_and_large_operations_still_rotate(size_bytes: int, slots: int) -> None:
-    arena = plan_arena(resolve("cuda"), case(size_bytes), 4, 10**12)
-    assert arena is not None
-    assert arena.slots == slots
-    if slots > FEWEST_SLOTS:
-        assert arena.slots * arena.slot_bytes <= ARENA_BYTES
-
-
-def test_a_slot_fits_the_larger_of_input_and_output_and_is_aligned() -> None:
-    for collective, size_bytes, slot_bytes in itertools.chain(
-        ((name, 64, 512) for name in COLLECTIVES),
-        ((name, 1000 * 64, 125 * 512) for name in COLLECTIVES),
-    ):
-        placement = COLLECTIVES[collective].placements[-1]
-        arena = plan_arena(resolve("cuda"), case(size_bytes, placement, collective), 4, 10**12)
-        assert arena is not None
-        assert arena.slot_bytes == slot_bytes
-
-
-@pytest.mark.parametrize(
-    ("spare_slots", "placement", "slots"),
-    [
-        (40, Placement.IN_PLACE, 32),
-        (5, Placement.IN_PLACE, 3),
-        (3, Placement.IN_PLACE, 1),
-        (2, Placement.IN_PLACE, None),
-        (6, Placement.OUT_OF_PLACE, 2),
-        (5, Placement.OUT_OF_PLACE, 1),
-        (3, Placement.OUT_OF_PLACE, None),
-        (0, Placement.IN_PLACE, None),
-    ],
-)
-def test_less_memory_means_fewer_slots_and_finally_no_arena(
-    spare_slots: int, placement: Placement, slots: int | None
-) -> None:
-    budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
-    arena = plan_arena(resolve("cuda"), case(8 * MIB, placement), 4, int(budget / MEMORY_SHARE))
-    assert (arena.slots if arena else None) == slots
-
-
-@given(st.integers(1, 2**34), st.integers(0, 2**36), st.sampled_from(tuple(Placement)), st.booleans())
-def test_an_arena_always_fits_its_budget(size: int, budget: int, placement: Placement, same_buffer: bool) -> None:
-    what = case(size + 2, placement)
-    arena = plan_arena(resolve("cuda", {"same_buffer": same_buffer}), what, 4, budget)
-    if arena is None:
-        smallest = plan_arena(resolve("cuda", {"same_buffer": True}), what, 4, 2**62)
-        assert smallest is not None
-        assert smallest.total_bytes > budget * MEMORY_SHARE - 1
-    else:
-        assert arena.total_bytes <= budget * MEMORY_SHARE
-        assert arena.slots >= 1
-        assert not same_buffer or arena.slots == 1
-
-
-@pytest.mark.parametrize(("spare_slots", "slots"), [(1000, 32), (12, 2), (11, 1), (8, 1), (7, 0), (0, 0)])
-def test_more_arenas_share_the_memory_that_is_free(spare_slots: int, slots: int) -> None:
-    arena = plan_arena(resolve("cuda"), case(8 * MIB, Placement.OUT_OF_PLACE), 4, 10**12)
-    assert arena is not None
-    # Each of two arenas has two regions, a copy of the input and the expected output.
-    budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
-    assert slots_of_more_arenas(arena, 2, int(budget / MEMORY_SHARE)) == slots
-
-
-def test_the_same_buffer_is_one_slot() -> None:
-    arena = plan_arena(resolve("cuda", {"same_buffer": True}), case(8), 4, 10**12)
-    assert arena is not None
-    assert arena.slots == 1
-
-
-def test_a_batch_takes_at_most_half_of_the_launch_queue() -> None:
-    config = resolve("cuda", {"user_arms": [{"name": "mine", "target": "mine.py:Mine"}]})
-    assert most_ops_per_batch(config, ["stream-free"]) == 500
-    assert most_ops_per_batch(config, ["stream-free", "dedicated-stream"]) == 100
-    assert most_ops_per_batch(config, ["stream-free", "mine"]) == 100
-    assert most_ops_per_batch(config, ARMS) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
-
-
-def test_the_estimate_grows_with_the_sweep() -> None:
-    def estimate(layer: dict[str, object]) -> float:
-        config = resolve("cuda", layer)
-        return estimate_s(config, make_plan(config, 4))[0]
-
-    small = estimate({"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"})
-    assert small > DEVICES["cuda"].setup_s
-    for more in (
-        {"sizes": "8,16"},
-        {"rounds": 90},
-        {"timings": "eager,gated"},
-        {"arms": "torch,stream-free,dedicated-stream"},
-        {"sizes": "1G"},
-    ):
-        base = {"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"}
-        assert estimate({**base, **more}) > small, more
-
-
-def test_the_estimate_ranges_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_the_most() -> None:
-    def estimate(**more: object) -> tuple[float, float]:
-        config = resolve("cuda", {"sizes": "1G", "arms": "torch,stream-free", "rounds": 10}, more)
-        return estimate_s(config, make_plan(config, 4))
-
-    least, most = estimate(max_rounds=40)
-    assert least == pytest.approx(estimate(max_rounds=10)[1])
-    assert most == pytest.approx(estimate(rounds=40, max_rounds=40)[0])
-    assert least < most
-    assert estimate(max_rounds=40, max_seconds=(least + most) / 2) == pytest.approx((least, (least + most) / 2))
-    # The fewest rounds are done whatever max_seconds is, and no run lasts longer than the most rounds.
-    assert estimate(max_rounds=40, max_seconds=1) == pytest.approx((least, least))
-    assert estimate(max_rounds=40, max_seconds=10**6) == pytest.approx((least, most))
-
-    def deadline(**more: object) -> float:
-        config = resolve("cuda", {"sizes": "1G", "rounds": 10}, more)
-        (planned,) = make_plan(config, 4).cases
-        return deadline_s(config, planned, 4)
-
-    assert deadline(max_rounds=400) == deadline(rounds=400, max_rounds=400) > deadline(max_rounds=10)
-    assert deadline(arms="torch", max_rounds=400) == deadline(arms="torch", max_rounds=10)
-
-
-def test_without_a_comparison_the_fewest_rounds_are_also_the_most() -> None:
-    config = resolve(
-        "cuda", {"sizes": "8", "placements": "in-place,out-of-place", "arms": "stream-free,torch", "rounds": 5}
-    )
-    in_place, out_of_place = make_plan(config, 2).cases
-    assert [most_rounds(config, planned) for planned in (in_place, out_of_place)] == [60, 5]
-
-
-# Placements
-
-
-def user_arms_plan(able: dict[str, str], collective: str = "all_reduce", **options: object) -> dict[str, str]:
-    """Return the placement of each arm; ``able`` has those of each user arm, as letters, the preferred one first."""
-    letters = {"i": Placement.IN_PLACE, "o": Placement.OUT_OF_PLACE, "r": Placement.RETURNED}
-    user_arms = [{"name": name, "target": f"{name}.py:Made"} for name in able]
-    layer = {"collectives": collective, "sizes": "1K", "user_arms": user_arms, "arms": [*able, "stream-free"]}
-    config = resolve("cpu", layer, options)
-    plan = make_plan(config, 2)
-    placements: dict[str, list[list[Placement]]] = {
-        name: [
-            [letters[each] for each in able[name.removesuffix(":twin")] if letters[each] in planned.able[name]]
-            if name.removesuffix(":twin") in able
-            else [*planned.able[name]]
-            for planned in plan.cases
-        ]
-        for name in config.measured_arms
-    }
-    (planned,) = plan.only(config.baseline, placements).cases
-    return {name: placement[0] for name, placement in planned.placements.items() if not name.endswith(":twin")}
-
-
-@pytest.mark.parametrize(
-    ("able", "collective", "chosen"),
-    [
-        ({"before": "i", "after": "r"}, "all_reduce", {"before": "i", "after": "r", "stream-free": "i"}),
-        ({"before": "io", "after": "rio"}, "all_reduce", {"before": "i", "after": "r", "stream-free": "i"}),
-        ({"before": "r", "after": "r"}, "all_reduce", {"before": "r", "after": "r", "stream-free": "i"}),
-        ({"before": "o", "after": "o"}, "all_reduce", {"before": "o", "after": "o", "stream-free": "o"}),
-        ({"before": "i", "after": "o"}, "all_reduce", {"before": "i", "after": "o", "stream-free": "i"}),
-        ({"before": "io", "after": "io"}, "all_gather", {"before": "i", "after": "i", "stream-free": "i"}),
-        ({"before": "io", "after": "r"}, "all_gather", {"before": "o", "after": "r", "stream-free": "o"}),
-        ({"before": "o", "after": "r"}, "all_to_all", {"before": "o", "after": "r", "stream-free": "o"}),
-        ({"before": "", "after": "r"}, "all_reduce", {"after": "r", "stream-free": "i"}),
-    ],
-)
-def test_each_arm_is_called_in_a_placement_that_it_has_and_the_caller_could_exchange(
-    able: dict[str, str], collective: str, chosen: dict[str, str]
-) -> None:
-    assert user_arms_plan(able, collective) == chosen
-
-
-def test_a_configured_placement_is_the_only_one() -> None:
-    able = {"before": "i", "after": "rio"}
-    assert user_arms_plan(able, placements="in-place") == {"before": "i", "after": "i", "stream-free": "i"}
-    assert user_arms_plan(able, placements="returned") == {"after": "r", "stream-free": "r"}
-
-
 def test_a_plan_of_millions_of_cases_is_refused() -> None:
     with pytest.raises(UsageError, match="the plan has 3,000,000 cases, each launch counted, and the most are"):
         make_plan(resolve("cpu", {"sizes": "8,16,32", "launches": 1_000_000}), 2)
-
-
-def test_returned_results_count_for_the_memory() -> None:
-    arenas = [
-        plan_arena(resolve("cuda"), case(8 * MIB), 4, 10**12, placements)
-        for placements in ([Placement.IN_PLACE], [Placement.IN_PLACE, Placement.RETURNED], [*Placement])
-    ]
-    assert [arena and (arena.regions, arena.results) for arena in arenas] == [(1, 0), (1, 6), (2, 6)]
-    in_place, returned, _ = (arena.total_bytes for arena in arenas if arena)
-    assert returned - in_place == 6 * 8 * MIB
