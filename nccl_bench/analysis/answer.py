@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from nccl_bench.analysis.answer_lines import count_of_open, decided_answers, open_answers
+from nccl_bench.analysis.answer_lines import decided_answers
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
 from nccl_bench.analysis.headline_facts import device_text
 from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.open_lines import count_of_open, open_answers
 from nccl_bench.analysis.side_names import named_sides
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case

@@ -16,9 +16,10 @@ from nccl_bench.analysis.headline_facts import (
     minute,
     order_fact,
     results_text,
+    sure_fact,
 )
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.next_step import confidence_text, duration_text, moved_step, next_step, steady_first
+from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, steady_first
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import joined
@@ -51,7 +52,8 @@ def comparison_facts(
     the machine was steady, and ``two_speeds`` if the CPU has two speeds.
     """
     if reason:
-        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis)])))
+        yield from sure_fact(bands, basis)
+        yield Fact(name="Basis", text=reason)
     yield from (Fact(name="Caution", text=caution) for caution in cautions)
     if rows:
         yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), comparisons_text(bands)])))

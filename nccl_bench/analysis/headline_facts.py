@@ -38,10 +38,9 @@ def run_facts(
 
     ``steady`` says in a few words whether the machine was steady; empty if that is unknown.
     """
-    if confidence := confidence_text(bands, basis):
-        yield Fact(
-            name="Basis", text=f"{_SOURCES[basis].format(launches=counted(run.launches, 'launch'))}; {confidence}"
-        )
+    for sure in sure_fact(bands, basis):
+        yield sure
+        yield Fact(name="Basis", text=_SOURCES[basis].format(launches=counted(run.launches, "launch")))
     results = [results_text(rows), comparisons_text(bands), progress_text(run)]
     yield Fact(name="Results", text="; ".join(filter(None, results)))
     order = order_fact(run)
@@ -52,6 +51,12 @@ def run_facts(
     following = next_fact(bands, basis, run)
     if following:
         yield following
+
+
+def sure_fact(bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
+    """Yield how sure the verdicts of ``bands`` are, if there are any."""
+    if confidence := confidence_text(bands, basis):
+        yield Fact(name="Sure", text=confidence)
 
 
 def results_text(rows: Sequence[Row | Samples]) -> str:

@@ -20,8 +20,8 @@ _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
     Basis.SHARED_ARM: ("each side with new communicators", 5),
     Basis.RUNS: ("more runs on each side", 0),
 }
-_LIMIT_OF_TWO_RUNS = " as far as these two runs show; a CPU speed that differs between runs can move a ratio"
-_LIMIT_OF_ONE_TWIN = " as far as one twin in one timing shows"
+_LIMIT_OF_TWO_RUNS = ", as far as these two runs show: a CPU speed that differs between runs can move a ratio"
+_LIMIT_OF_ONE_TWIN = ", as far as one twin in one timing shows"
 # What settles a comparison of two runs between which the machine changed.
 _ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
 # A difference that remains after so many noise floors is clear, even if the noise floor is one draw of what differs
@@ -32,7 +32,7 @@ _MORE_ROUNDS = 4
 
 
 def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
-    """Return how many comparisons are decided, and how sure the verdicts of ``bands`` are; empty if none is decided."""
+    """Return how sure the verdicts of ``bands`` are, and how many comparisons they decide; empty if none is decided."""
     decided = [band for band in bands if not is_open(band)]
     if not decided:
         return ""
@@ -41,12 +41,12 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     limit = _LIMIT_OF_TWO_RUNS if basis is Basis.SHARED_ARM else ""
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
         limit = _LIMIT_OF_ONE_TWIN
-    confidence = f"with {percent(1 - FAMILYWISE_ERROR)} % confidence"
-    return f"{share_of(decided, bands)} decided in {verdicts}; {confidence}, no verdict is wrong{limit}"
+    sure = f"{percent(1 - FAMILYWISE_ERROR)} % that no verdict is wrong{limit}"
+    return f"{sure}; {share_of(decided, bands)} decided in {verdicts}"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how many comparisons are open and what to measure, and the options of `run` for that; these can be empty.
+    """Return what to measure and why, and the options of `run` for that; these can be empty.
 
     Some of ``bands`` are open. ``meta`` is the content of run.json of a run behind them.
     """
@@ -70,7 +70,8 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
     are = "is" if number == 1 else "are"
-    return f"{share_of(still_open, bands)} {are} open{why}. Measure {what}{_gain(basis, options, still_open)}", options
+    because = f"{share_of(still_open, bands)} {are} open{why}. " if why else ""
+    return f"{because}Measure {what}{_gain(basis, options, still_open)}", options
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:

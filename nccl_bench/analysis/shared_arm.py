@@ -117,9 +117,9 @@ def moved_text(sizes: Sequence[OwnTimesAtSize]) -> str:
     """Return why ``sizes`` cannot be compared, with all times of that size at which the arm's own time changed most."""
     most = max(sizes, key=lambda each: abs(math.log(each.candidate_us / each.baseline_us)))
     shared, own = most.shared, own_times_text([most])
+    cpu = what_moved([most])
     if shared is None:
-        return f"not comparable, the machine changed; {own}"
-    cpu = "the CPU's speed" if shared.follows_cpu else "the machine"
+        return f"not comparable, {cpu} changed; {own}"
     times = f"{significant(shared.before_us)} -> {significant(shared.after_us)} us"
     where = "" if len(sizes) == 1 else f"most at {size_with_unit(most.case.size_bytes)}: "
     if shared.cpu_factors is None:
@@ -127,6 +127,11 @@ def moved_text(sizes: Sequence[OwnTimesAtSize]) -> str:
     known = min(shared.cpu_factors) > 0 and max(shared.cpu_factors) < math.inf
     changed = "changed" if known else "may have changed"
     return f"not comparable, {cpu} {changed}; {where}{own}; {shared.arm}, {times}, does not show how much"
+
+
+def what_moved(sizes: Sequence[OwnTimes]) -> str:
+    """Return in words what can have changed the times of ``sizes`` between the sides."""
+    return "the CPU's speed" if any(each.shared and each.shared.follows_cpu for each in sizes) else "the machine"
 
 
 def own_times_text(sizes: Sequence[OwnTimes]) -> str:

@@ -208,6 +208,22 @@ def test_an_open_line_never_mixes_faster_and_slower() -> None:
     ]
 
 
+def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -> None:
+    noisy = {"verdict": Verdict.INCONCLUSIVE, "reason": OpenReason.WITHIN_NOISE}
+    cells = [
+        *(comparison(size, candidate=arm, timing=Timing.GRAPH, **noisy) for arm in ("b", "c") for size in (8, 16)),
+        *(comparison(8, candidate=arm, **noisy) for arm in ("b", "c")),
+        comparison(16, candidate="b", **noisy),
+        comparison(16, ratio=1.5, candidate="c", verdict=Verdict.INCONCLUSIVE, reason=OpenReason.TOO_FEW_ROUNDS),
+    ]
+    analysis = replace(compared_runs(cells), run=run([]), basis=Basis.ROUNDS)
+    assert [line for line in texts(analysis.headline) if line.startswith("OPEN")] == [
+        "OPEN all 8 comparisons, 7 of which are within noise (the times vary more than the arms differ)",
+        "OPEN 7 within noise: gated every size (b), 8 B (c); graph every size (all)",
+        "OPEN c: gated 16 B, 50 % slower (49 to 52): too few rounds",
+    ]
+
+
 def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
     def arms(*verdicts: tuple[Verdict, float]) -> list[str]:
         names = zip(("stream-free", "torch"), verdicts, strict=True)
@@ -304,7 +320,7 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
-    assert fact.text == f"the only comparison is open. Measure with new communicators (about 25 min): {fact.command}"
+    assert fact.text == f"Measure with new communicators (about 25 min): {fact.command}"
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 

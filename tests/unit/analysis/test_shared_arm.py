@@ -14,7 +14,7 @@ from nccl_bench.analysis.comparable import Cell, ComparableRun, Rounds
 from nccl_bench.analysis.comparison import Basis, OpenReason
 from nccl_bench.analysis.next_step import next_step
 from nccl_bench.analysis.one_run import compare_arms
-from nccl_bench.analysis.pair_lines import known_sizes, open_places
+from nccl_bench.analysis.open_lines import open_answers
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
@@ -140,12 +140,12 @@ def test_a_shared_arm_that_waits_for_the_device_does_not_show_the_speed_of_the_c
     gated = [each.verdict for each in result.comparisons if each.timing is Timing.GATED]
     assert gated == [Verdict.EQUIVALENT] * 2
     bands = bands_of([eager[DEVICE_BOUND]])
-    ((place, _),) = open_places(bands, known_sizes(bands))
+    (line,) = open_answers({"new": bands}, (), brief=False, counts=False)
     # The times are those of this size, and not of others.
     (own,) = bands[0].comparisons
     assert own.shared is not None
-    assert f"own time {own.baseline_us:.1f} -> {own.candidate_us:.1f} us" in place
-    assert f"{BASE}, {own.shared.before_us:.1f} -> {own.shared.after_us:.1f} us, does not show how much" in place
+    assert f"own time {own.baseline_us:.1f} -> {own.candidate_us:.1f} us" in line.text
+    assert f"{BASE}, {own.shared.before_us:.1f} -> {own.shared.after_us:.1f} us, does not show how much" in line.text
 
 
 def test_a_change_beyond_what_the_speed_of_the_cpu_explains_is_seen() -> None:
@@ -193,8 +193,8 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
         noisy = replace(bands[1], reason=OpenReason.WITHIN_NOISE, interval=None, pairs_needed=None)
         text, options = next_step([noisy], basis, meta)
         assert (text.partition("Measure ")[2], options) == expected
-    ((place, _),) = open_places(bands, known_sizes(bands))
-    assert place.partition(": ")[2] == (
+    (line,) = open_answers({"new": bands}, (), brief=False, counts=False)
+    assert line.text.partition(": ")[2] == (
         "not comparable, the machine changed; own time 10.0 -> 10.0 us, torch 10.0 -> 6.90 us"
     )
 

@@ -55,7 +55,7 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     assert out.startswith(f"{after} against before: {NEW}, after against before")
     assert f"Basis one run on each side, relative to the arm {BASE} in the same round" in flat(out)
     if after != "same":
-        words = "wrong as far as these two runs show; a CPU speed that differs between runs can move a ratio"
+        words = "wrong, as far as these two runs show: a CPU speed that differs between runs can move a ratio"
         assert words in flat(out)
     assert f"8 to 1K {VERDICT_WORDS[Verdict(verdict)]}" in flat(out)
     # The ratio of the shared arm itself is printed.
@@ -73,7 +73,14 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
         write(tmp_path / name, lines(new_us, seed), command=["nccl-bench", "run", "--out", name])
     report = json.loads(compare("old", "new", "--threshold", "5%", "--format", "json")[1])
     facts = [(fact["name"], fact["text"]) for fact in report["headline"]["facts"]]
-    assert list(dict.fromkeys(name for name, _ in facts)) == ["Basis", "Results", "Order", "Machine", "Command", "Next"]
+    assert list(dict.fromkeys(name for name, _ in facts)) == [
+        "Basis",
+        "Results",
+        "Order",
+        "Machine",
+        "Command",
+        "Next",
+    ]
     assert ("Results", "before and after: right in all 4 cells of all arms, on every rank; 2 are compared") in facts
     assert [text for name, text in facts if name == "Command"] == [
         "before: nccl-bench run --out old",

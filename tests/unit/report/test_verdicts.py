@@ -52,7 +52,7 @@ def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
         comparison(32, INCONCLUSIVE, 1.01, launches=1),
     ]
     text = shown(cells, basis=Basis.LAUNCHES)
-    assert "2 of 3 comparisons decided in 1 verdict; with 95 % confidence, no verdict is wrong" in flat(text)
+    assert "95 % that no verdict is wrong; 2 of 3 comparisons decided in 1 verdict" in flat(text)
     assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
     assert "launch to" in text
     assert "launch to" not in shown(cells, basis=Basis.RUNS)
@@ -76,11 +76,11 @@ bfloat16 sum in-place
   SAME    gated 32 B
   OPEN    1 of 5 comparisons, which is within noise (the times vary more than
           the arms differ): gated 64 B
-  Basis    a reason; 4 of 5 comparisons decided in 3 verdicts; with 95 %
-           confidence, no verdict is wrong as far as these two runs show; a CPU
-           speed that differs between runs can move a ratio
-  Next     1 of 5 comparisons is open. Measure each side with new communicators:
-           --launches 5
+  Sure     95 % that no verdict is wrong, as far as these two runs show: a CPU
+           speed that differs between runs can move a ratio; 4 of 5 comparisons
+           decided in 3 verdicts
+  Basis    a reason
+  Next     Measure each side with new communicators: --launches 5
   Words    eager as its caller sees it, gated on the device alone; see
            nccl-bench guide verdicts
 
@@ -211,15 +211,14 @@ def test_a_title_names_the_side_of_each_arm() -> None:
 
 
 def test_the_headline_counts_the_verdicts_that_it_is_about() -> None:
-    def basis(*asked_arms: str) -> str:
+    def sure(*asked_arms: str) -> str:
         cells = [comparison(8, SLOWER, 1.2), comparison(8, FASTER, 0.8, candidate="torch")]
         facts = compared_runs(cells, asked_arms=asked_arms or None).headline.facts
-        return next(fact.text for fact in facts if fact.name == "Basis")
+        return next(fact.text for fact in facts if fact.name == "Sure")
 
-    assert "the only comparison decided in 1 verdict; with 95 % confidence, no verdict is wrong as far as" in basis(
-        "torch"
-    )
-    assert "all 2 comparisons decided in 2 verdicts; with 95 % confidence, no verdict is wrong" in basis()
+    assert sure("torch").startswith("95 % that no verdict is wrong, as far as these two runs show")
+    assert sure("torch").endswith("; the only comparison decided in 1 verdict")
+    assert sure().endswith("; all 2 comparisons decided in 2 verdicts")
 
 
 def test_without_verdicts_there_is_only_the_table_of_times() -> None:
@@ -280,7 +279,7 @@ def test_remarks_stand_around_the_tables() -> None:
         name: (name,) for name in ("failures", "warnings", "not_compared", "not_measured", "notes")
     }
     text = shown([comparison()], **lists)
-    order = ("b against a", "failures", "confidence", "Warnings", "Not compared", "Not measured", "Notes")
+    order = ("b against a", "failures", "Basis", "Warnings", "Not compared", "Not measured", "Notes")
     assert sorted(order, key=text.index) == list(order)
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
         "- warnings",
