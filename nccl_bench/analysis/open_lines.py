@@ -34,7 +34,7 @@ from nccl_bench.catalog.timings import Timing
 
 # What is so of comparisons that are open for a reason, behind the word "which".
 _WHICH: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under {threshold}{noise}",
+    OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{noise}",
     OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
     OpenReason.TOO_FEW_ROUNDS: "{have} too few rounds",
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
@@ -108,7 +108,7 @@ def _count_text(bands: Sequence[Band]) -> str:
     number = comparisons_of(of_reason)
     which = _WHICH[reason].format(
         threshold=format_share(max(band.threshold for band in of_reason)),
-        noise=" without noise" if any(map(noise_hides_the_rest, of_reason)) else "",
+        noise=" if the noise is taken off" if any(map(noise_hides_the_rest, of_reason)) else "",
         are="is" if number == 1 else "are",
         have="has" if number == 1 else "have",
     )

@@ -202,7 +202,7 @@ def test_an_open_line_never_mixes_faster_and_slower() -> None:
         comparison(32, ratio=1.13, interval=Interval(low=1.02, high=1.3, error=0.05), **below),
     ]
     assert lines_of(*cells)[-3:] == [
-        "OPEN 2 of 3 comparisons, which may be under 2.0 %",
+        "OPEN 2 of 3 comparisons, which may be under the limit of 2.0 %",
         "OPEN gated 8 B, 3.0 % faster (1.5 to 6.0), limit 2.0 %",
         "OPEN gated 32 B, 13 % slower (2.0 to 30), limit 2.0 %",
     ]
@@ -234,7 +234,8 @@ def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
     assert arms(same, still_open) == [
         "NOWHERE slower by over 2.0 %, in all 2 comparisons",
         "SAME stream-free: gated 8 B",
-        "OPEN 1 of 2 comparisons, which may be under 2.0 %: torch: gated 8 B, 3.0 % faster (2.0 to 4.0), limit 2.0 %",
+        "OPEN 1 of 2 comparisons, which may be under the limit of 2.0 %: "
+        "torch: gated 8 B, 3.0 % faster (2.0 to 4.0), limit 2.0 %",
     ]
     assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith("stream-free, 3.0 %, saves 0.30 us; open: torch")
     # No candidate has a verdict, so no arm is the fastest.
