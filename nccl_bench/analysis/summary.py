@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import repeat
 from statistics import geometric_mean
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 import numpy as np
@@ -28,9 +28,6 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.columns import SampleColumns, ValueColumn
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import GpuState, Skipped, Status
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 # No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
@@ -175,12 +172,6 @@ _CASE = tuple(column.name for column in fields(Case))
 # The rows of so many lines are made at once.
 _LINES = 50_000
 _VALUES = ("arm", "timing", "status", "reason", "registered")
-# Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
-_PANDAS_TYPES: Mapping[Any, Literal["string", "Int64", "float64"]] = {
-    str | None: "string",
-    int | None: "Int64",
-    float | None: "float64",
-}
 
 
 def rows_of(
@@ -227,18 +218,10 @@ def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[C
     return {cell: geometric_mean(of_launches) for cell, of_launches in ratios.items()}
 
 
-def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return ``rows`` as a frame with the columns of ``COLUMNS``; absent values are ``NaN`` or ``pandas.NA``."""
-    import pandas as pd
-
-    # Column by column, which is faster than row by row.
-    rows = list(rows)
-    return pd.DataFrame(
-        {
-            name: pd.Series([getattr(row, name) for row in rows], dtype=_PANDAS_TYPES[hint.__origin__])
-            for name, hint in _HINTS.items()
-        }
-    )
+def columns_of(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
+    """Return the values of each column, in the order of ``COLUMNS``; absent values are ``None``."""
+    values = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else [()] * len(COLUMNS)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, list[Any]]:

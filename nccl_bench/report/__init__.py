@@ -1,7 +1,7 @@
 """Reports: one ``Report`` for each format and content.
 
-A report turns data into text. A report opens no file, reads no option and prints nothing. This module imports
-neither pandas nor rich, which load slowly: each module below imports what its report needs.
+A report turns data into text. A report opens no file, reads no option and prints nothing. This module does
+not import rich, which loads slowly: each module below imports what its report needs.
 """
 
 from collections.abc import Callable

@@ -1,19 +1,19 @@
-"""Markdown, CSV and JSON of tables and data. Only CSV imports pandas. For a terminal see the module ``text``."""
+"""Markdown, CSV and JSON of tables and data. For a terminal see the module ``text``."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
 
 from nccl_bench.records.summary_csv import NUMBERS
 from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text, visible_data
 from nccl_bench.report.layout import Remarks, Table
 
-if TYPE_CHECKING:
-    import pandas as pd
+# The lines of CSV that are made at once. More would only need more memory.
+_LINES = 50_000
 
 
 def markdown_table(table: Table) -> Iterator[str]:
@@ -43,16 +43,16 @@ def markdown_remarks(remarks: Remarks) -> Iterator[str]:
         yield from chain.from_iterable((item, "") for item in items)
 
 
-def csv_text(frame: pd.DataFrame) -> str:
-    """Return the header line and the rows of ``frame``."""
-    frame = frame.rename(columns=csv_cell)
-    for name, values in frame.items():
-        texts = [text for text in values.unique() if isinstance(text, str)] if values.dtype.kind not in "biuf" else []
-        changed = {text: cell for text in texts if (cell := csv_cell(text)) != text}
-        if changed:
-            # A function, because `replace` would look at all values once for each text.
-            frame = frame.assign(**{str(name): values.map(partial(_changed, changed))})
-    return str(frame.to_csv(index=False, float_format=NUMBERS, lineterminator="\n"))
+def csv_text(columns: Mapping[str, Sequence[object]]) -> str:
+    """Return the header line, and a line for each entry of the ``columns``; the field of ``None`` is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(csv_cell, columns))
+    count = max(map(len, columns.values()), default=0)
+    for first in range(0, count, _LINES):
+        block = [_csv_fields(values[first : first + _LINES]) for values in columns.values()]
+        writer.writerows(zip(*block, strict=True))
+    return text.getvalue()
 
 
 def json_text(content: Mapping[str, object]) -> str:
@@ -72,8 +72,15 @@ def encoded_json(content: object) -> str:
     return json_escapes(msgspec.json.format(encoded, indent=2).decode()) + "\n"
 
 
-def _changed(changes: Mapping[str, str], value: Any) -> Any:
-    return changes.get(value, value)
+def _csv_fields(values: Sequence[object]) -> Sequence[object]:
+    """Return the fields of a column; each text, which is there many times, is escaped once."""
+    types = {*map(type, values)}
+    if float in types:
+        values = [NUMBERS % value if isinstance(value, float) else value for value in values]
+    if any(issubclass(each, str) for each in types - {float}):
+        cells = {value: csv_cell(value) if isinstance(value, str) else value for value in {*values}}
+        values = [cells[value] for value in values]
+    return values
 
 
 def _row(cells: Iterable[str]) -> str:

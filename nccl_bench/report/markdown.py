@@ -29,11 +29,12 @@ def markdown_report(analysis: Analysis) -> str:
     lines, left_out = list(markdown_headline(analysis.headline)), []
     room = MOST_CHARACTERS - _FOR_LAST_LINE - _length(lines)
     for title, block in _blocks(analysis):
-        if _length(block) > room:
+        fitting = _fitting(block, room)
+        if fitting is None:
             left_out.append(title)
         else:
-            lines += block
-            room -= _length(block)
+            lines += fitting
+            room -= _length(fitting)
     if left_out:
         names = ", ".join(f'"{title}"' for title in left_out)
         lines += (
@@ -44,11 +45,11 @@ def markdown_report(analysis: Analysis) -> str:
     return "\n".join(lines)
 
 
-def _blocks(analysis: Analysis) -> Iterator[tuple[str, list[str]]]:
+def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     """Yield what stands below the headline, with titles: the table of bands, then folded blocks."""
 
-    def folded(title: str, lines: Iterable[str]) -> tuple[str, list[str]]:
-        return title, list(_folded(title, lines))
+    def folded(title: str, lines: Iterable[str]) -> tuple[str, Iterable[str]]:
+        return title, _folded(title, lines)
 
     bands = band_table(analysis)
     if bands is not None:
@@ -57,14 +58,26 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, list[str]]]:
     for remarks in analysis_remarks(analysis):
         yield folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
     yield "Commands", list(markdown_commands(analysis.headline))
-    verdicts = list(chain.from_iterable(map(markdown_table, verdict_tables(analysis))))
+    verdicts = list(verdict_tables(analysis))
     if verdicts:
-        yield folded("Verdicts in detail", [heading(analysis), "", *verdicts])
+        lines = chain.from_iterable(map(markdown_table, verdicts))
+        yield folded("Verdicts in detail", chain([heading(analysis), ""], lines))
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
     notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]
     figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
-    yield folded("Notes and figures", [*notes, *figures])
+    yield folded("Notes and figures", chain(notes, figures))
+
+
+def _fitting(block: Iterable[str], room: int) -> list[str] | None:
+    """Return the lines of ``block``; ``None`` if they are longer than ``room``. Then most of them are not even made."""
+    lines = []
+    for line in block:
+        room -= len(line) + 1
+        if room < 0:
+            return None
+        lines.append(line)
+    return lines
 
 
 def _length(lines: Iterable[str]) -> int:
@@ -106,6 +119,8 @@ def _without_command(fact: Fact) -> str:
 
 def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
     """Yield ``lines`` in a block that opens at a click. GitHub needs the empty lines around Markdown in a block."""
-    lines = list(lines)
-    if lines:
-        yield from (f"<details><summary>{title}</summary>", "", *lines, "</details>", "")
+    rest = iter(lines)
+    for first in rest:
+        yield from (f"<details><summary>{title}</summary>", "", first)
+        yield from rest
+        yield from ("</details>", "")

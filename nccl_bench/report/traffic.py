@@ -78,8 +78,6 @@ def markdown_traffic(content: Sequence[Traffic]) -> str:
 
 def csv_traffic(content: Sequence[Traffic]) -> str:
     """Return a header line, and a line for each message of each rank. What is not known is empty."""
-    import pandas as pd
-
     names = [field.name for field in fields(Row)]
     lines = [
         {
@@ -92,9 +90,7 @@ def csv_traffic(content: Sequence[Traffic]) -> str:
         for traffic in content
         for row in rows_of(traffic)
     ]
-    frame = pd.DataFrame(lines, columns=["rank", *names])
-    whole = ["rank", "size_bytes", "sent_bytes", "ranks", "calls"]
-    return csv_text(frame.astype(dict.fromkeys(whole, "Int64")))
+    return csv_text({name: [line[name] for line in lines] for name in ("rank", *names)})
 
 
 def json_traffic(content: Sequence[Traffic]) -> str:

@@ -126,13 +126,11 @@ def markdown_verification(content: Verification) -> str:
 
 def csv_verification(content: Verification) -> str:
     """Return a header line, and a line for each arm and probe; the field of a value that does not apply is empty."""
-    import pandas as pd
-
     records = [
         {**_to_mapping(judgement), "leaks": "; ".join(judgement.finding.leaks) or None if judgement.finding else None}
         for judgement in content.judgements
     ]
-    return csv_text(pd.DataFrame(records, columns=_CSV_COLUMNS).convert_dtypes())
+    return csv_text({name: [record.get(name) for record in records] for name in _CSV_COLUMNS})
 
 
 def json_verification(content: Verification) -> str:
