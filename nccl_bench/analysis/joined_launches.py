@@ -56,6 +56,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         fastest_rank_us=fastest_rank_us,
         slowest_rank=slowest_rank,
         arms_before=worst.arms_before.without(is_joined),
+        began_s=worst.began_s.without(is_joined),
         discarded=np.add.reduceat(ordered.discarded, starts),
         wrong=_total(ordered.wrong, starts),
         late=_total(ordered.late, starts),

@@ -133,4 +133,5 @@ def _line(
         gpus=gpus,
         registered=registered,
         arms_before=tuple(kept.arms_before),
+        began_s=tuple(round(batch.began_s, 6) for batch in batches),
     )

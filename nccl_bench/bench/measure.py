@@ -118,6 +118,8 @@ def measure_rounds(
         reduced = context.control.reduce_batches(
             [None if batch is None else batch.time_us for batch in batches],
             [batch is None or batch.valid for batch in batches],
+            # The clocks of hosts differ, and the first rank of every process set is on the host of rank 0.
+            [None if batch is None or context.arms.ranks.own_set.rank else batch.began_s for batch in batches],
         )
         opened_early = set()
         for (number, before, name), batch in zip(visits, reduced, strict=True):

@@ -45,6 +45,7 @@ class Runner:
     progress: Progress  # the position that this rank reports to the launcher
     record: Record  # the facts and lines of the run; rank 0 writes them
     budget: Budget  # the time limit for rounds beyond the configured minimum
+    started: float = 0.0  # when the run started, as a reading of ``time.monotonic``
     later_cases: int = 0  # the number of cases of all later launches, which share the budget
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
@@ -57,7 +58,7 @@ class Runner:
     def __post_init__(self) -> None:
         """Choose the streams, make the clock and begin to watch the GPUs."""
         self._caller = self.arms.exclusively(self._choose_streams)
-        self._clock = Clock(self.device.streams, self._caller, self.align)
+        self._clock = Clock(self.device.streams, self._caller, self.align, self.started)
         self._watch = Watch(self.device.streams.sensors(), self.arms.ranks)
 
     def _choose_streams(self) -> Any:

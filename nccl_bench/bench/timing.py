@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,15 +28,20 @@ class Batch:
 
     time_us: float  # microseconds per operation
     valid: bool  # False if a gate opened before the last call was enqueued
+    began_s: float  # seconds from the clock's start to the begin of the timed part, on the clock of this host
 
 
 class Clock:
-    """A clock for batches on ``caller``, which must be the current stream. ``align`` aligns the ranks on the device."""
+    """A clock for batches on ``caller``, which must be the current stream. ``align`` aligns the ranks on the device.
 
-    def __init__(self, streams: Streams, caller: Any, align: Operation) -> None:
+    ``started`` is a reading of ``time.monotonic``, from which the begins of batches count.
+    """
+
+    def __init__(self, streams: Streams, caller: Any, align: Operation, started: float = 0.0) -> None:
         self._streams = streams
         self._caller = caller
         self._align = align
+        self._started = started
         self._start = streams.new_event(timing=True)
         self._end = streams.new_event(timing=True)
         self._gate = streams.new_event()
@@ -75,7 +80,7 @@ class Clock:
         for call in calls:
             _result = call()
         self._end.record(self._caller)
-        return Batch(self._elapsed_us() / len(calls), True)
+        return self._batch(len(calls), True)
 
     def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
         """Time ``calls`` with two events around them. All calls are enqueued before the first call runs."""
@@ -86,12 +91,12 @@ class Clock:
             _result = call()
         self._end.record(self._caller)
         held = not self._gate.query()
-        return Batch(self._elapsed_us() / len(calls), held)
+        return self._batch(len(calls), held)
 
     def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
         """Time ``replays`` replays of ``graph`` with two events. All replays are enqueued before any replay runs."""
         batch = self.gated([graph.replay] * replays, gate_s)
-        return Batch(batch.time_us / operations, batch.valid)
+        return replace(batch, time_us=batch.time_us / operations)
 
     def enqueue(self, calls: Sequence[Operation], gate_s: float, untimed: int = 0) -> Batch:
         """Time ``calls`` with the host's clock, while a gate keeps the device from running the calls.
@@ -102,13 +107,14 @@ class Clock:
         self._close_gate(gate_s)
         for call in calls[:untimed]:
             _result = call()
+        began = time.monotonic()
         begin = time.perf_counter_ns()
         for call in timed:
             _result = call()
         end = time.perf_counter_ns()
         held = not self._gate.query()
         self._caller.synchronize()
-        return Batch((end - begin) / len(timed) / 1e3, held)
+        return Batch((end - begin) / len(timed) / 1e3, held, began - self._started)
 
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
         """Return the host's estimated time for one call on an idle device. ``calls`` must fit into the launch queue."""
@@ -144,10 +150,13 @@ class Clock:
         self._streams.hold(gate_s)
         self._gate.record(self._caller)
 
-    def _elapsed_us(self) -> float:
+    def _batch(self, operations: int, valid: bool) -> Batch:
+        """Return the batch of ``operations`` operations between the two events."""
         self._end.synchronize()
+        ended = time.monotonic()
         elapsed_ms: float = self._start.elapsed_time(self._end)
-        return elapsed_ms * 1e3
+        # The host does not see when the device passes the first event, but it has just seen the second one.
+        return Batch(elapsed_ms * 1e3 / operations, valid, ended - elapsed_ms / 1e3 - self._started)
 
 
 def no_operation() -> None:

@@ -123,6 +123,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         record=record,
         # Only rank 0 checks the budget. Rank 0 is on the host of the command, so both read the same clock.
         budget=Budget(config.max_seconds - sum(map(bool, spec.later)) * new_ranks_s(config), spec.started),
+        started=spec.started - spec.earlier_s,
         later_cases=later_cases,
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,

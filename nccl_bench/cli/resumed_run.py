@@ -24,7 +24,7 @@ from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
-from nccl_bench.records.facts import command_line
+from nccl_bench.records.facts import command_line, seconds_since
 from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes, refuse_links, refuse_many_ranks
 from nccl_bench.records.run import FILES, SAMPLES, Run
@@ -105,7 +105,15 @@ def work_left(run: Run, config: RunConfig) -> tuple[Plan, WorkerSpec]:
     plan = make_plan(config, run.world_size)
     indices = {planned.case: index for index, planned in enumerate(plan.cases)}
     done = {(indices[case], launch) for case, launch in run.ended if case in indices}
-    return plan, WorkerSpec.of_run(config, len(plan.cases), done=done, run_dir=None, excluded=run.excluded)
+    spec = WorkerSpec.of_run(
+        config,
+        len(plan.cases),
+        done=done,
+        run_dir=None,
+        excluded=run.excluded,
+        earlier_s=seconds_since(run.meta["started"]),
+    )
+    return plan, spec
 
 
 def _end_without_cases(run: Run, directory: Path, output: OutputConfig) -> ExitCode:

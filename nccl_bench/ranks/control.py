@@ -12,6 +12,7 @@ _T = TypeVar("_T")
 # One int64 holds a time and the rank that measured it: 47 bits of picoseconds (up to 140 s) and 16 bits of rank.
 _RANK_BITS = 16
 _PICOSECONDS_PER_US = 1e6
+_NANOSECONDS_PER_S = 1e9
 _NOTHING = -(2**63)
 
 
@@ -23,6 +24,7 @@ class Reduced:
     fastest_us: float  # the time of the fastest rank
     slowest_rank: int  # the rank whose time is slowest_us
     valid: bool  # True if the batch was valid on every rank
+    began_s: float  # when the batch began, on the clock of the rank that says it
 
 
 class Control:
@@ -77,17 +79,20 @@ class Control:
         rank = self.minimum(self.world_size if message is None else self.rank)
         return None if rank == self.world_size else (rank, self.broadcast(message or "", rank))
 
-    def reduce_batches(self, times_us: Sequence[float | None], valid: Sequence[bool]) -> list[Reduced]:
+    def reduce_batches(
+        self, times_us: Sequence[float | None], valid: Sequence[bool], began_s: Sequence[float | None]
+    ) -> list[Reduced]:
         """Reduce the times of each batch over all ranks in one collective.
 
-        A rank that took no part in a batch passes ``None`` as its time. This gathers nothing, so its cost does not grow
-        with the number of ranks.
+        A rank that took no part in a batch passes ``None`` as its time. Of each batch one rank says when it began, and
+        all others pass ``None``. This gathers nothing, so its cost does not grow with the number of ranks.
         """
         picoseconds = [None if time_us is None else round(time_us * _PICOSECONDS_PER_US) for time_us in times_us]
         packed = [
             *(_NOTHING if time is None else time << _RANK_BITS | self._reported_rank for time in picoseconds),
             *(_NOTHING if time is None else -time for time in picoseconds),
             *(0 if ok else 1 for ok in valid),
+            *(_NOTHING if each is None else round(each * _NANOSECONDS_PER_S) for each in began_s),
         ]
         reduced = [int(value) for value in self._reduce(packed, torch.int64, dist.ReduceOp.MAX)]
         count = len(picoseconds)
@@ -97,6 +102,7 @@ class Control:
                 fastest_us=-reduced[count + i] / _PICOSECONDS_PER_US,
                 slowest_rank=reduced[i] & ((1 << _RANK_BITS) - 1),
                 valid=reduced[2 * count + i] == 0,
+                began_s=reduced[3 * count + i] / _NANOSECONDS_PER_S,
             )
             for i in range(count)
         ]

@@ -178,6 +178,7 @@ class SampleColumns:
     fastest_rank_us: ListColumn  # time per operation in each round, the minimum over ranks
     slowest_rank: ListColumn  # the rank with the maximum in each round
     arms_before: ListColumn  # how many arms were measured before this one in each round
+    began_s: ListColumn  # when the timed part of each batch began, in seconds from the start of the run
 
     def __len__(self) -> int:
         return len(self.launch)
@@ -256,6 +257,7 @@ LISTS: Mapping[str, Any] = {
     "fastest_rank_us": np.float64,
     "slowest_rank": np.int32,
     "arms_before": np.int32,
+    "began_s": np.float64,
 }
 _CAN_BE_ABSENT = ("wrong", "tolerance_ulp", "late")
 

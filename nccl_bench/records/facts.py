@@ -17,3 +17,12 @@ def command_line() -> list[str]:
 def time_text() -> str:
     """Return the present time, with the time zone, as records have it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def seconds_since(text: str) -> float:
+    """Return the seconds since ``text``, which ``time_text`` returned; 0 if it is another text, or in the future."""
+    try:
+        return max(0.0, (datetime.now().astimezone() - datetime.fromisoformat(text)).total_seconds())
+    except (ValueError, TypeError):
+        # A time without its time zone cannot be subtracted.
+        return 0.0

@@ -128,9 +128,9 @@ class _Reader:
         columns = self._builder.columns_of(lines, as_json=_shared_fields(Samples) if is_usual else ())
         rounds = self._codes["rounds"].in_order
         count = np.array([len(rounds[code]) for code in columns["rounds"].tolist()], dtype=np.intp)
-        of_ranks, before = columns["fastest_rank_us"].lengths, columns["arms_before"].lengths
+        of_ranks, before, began = (columns[name].lengths for name in ("fastest_rank_us", "arms_before", "began_s"))
         fits = (columns["samples_us"].lengths == count) & (columns["slowest_rank"].lengths == of_ranks)
-        for lengths in (of_ranks, before):
+        for lengths in (of_ranks, before, began):
             fits &= (lengths == count) | (lengths == 0)
         if not fits.all():
             raise RecordError("the columns of a line differ in length")

@@ -45,7 +45,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
 #    launch. Samples have `registered` and `arm_placement`. In run.json `config.placements` can be null: then the arms
-#    of a case can differ in the placement of their calls.
+#    of a case can differ in the placement of their calls. Samples can have `began_s`.
 SCHEMA = 5
 
 
@@ -140,7 +140,7 @@ class GpuState:
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
-    The five tuples have one entry for each kept round. They are empty if the first check found wrong outputs, or if
+    The six tuples have one entry for each kept round. They are empty if the first check found wrong outputs, or if
     the arm declined.
     """
 
@@ -166,6 +166,9 @@ class Samples(_Line):
     launch: AtLeastOne = 1  # the launch that measured them, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
     arms_before: tuple[Few, ...] = ()
+    # Seconds from the start of the run to the begin of the timed part of each batch, on the clock of rank 0's host. The
+    # host of rank 0 notices the end of a batch some microseconds late. Empty in an import, and in older records.
+    began_s: tuple[Seconds, ...] = ()
     # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.
     late: Count | None = None
     # Whether NCCL had the buffers registered; None without NCCL, without times, and before schema 5.
@@ -286,8 +289,11 @@ def check(line: Entry) -> None:
             or len(line.slowest_rank) != of_ranks
             or of_ranks not in (count, 0)
             or len(line.arms_before) not in (count, 0)
+            or len(line.began_s) not in (count, 0)
         ):
-            raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
+            raise RecordError(
+                "rounds, samples_us, fastest_rank_us, slowest_rank, arms_before and began_s differ in length"
+            )
 
 
 def check_case(case: Case) -> None:

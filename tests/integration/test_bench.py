@@ -244,6 +244,8 @@ def test_a_sample_is_the_slowest_rank_s_time_of_a_batch_that_was_valid_on_every_
     assert line.discarded == 2
     assert line.samples_us == (15.0, 18.0, 19.0, 20.0)
     assert line.fastest_rank_us == (10.0, 13.0, 14.0, 15.0)
+    # Rank 0 says when a batch began.
+    assert line.began_s == (0.0, 3.0, 4.0, 5.0)
     assert line.slowest_rank == (1, 0, 1, 0)
     for report in reports:
         gates = report["scripted"]["gates"]
@@ -300,12 +302,12 @@ def test_no_rank_leaves_a_barrier_before_the_last_rank_enters_it(reports: Report
     assert max(meeting["entered"] for meeting in meetings) <= min(meeting["left"] for meeting in meetings)
 
 
-def test_batches_are_reduced_to_slowest_and_fastest_time_slowest_rank_and_validity(reports: Reports) -> None:
+def test_batches_are_reduced_to_slowest_and_fastest_time_slowest_rank_validity_and_begin(reports: Reports) -> None:
     assert reports[0]["agreement"]["batches"] == [
-        [2.5, 1.5, 1, True],
-        [7.25, 0.001, 0, True],
+        [2.5, 1.5, 1, True, 0.0],
+        [7.25, 0.001, 0, True, 1.25],
         # Two minutes for one operation keep their picoseconds.
-        [120e6, 3.0, 0, True],
-        [2.0, 2.0, 1, False],
-        [0.0, 0.0, 1, False],
+        [120e6, 3.0, 0, True, 3e6],
+        [2.0, 2.0, 1, False, 1e-9],
+        [0.0, 0.0, 1, False, 7.0],
     ]

@@ -105,8 +105,12 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
     # Nothing was discarded, so the lines of a case have the place of every arm in its rounds.
     eager = [line for line in measured if line.timing is Timing.EAGER]
     for case in {line.case for line in eager}:
-        places = [line.arms_before for line in eager if line.case == case]
+        of_case = [line for line in eager if line.case == case]
+        places = [line.arms_before for line in of_case]
         assert [sorted(of_round) for of_round in zip(*places, strict=True)] == [list(range(len(MEASURED)))] * 2
+        batches = [each for line in of_case for each in zip(line.rounds, line.arms_before, line.began_s, strict=True)]
+        begins_s = [began_s for _, _, began_s in sorted(batches)]
+        assert begins_s == sorted({*begins_s})
 
 
 def test_summary_csv_is_what_report_prints_as_csv(

@@ -281,7 +281,7 @@ class Bench:
         def gated(clock: Clock, calls: object, gate_s: float) -> Batch:
             number = len(gates)
             gates.append(gate_s)
-            return Batch(10.0 + number + 5.0 * ((number + self.rank) % 2), valid(number))
+            return Batch(10.0 + number + 5.0 * ((number + self.rank) % 2), valid(number), number + self.rank / 4)
 
         return mock.patch.object(Clock, "gated", gated)
 
@@ -303,8 +303,8 @@ class Bench:
         """Run with equal times of eager batches and noisy times of gated ones; ``late_rank`` has no time left."""
         noise = random.Random(self.rank)
         with (
-            mock.patch.object(Clock, "eager", return_value=Batch(10.0, True)),
-            mock.patch.object(Clock, "gated", side_effect=lambda *_: Batch(noise.uniform(5, 15), True)),
+            mock.patch.object(Clock, "eager", return_value=Batch(10.0, True, 0.0)),
+            mock.patch.object(Clock, "gated", side_effect=lambda *_: Batch(noise.uniform(5, 15), True, 0.0)),
         ):
             return self.run(
                 arms="stream-free,dedicated-stream",
@@ -326,10 +326,11 @@ class Bench:
                 for message in (f"from {rank}", "late" if rank == 1 else None, "" if rank == 1 else None, None)
             ],
             "batches": [
-                [batch.slowest_us, batch.fastest_us, batch.slowest_rank, batch.valid]
+                [batch.slowest_us, batch.fastest_us, batch.slowest_rank, batch.valid, batch.began_s]
                 for batch in control.reduce_batches(
                     [[1.5, 7.25, 120e6, 2.0, 0.0], [2.5, 0.001, 3.0, 2.0, 0.0]][rank],
                     [True, True, True, rank == 0, rank == 1],
+                    [[0.0, 1.25, 3e6, 1e-9, 7.0], [None] * 5][rank],
                 )
             ],
         }

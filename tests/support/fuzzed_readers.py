@@ -205,7 +205,9 @@ def _run_seeds() -> Sequence[Files]:
     seeds: list[Files] = []
     ends = [CaseEnd(case=case())]
     entries = [
-        samples(per_iteration=per_iteration(), gpus=gpus(), launch=1, arms_before=(0, 1, 2), late=0),
+        samples(
+            per_iteration=per_iteration(), gpus=gpus(), launch=1, arms_before=(0, 1, 2), began_s=(1.0, 2.0, 3.0), late=0
+        ),
         samples("dedicated-stream", gpus=gpus(throttled_rank=1)),
         samples("dedicated-stream:twin"),
         declined(arm="torch"),

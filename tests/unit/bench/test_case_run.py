@@ -119,7 +119,7 @@ def test_an_arm_of_another_process_set_has_percentiles() -> None:
     control = SimpleNamespace(maximum=lambda values: [2.0] * (len(values) - 1) + [0.0])
     context = cast(CaseContext, SimpleNamespace(config=config, arms=arms, control=control))
     schedule = make_schedule(config, {"mine": Pilot(device_us=2.0, enqueue_us=1.0)}, 4)
-    batch = Reduced(slowest_us=2.0, fastest_us=1.0, slowest_rank=0, valid=True)
+    batch = Reduced(slowest_us=2.0, fastest_us=1.0, slowest_rank=0, valid=True, began_s=0.0)
     kept = {"mine": KeptBatches(by_round={0: batch})}
     (percentiles,) = measure_per_iteration(context, ["mine"], Timing.GATED, schedule, kept).values()
     assert (percentiles.p50_us, percentiles.operations >= PER_ITERATION_OPERATIONS) == (2.0, True)

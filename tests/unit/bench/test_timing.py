@@ -107,6 +107,17 @@ def test_a_replay_is_timed_per_operation(bench: Bench) -> None:
     assert bench.log == ["align", *["work"] * 3]
 
 
+@pytest.mark.parametrize(("timed", "least_s"), [(EAGER, WORK_S), (GATED, LONG_S + WORK_S), (ENQUEUE, 0.0)])
+def test_a_batch_begins_behind_what_aligns_it_and_has_ended_when_it_is_returned(
+    bench: Bench, timed: Timed, least_s: float
+) -> None:
+    started = time.monotonic()
+    clock = Clock(bench.streams, bench.caller, lambda: bench.queued(WORK_S), started)
+    with bench.streams.stream(bench.caller):
+        batch = timed(clock, [bench.slow_to_call] * 2)
+    assert least_s <= batch.began_s <= batch.began_s + 2 * batch.time_us / 1e6 <= time.monotonic() - started
+
+
 def test_eager_contains_the_host_time_of_a_call(bench: Bench) -> None:
     with bench.current() as clock:
         batch = clock.eager([bench.slow_to_call] * 2)

@@ -68,7 +68,7 @@ def killed(command_line: CommandLine, sweeps: Sweeps, directory: Path) -> Path:
     assert command_line.run("run", "--sizes", SIZES, "--out", "there")[0] == ExitCode.INTERRUPTED
     sweeps.interrupted = False
     store = RunStore(path=directory / "there")
-    store.update(status=RunStatus.RUNNING, finished=None)
+    store.update(status=RunStatus.RUNNING, finished=None, started="2026-01-01T00:00:00+00:00")
     with (store.path / "samples.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"kind": "sam')
     return store.path
@@ -93,6 +93,8 @@ def test_a_killed_run_is_continued_and_no_row_counts_twice(
     assert "The run was continued 1 time" in stdout
     assert [spec.cases for spec in sweeps.specs] == [(0, 1, 2), (1, 2)]
     assert sweeps.specs[1].config == sweeps.specs[0].config
+    # Begins of batches count from the start of the run, and this run began long ago.
+    assert [spec.earlier_s > 86400 for spec in sweeps.specs] == [False, True]
 
     run = Run.load(killed)
     assert run.meta["status"] == "complete"

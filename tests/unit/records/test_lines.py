@@ -15,7 +15,9 @@ from tests.support.synthetic_runs import case, crash, declined, gpus, hang, impo
 
 LINES: tuple[Line, ...] = (
     hang(),
-    samples(per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), late=0),
+    samples(
+        per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), began_s=(1.5, 2.0, 3.0), late=0
+    ),
     imported(case=case(2048)),
     crash(case=None),
     wrong(case=case(collective="broadcast"), registered=BuffersRegistered.PARTLY),

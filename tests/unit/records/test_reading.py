@@ -17,7 +17,9 @@ from tests.support.synthetic_runs import case, crash, gpus, hang, imported, per_
 
 FILE = Path("samples.jsonl")
 ENTRIES: tuple[Entry, ...] = (
-    samples(per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), late=0),
+    samples(
+        per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), began_s=(1.5, 2.0, 3.0), late=0
+    ),
     imported(),
     wrong(case=case(collective="broadcast")),
     CaseEnd(case=case(), launch=2),

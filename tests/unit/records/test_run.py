@@ -80,6 +80,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(samples_us=[1.0, 2.0]), "differ in length"),
         (broken(slowest_rank=[]), "differ in length"),
         (broken(fastest_rank_us=[8.0], slowest_rank=[1]), "differ in length"),
+        (broken(began_s=[1.0]), "differ in length"),
         (broken(samples_us=[10**400, 1.0, 1.0]), "it has to be a number"),
         (
             broken(samples_us=[1.0, 0.0, 3.0]),
