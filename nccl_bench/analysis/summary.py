@@ -24,6 +24,7 @@ from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.analysis.spread import spreads_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.columns import SampleColumns, ValueColumn
 from nccl_bench.records.run import Run
@@ -44,6 +45,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     root: Annotated[int | None, Meta(description="root rank; absent if there is none")] = None
     size_bytes: Annotated[int | None, Meta(description="message size as nccl-tests counts it")] = None
     count: Annotated[int | None, Meta(description="elements of one block, as nccl-tests counts them")] = None
+    hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
+    layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
     world_size: Annotated[int | None, Meta(description="number of ranks")] = None
     arm: Annotated[str | None, Meta(description="the arm; absent for a skipped case")] = None
     arm_placement: Annotated[
@@ -76,6 +79,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         ),
     ] = None
     busbw_gb_s: Annotated[float | None, Meta(description="algbw times the collective's bus factor")] = None
+    per_token_us: Annotated[
+        float | None, Meta(description="time of all layers divided by the number of tokens; only in the scenario chain")
+    ] = None
     baseline: Annotated[str | None, Meta(description="the arm whose time is the denominator of ratio")] = None
     ratio: Annotated[
         float | None,
@@ -245,6 +251,7 @@ def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, l
     columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
     columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
     columns |= spreads_of(samples)
+    columns["per_token_us"] = _per_token(samples, columns["time_us"])
     return columns | _bandwidths(samples, columns["time_us"])
 
 
@@ -271,13 +278,21 @@ def _launches(run: Run) -> NDArray[np.intp]:
     return counts
 
 
+def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[float | None]:
+    """Return the time of all layers per token, for each line that has layers."""
+    layers_per_token = samples.case.map(lambda case: case.layers / case.tokens if case.layers else np.nan, np.float64)
+    per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
+    return _known(per_token_us, ~np.isnan(per_token_us))
+
+
 def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict[str, list[Any]]:
-    """Return both bandwidths of each line whose timing moves bytes."""
+    """Return both bandwidths of each line whose timing moves bytes, if its scenario has nothing but the collective."""
     algbw, busbw = np.full((2, len(samples)), None, dtype=object)
     times_us = np.array(time_us, dtype=np.float64)
     sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
     collectives = samples.case.map(lambda case: case.collective, object)
     moves_bytes = samples.timing.map(lambda timing: TIMINGS[timing].moves_bytes) & samples.is_timed
+    moves_bytes &= samples.case.map(lambda case: SCENARIOS[case.scenario].has_bandwidth)
     for collective in {*collectives[moves_bytes].tolist()}:
         for ranks in np.unique(samples.world_size).tolist():
             lines = moves_bytes & (collectives == collective) & (samples.world_size == ranks)

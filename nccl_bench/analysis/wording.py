@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from nccl_bench.catalog.cases import Case, root_word, scenario_word
+from nccl_bench.catalog.cases import Case, root_word, scenario_words
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 
@@ -26,7 +26,7 @@ def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:
     placement of the case.
     """
     placement = of.placement if placements is None else None if len(placements) > 1 else next(iter(placements), None)
-    words = (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root_word(of.root))
+    words = (scenario_words(of), of.collective, of.dtype, of.redop, placement, root_word(of.root))
     return " ".join(filter(None, words))
 
 

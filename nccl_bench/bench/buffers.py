@@ -1,6 +1,7 @@
 """The input and output tensors of one case on one rank: how they are filled, poisoned and checked."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,12 +21,21 @@ _POISON = -1
 _COMPARED = 4 * 1024**2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferValues:
+    """What the buffers of a scenario hold, instead of the usual values: 1-D tensors of the case's data type."""
+
+    input: Tensor  # the input of each call
+    expected: Tensor  # the right output
+    written_by_calls: bool  # whether a call writes its input before the collective; then a check poisons the inputs too
+
+
 class CaseBuffers:
     """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
     ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes. Without ``memory``, torch allocates the bytes.
     ``placements`` are those of the arms; all arms read the same inputs. If an arm works in place, the smaller of input
-    and output is block number ``rank`` of the larger one.
+    and output is block number ``rank`` of the larger one. ``contents`` replace the usual values.
     """
 
     def __init__(
@@ -37,6 +47,7 @@ class CaseBuffers:
         device: torch.device,
         memory: Tensor | None = None,
         placements: Collection[Placement] | None = None,
+        contents: BufferValues | None = None,
     ) -> None:
         row, itemsize = case.row, DTYPES[case.dtype].itemsize
         self._dtype: torch.dtype = getattr(torch, case.dtype)
@@ -44,6 +55,7 @@ class CaseBuffers:
         self.arena = arena
         self.slots = arena.slots
         self.tolerance_ulp = values.tolerance_ulp(case, world_size)
+        self.written_by_calls = contents is not None and contents.written_by_calls
         send = row.send_count(case.count, world_size)
         receive = row.receive_count(case.count, world_size)
         if memory is None:
@@ -66,18 +78,25 @@ class CaseBuffers:
             elif send > receive:
                 self._output_bits[Placement.IN_PLACE] = memory[0, :, own : own + receive]
 
-        self._input_values = torch.empty(send, dtype=self._bits, device=device)
-        self._fill(self._input_values, values.table(case, rank, world_size), 0)
-        self._expected: Tensor | None = None
-        tables = values.expected_tables(case, rank, world_size)
-        if tables:
-            self._expected = torch.empty(receive, dtype=self._bits, device=device)
-            for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
-                self._fill(block, table, values.first_element(case, rank))
         self._receive = receive
+        self._expected: Tensor | None = None
+        if contents is None:
+            self._input_values = torch.empty(send, dtype=self._bits, device=device)
+            self._fill_usual(case, rank, world_size)
+        else:
+            self._input_values, self._expected = contents.input.view(self._bits), contents.expected.view(self._bits)
         # Write to every slot now, so that no batch reads zeros or is the first to use the memory of a slot.
         for placement in placements:
             self.poison(self.slots, placement)
+
+    def _fill_usual(self, case: Case, rank: int, world_size: int) -> None:
+        """Make the input and the expected output from the tables of values."""
+        self._fill(self._input_values, values.table(case, rank, world_size), 0)
+        tables = values.expected_tables(case, rank, world_size)
+        if tables:
+            self._expected = self._input_values.new_empty(self._receive)
+            for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
+                self._fill(block, table, values.first_element(case, rank))
 
     def copy_memory(self, outputs: Iterable[Tensor]) -> list[Tensor]:
         """Return copies of the memory of all slots and of ``outputs``, for ``count_changes``."""
@@ -138,6 +157,8 @@ class CaseBuffers:
     def poison(self, slots: int, placement: Placement, returned: Sequence[Tensor] = ()) -> None:
         """Fill the outputs of the first ``slots`` slots with poison, and write the inputs again.
 
+        If calls write their inputs, the inputs get poison too.
+
         ``returned`` are the outputs that a graph has returned, and writes again. If calls have yet to return theirs,
         fill and free as many tensors: an allocator gives this memory to the next tensors of the same size.
         """
@@ -150,7 +171,10 @@ class CaseBuffers:
             outputs = [self._input_values.new_empty(self._receive) for _ in range(number)]
         for output in outputs:
             output.fill_(self._poison)
-        self.restore(slots)
+        if self.written_by_calls:
+            self._input_bits[:slots].fill_(self._poison)
+        else:
+            self.restore(slots)
 
     def wrong(self, outputs: Iterable[Tensor]) -> int:
         """Wait for the current stream, and return the number of wrong elements in ``outputs``."""

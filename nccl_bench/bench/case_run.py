@@ -41,7 +41,10 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     registered = find_registered(context, right, timings)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
-    schedule = make_schedule(context.config, pilots, context.buffers.slots)
+    buffers = context.buffers
+    schedule = make_schedule(
+        context.config, pilots, buffers.slots, context.work.plan, calls_write_inputs=buffers.written_by_calls
+    )
     for timing in timings:
         context.budget.begin_timing()
         declined = try_captures(context, right) if TIMINGS[timing].captured else {}

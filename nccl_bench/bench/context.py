@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.scenarios.work import Work
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
@@ -34,7 +35,7 @@ class CaseContext:
     buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device
-    clock: Clock  # the clock for batches on the caller's stream
+    work: Work  # the work around the collective
     watch: Watch  # the watch over the GPUs during each timing
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
@@ -43,6 +44,11 @@ class CaseContext:
     free_bytes: Callable[[], int]  # the function that returns the free memory for each rank; collective
     # The function that returns more buffers of the case, in new memory. Collective unless `Register` is `NONE`.
     allocate: Callable[[Arena, Register], CaseBuffers]
+
+    @property
+    def clock(self) -> Clock:
+        """The clock for batches on the caller's stream."""
+        return self.work.clock
 
     @property
     def control(self) -> Control:
@@ -63,14 +69,11 @@ class CaseContext:
         return self.arms[arm].communicator.examine(self.case_of(arm), result, self.buffers.input(slot), expected)
 
     def calls(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> list[Operation]:
-        """Return ``operations`` calls of ``arm``, bound to the current stream. The calls rotate through the slots.
+        """Return ``operations`` calls of ``arm`` with the work around them, bound to the current stream.
 
-        Each call passes what it returns to ``keep``, if that is given.
+        The calls rotate through the slots. Each passes what its collective returns to ``keep``, if that is given.
         """
-        case, slots = self.case_of(arm), min(operations, self.buffers.slots)
-        pairs = (self.buffers.pair(slot, case.placement) for slot in range(slots))
-        bound = [self.arms[arm].bind(case, *pair, keep) for pair in pairs]
-        return [bound[index % slots] for index in range(operations)]
+        return self.work.calls(self.arms[arm], self.case_of(arm), self.buffers, operations, keep)
 
     def call_each(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> None:
         """Make ``operations`` calls of ``arm``, bound to the current stream. A capture changes the current stream."""
@@ -88,5 +91,7 @@ class CaseContext:
 
     def restore(self, operations: int) -> None:
         """Write the inputs of ``operations`` calls again if calls overwrite their inputs, as an in-place sum does."""
+        if self.buffers.written_by_calls:
+            return
         if self.case.row.reduces and Placement.IN_PLACE in self.placements.values():
             self.buffers.restore(operations)

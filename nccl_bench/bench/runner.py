@@ -16,6 +16,8 @@ from nccl_bench.bench.known_hangs import hang_in_graphs
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.memory import slots_memory
 from nccl_bench.bench.record import Record
+from nccl_bench.bench.scenarios.registry import make_work
+from nccl_bench.bench.scenarios.work import Surroundings, Work
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
@@ -104,25 +106,37 @@ class Runner:
         # The buffers are local to this method, so they are freed before the next case asks how much memory is free.
         config, case, streams = self.config, planned.case, self.device.streams
         with ExitStack() as memory, streams.stream(self._caller):
+            work = make_work(
+                Surroundings(
+                    config=config,
+                    case=case,
+                    plan=planned.work,
+                    own_set=self.arms.ranks.own_set,
+                    streams=streams,
+                    clock=self._clock,
+                )
+            )
             context = CaseContext(
                 config=config,
                 case=case,
                 placements={**planned.placements},
-                buffers=self._allocate(planned, memory, arena, config.register),
+                buffers=self._allocate(planned, memory, work, arena, config.register),
                 arms=self.arms,
                 streams=streams,
-                clock=self._clock,
+                work=work,
                 error=self._error(),
                 watch=self._watch,
                 budget=self.budget,
                 launch_memory=self.launch_memory,
                 free_bytes=self._free_bytes,
-                allocate=partial(self._allocate, planned, memory),
+                allocate=partial(self._allocate, planned, memory, work),
                 log=self.log,
             )
             run_case(context, planned.arms, self.plan.timings, self.record)
 
-    def _allocate(self, planned: PlannedCase, memory: ExitStack, arena: Arena, register: Register) -> CaseBuffers:
+    def _allocate(
+        self, planned: PlannedCase, memory: ExitStack, work: Work, arena: Arena, register: Register
+    ) -> CaseBuffers:
         """Return new buffers for ``planned``. The exit of ``memory`` frees what torch does not free."""
         own_set, device = self.arms.ranks.own_set, self.device
         slots, registrations = memory.enter_context(
@@ -137,6 +151,7 @@ class Runner:
             device.streams.device,
             slots,
             planned.placements.values(),
+            work.values,
         )
 
     def _free_bytes(self) -> int:

@@ -8,6 +8,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, UNTIMED_CALLS, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
+from nccl_bench.plan.scenarios import NO_WORK, WorkPlan
 
 # The device runs the calls of an enqueue batch after the timed part. This is their longest time on the device.
 ENQUEUE_DEVICE_US = 10_000.0
@@ -47,8 +48,18 @@ class Schedule:
         return self.untimed[timing] + self.ops[timing]
 
 
-def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """Return a schedule. The batches are long enough for the fastest arm, and fit the launch queue for every arm."""
+def make_schedule(
+    config: RunConfig,
+    pilots: Mapping[str, Pilot],
+    slots: int,
+    work: WorkPlan = NO_WORK,
+    *,
+    calls_write_inputs: bool = False,
+) -> Schedule:
+    """Return a schedule. The batches are long enough for the fastest arm, and fit the launch queue for every arm.
+
+    If ``work`` has a number of operations, each batch has this number, or what fits into the launch queue.
+    """
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
@@ -59,8 +70,10 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     if config.ops_per_batch is not None:
         eager = enqueue = config.ops_per_batch
         untimed_calls = min(UNTIMED_CALLS, most - enqueue)
-    graph = config.ops_per_batch or OPS_PER_GRAPH
-    if not config.same_buffer:
+    if work.operations is not None:
+        eager = min(work.operations, most)
+    graph = work.operations or config.ops_per_batch or OPS_PER_GRAPH
+    if not config.same_buffer and not calls_write_inputs:
         # A replay uses each slot at most once, so that its results can be checked.
         graph = min(graph, slots)
     replays = _clamp(math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), 1, MOST_REPLAYS)

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
+from typing import Any
 
-from nccl_bench.catalog.bounds import Few, Size
+from nccl_bench.catalog.bounds import AtLeastOne, Few, Size
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 
 
 class Scenario(StrEnum):
     """The work around the collective while it is timed."""
 
     ISOLATED = "isolated"  # no other work
+    CHAIN = "chain"  # matrix products before and after it, as in the layers of a decoder
 
 
-def scenario_word(scenario: str | None) -> str | None:
-    """Return the word for ``scenario`` in the name of a case; ``None`` for the usual scenario."""
-    return None if scenario == Scenario.ISOLATED else scenario
+# Field of a case -> its words in the name of the case. Each field is ``None`` in a scenario that has no such thing.
+CASE_SETTINGS: Mapping[str, str] = {"hidden": "hidden {}", "layers": "{} layers"}
+# What tells the cases of two scenarios apart: a value of a case, or of another object with these attributes.
+scenario_of = attrgetter("scenario", *CASE_SETTINGS)
+
+
+def scenario_words(of: Any) -> str:
+    """Return the words for the scenario in the name of a case; an empty text for the usual scenario.
+
+    ``of`` is a case, or another object with its attributes.
+    """
+    scenario, *values = scenario_of(of)
+    if scenario in (None, Scenario.ISOLATED):
+        return ""
+    texts = zip(CASE_SETTINGS.values(), values, strict=True)
+    settings = ", ".join(text.format(value) for text, value in texts if value is not None)
+    return f"{scenario} ({settings})" if settings else str(scenario)
 
 
 # One object for each kind, because equal cases are compared field by field, and the same ones at once. A process sees
@@ -29,6 +48,11 @@ _KINDS: dict[Case, Case] = {}
 def root_word(root: int | None) -> str | None:
     """Return the words for ``root`` in the name of a case; ``None`` for no root."""
     return None if root is None else f"root {root}"
+
+
+def tokens_of(of: Any) -> int | None:
+    """Return the number of tokens in the message of a case, or of another object with its attributes."""
+    return None if of.hidden is None else int(of.size_bytes // (of.hidden * DTYPES[of.dtype].itemsize))
 
 
 # No slots: a run looks up its cases many times, so a case keeps its hash and its kind.
@@ -44,6 +68,8 @@ class Case:
     root: Few | None  # a rank; None if the collective has no root
     size_bytes: Size  # the message size, after nccl-tests' rounding
     count: Size  # elements in one block
+    hidden: AtLeastOne | None = None  # the elements of a token in a chain; None in other scenarios
+    layers: AtLeastOne | None = None  # the number of layers of a chain; None in other scenarios
 
     def __hash__(self) -> int:
         return self._hash
@@ -74,10 +100,15 @@ class Case:
         return root_word(self.root)
 
     @property
+    def tokens(self) -> int | None:
+        """The number of tokens in a message; ``None`` if the scenario has no tokens."""
+        return tokens_of(self)
+
+    @property
     def label(self) -> str:
         """A name for messages, different for every case of a run."""
         words = (
-            scenario_word(self.scenario),
+            scenario_words(self),
             self.collective,
             self.dtype,
             self.redop,

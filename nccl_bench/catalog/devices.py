@@ -18,6 +18,9 @@ class DeviceSpec:
     missing_on_default_stream: Mapping[Timing, str]  # timing -> why it cannot be measured on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
     sizes: str  # the default sweep, in the form that --sizes takes
+    hidden: str  # the default hidden sizes of a chain, in the form that --hidden takes
+    tokens: str  # the default numbers of tokens of a chain, in the form that --tokens takes
+    layers: str  # the default numbers of layers of a chain, in the form that --layers takes
     dtype: str  # the default data type
     max_seconds: float  # the default of --max-seconds
 
@@ -27,6 +30,8 @@ class DeviceSpec:
     communicator_s: float  # the time to make one communicator
     operation_s: float  # the latency of one operation
     bytes_per_s: float  # the throughput of one operation
+    memory_bytes_per_s: float  # the speed at which a matrix product reads its weights
+    multiplications_per_s: float  # the speed of a large matrix product
     probe_s: float  # the time that one probe of one arm takes
     batch_overhead_s: float  # the time that a batch takes besides its operations
 
@@ -65,6 +70,9 @@ DEVICES: Mapping[str, DeviceSpec] = {
             Timing.GRAPH: "on the default stream every gate opened before all replays were queued"
         },
         sizes="8:1G:x2",
+        hidden="8192",
+        tokens="1,32,512",
+        layers="40",
         dtype="bfloat16",
         max_seconds=46.0,
         setup_s=12.0,
@@ -72,6 +80,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         communicator_s=1.0,
         operation_s=20e-6,
         bytes_per_s=150e9,
+        memory_bytes_per_s=2e12,
+        multiplications_per_s=200e12,
         batch_overhead_s=3e-3,
         probe_s=2.0,
         has_gpus=True,
@@ -89,6 +99,9 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
         missing_probes={"allocator": "the CPU's queues keep their tensors in memory", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
+        hidden="256",
+        tokens="1,16",
+        layers="8",
         dtype="bfloat16",
         max_seconds=17.0,
         setup_s=6.0,
@@ -96,6 +109,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         communicator_s=0.2,
         operation_s=200e-6,
         bytes_per_s=0.5e9,
+        memory_bytes_per_s=1e9,
+        multiplications_per_s=1e9,
         batch_overhead_s=3e-3,
         probe_s=1.4,
         has_gpus=False,

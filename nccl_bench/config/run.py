@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpec, twin_of
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
@@ -36,6 +37,7 @@ from nccl_bench.config.parsers import (
     unparsed,
 )
 from nccl_bench.config.question import COMPANION, default_arms, default_baseline
+from nccl_bench.config.scenarios import given_options, numbers_option, settle
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
@@ -86,7 +88,15 @@ class RunConfig(CommonConfig):
         default_text=f"{BEFORE}, if the arms {BEFORE} and {AFTER} are measured; with one user arm, {COMPANION}, or the "
         f"target if that is a built-in arm; else {DEFAULT_BASELINE}, or the first arm",
     )
-    sizes: tuple[int, ...] = option(
+    scenario: Scenario = option(
+        Panel.SWEEP,
+        f"What surrounds the collective: {listed(Scenario)}. See nccl-bench guide scenarios.",
+        choice(Scenario),
+        choices=tuple(Scenario),
+        default="isolated",
+    )
+    # None in a scenario that does not read them.
+    sizes: tuple[int, ...] | None = option(
         Panel.SWEEP,
         "Message sizes in bytes, as a sweep (8:1G:x2, 1M:8M:+1M) or a list (16K,512K,2M).",
         parse_sizes,
@@ -101,6 +111,10 @@ class RunConfig(CommonConfig):
     placements: tuple[Placement, ...] | None = choices_option(
         Panel.SWEEP, Placement, flag="--placement", default_text="each arm in a placement that it has, in-place first"
     )
+    # These three too are None in a scenario that does not read them.
+    hidden: tuple[int, ...] | None = numbers_option("hidden", "Elements of a token")
+    tokens: tuple[int, ...] | None = numbers_option("tokens", "Numbers of tokens in a message")
+    layers: tuple[int, ...] | None = numbers_option("layers", "Numbers of layers")
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",
@@ -244,6 +258,7 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     values["arms"] = _arms(spellings.get("arms", "arms"), values["arms"], values["user_arms"], DEVICES[device])
     base = spellings.get("baseline", "baseline")
     values["baseline"] = _baseline(base, values["baseline"], values["arms"], values["user_arms"])
+    settle(values, given_options(layers), options_of(RunConfig), spellings)
     values["memory"] = resolve_memory(values["memory"], values["register"])
     only_time_is_limited = values["rounds"] is None and any(layer.get("max_seconds") is not None for layer in layers)
     if values["rounds"] is None:

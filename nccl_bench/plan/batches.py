@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.config.run import RunConfig
 
 # Half of a CUDA launch queue, which has roughly 1,000 entries. If the queue fills up, the host blocks in a timed batch.
@@ -15,4 +16,5 @@ UNTIMED_CALLS = 4
 
 def most_ops_per_batch(config: RunConfig, arms: Iterable[str]) -> int:
     """Return the largest number of operations per batch with which no arm takes more than half of the launch queue."""
-    return LAUNCH_QUEUE_ENTRIES // max(config.arm(name).launch_entries for name in arms)
+    around = SCENARIOS[config.scenario].launch_entries
+    return LAUNCH_QUEUE_ENTRIES // max(config.arm(name).launch_entries + around for name in arms)

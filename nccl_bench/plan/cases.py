@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TypeVar
 
 from nccl_bench.catalog.arms import twin_of
-from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.support import unsupported
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
@@ -17,9 +19,11 @@ from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import most_ops_per_batch
 from nccl_bench.plan.left_out import LeftOut
 from nccl_bench.plan.placements import choose_placements
+from nccl_bench.plan.scenarios import NO_WORK, WorkPlan, points_of, unfit_for, work_of
 
 # The most cases of a run, over all launches. A record from another person can ask for any number.
 MOST_CASES = 1_000_000
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,7 @@ class PlannedCase:
     case: Case  # the case to measure
     arms: tuple[str, ...]  # the arms that support the case, and the twin if an arm is compared with the baseline
     able: Mapping[str, tuple[Placement, ...]]  # arm -> the placements that it may be called in, the preferred one first
+    work: WorkPlan = NO_WORK  # the work around the collective
 
     @property
     def placements(self) -> Mapping[str, Placement]:
@@ -88,7 +93,8 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
         fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
         raise UsageError(f"--per-iteration works only with some timings: add {fitting} to --timing")
     combinations = list(_combinations(config))
-    number = len(combinations) * len(config.sizes) * config.launches
+    points = {dtype: list(points_of(config, dtype, world_size)) for dtype in config.dtypes}
+    number = sum(len(points[dtype]) for _, dtype, _, _ in combinations) * config.launches
     if number > MOST_CASES:
         raise UsageError(
             f"the plan has {number:,} cases, each launch counted, and the most are {MOST_CASES:,}: give fewer sizes, "
@@ -97,6 +103,9 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     cases: dict[Case, PlannedCase] = {}
     for collective, dtype, redop, placement in combinations:
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
+        if reason := unfit_for(SCENARIOS[config.scenario], config.scenario, dtype, world_size):
+            left_out.unsupported[reason][collective, dtype, redop, placement].extend(config.arms)
+            continue
         allowed = row.placements if placement is None else (placement,)
         able: dict[str, tuple[Placement, ...]] = {}
         for name in config.arms:
@@ -110,7 +119,8 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 left_out.unsupported[reason][collective, dtype, redop, placement].append(name)
         if config.baseline in able and len(able) > 1:
             able[twin_of(config.baseline)] = able[config.baseline]
-        for size in config.sizes if able else ():
+        for point in points[dtype] if able else ():
+            size = point.size_bytes
             count = row.block_count(size, itemsize, world_size)
             if count == 0:
                 left_out.empty[collective, dtype].append(size)
@@ -119,7 +129,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
             if measured_bytes != size:
                 left_out.rounded[collective, dtype][size] = measured_bytes
             case = Case(
-                scenario=Scenario.ISOLATED,
+                scenario=config.scenario,
                 collective=collective,
                 dtype=dtype,
                 redop=redop,
@@ -127,9 +137,11 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 root=config.root if row.rooted else None,
                 size_bytes=measured_bytes,
                 count=count,
+                **point.settings,
             )
             # Several sizes can round to the same case.
-            cases[case] = PlannedCase(case=case, arms=tuple(able), able=able)
+            work = work_of(config, case, world_size)
+            cases[case] = PlannedCase(case=case, arms=tuple(able), able=able, work=work)
     if not cases:
         raise UsageError("nothing is left to measure: " + "; ".join(left_out.texts()))
     return Plan(cases=tuple(cases.values()), timings=timings, left_out=tuple(left_out.texts()))
@@ -137,9 +149,10 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
 
 def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, Placement | None]]:
     """Yield the cases without their sizes. The placement is ``None`` if each arm is called in one that it has."""
-    for collective in config.collectives:
+    spec = SCENARIOS[config.scenario]
+    for collective in _possible(config.collectives, spec.collectives):
         row = COLLECTIVES[collective]
-        redops = config.redops if row.reduces else (None,)
+        redops = _possible(config.redops, spec.redops) if row.reduces else (None,)
         # A collective that has none of the configured placements is measured in its default placement.
         placements: Sequence[Placement | None] = (
             [None]
@@ -147,3 +160,8 @@ def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, P
             else [placement for placement in config.placements if placement in row.placements] or row.placements[:1]
         )
         yield from product([collective], config.dtypes, redops, placements)
+
+
+def _possible(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:
+    """Return those of ``chosen`` that the scenario can measure; if it can measure none of them, its default."""
+    return [each for each in chosen if not possible or each in possible] or possible[:1]

@@ -1,10 +1,11 @@
 """The parts of a configuration that a run cannot measure, and one text for each reason."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.config.sizes import format_size, unique
@@ -34,16 +35,35 @@ class LeftOut:
         spec = self.config.device_spec
         on_default_stream = self.config.caller_stream is CallerStream.DEFAULT
         reasons = {**spec.missing_timings, **(spec.missing_on_default_stream if on_default_stream else {})}
+        scenario = self.config.scenario
+        of_scenario = {
+            timing: f"the scenario {scenario} has only {', '.join(SCENARIOS[scenario].timings)}"
+            for timing in Timing
+            if timing not in SCENARIOS[scenario].timings
+        }
+        reasons = of_scenario | reasons
         return {timing: reasons[timing] for timing in self.config.timings if timing in reasons}
 
     def texts(self) -> Iterator[str]:
         """Yield one text for each reason: first timings, then placements, sizes, and arms that lack support."""
         for timing, reason in self.missing_timings().items():
             yield f"{timing} timing is absent: {reason}"
+        yield from self._replaced_choices()
         yield from self._replaced_placements()
         yield from self._empty_sizes()
         yield from self._rounded_sizes()
         yield from self._unsupported_arms()
+
+    def _replaced_choices(self) -> Iterator[str]:
+        config, spec = self.config, SCENARIOS[self.config.scenario]
+        choices: list[tuple[Sequence[str], Sequence[str]]] = [
+            (config.collectives, spec.collectives),
+            (config.redops, spec.redops),
+        ]
+        for chosen, possible in choices:
+            if possible and (others := [each for each in chosen if each not in possible]):
+                measured = [each for each in chosen if each in possible] or possible[:1]
+                yield f"the scenario {config.scenario} has no {', '.join(others)}: it measures {', '.join(measured)}"
 
     def _replaced_placements(self) -> Iterator[str]:
         collectives: dict[tuple[Placement, Placement], list[str]] = defaultdict(list)

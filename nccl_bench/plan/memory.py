@@ -9,9 +9,8 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.plan.scenarios import ROTATED_BYTES, work_of
 
-# Calls rotate through the slots. All slots together are larger than the last-level cache (H200: 60 MB, B200: 126 MB).
-ARENA_BYTES = 256 * 1024**2
 # A graph has one operation for each slot. With fewer slots, the gap before a graph would distort the times.
 FEWEST_SLOTS = 4
 # A check looks at this many results that calls have returned.
@@ -32,6 +31,7 @@ class Arena:
     slot_bytes: Count  # the size of the larger of input and output, rounded up to the alignment
     regions: Few  # the number of parts: 1, or 2 if an arm is out of place and its outputs need memory of their own
     results: Few = 0  # the most results of the placement `returned` that exist together; they are not in the slots
+    work_bytes: Count = 0  # the memory of the work around the collective, such as weights; 0 without such work
 
     @property
     def slots_bytes(self) -> int:
@@ -40,8 +40,8 @@ class Arena:
 
     @property
     def total_bytes(self) -> int:
-        """All bytes on one rank: slots, results, a copy of the input, the expected output and the workspace."""
-        return self.slots_bytes + (2 + self.results) * self.slot_bytes + WORKSPACE_BYTES
+        """All bytes on one rank: slots, results, a copy of the input, the expected output, work and the workspace."""
+        return self.slots_bytes + (2 + self.results) * self.slot_bytes + self.work_bytes + WORKSPACE_BYTES
 
 
 def slots_of_more_arenas(arena: Arena, count: int, free_bytes: int) -> int:
@@ -66,8 +66,11 @@ def plan_arena(
     regions = 2 if Placement.OUT_OF_PLACE in placements else 1
     # A graph keeps two results in memory of its own, while a check looks at others.
     results = 2 + CHECKED_RESULTS if Placement.RETURNED in placements else 0
-    most = ((int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES) // slot_bytes - 2 - results) // regions
+    work_bytes = work_of(config, case, world_size).bytes
+    most = ((int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES - work_bytes) // slot_bytes - 2 - results) // regions
     if most < 1:
         return None
-    wanted = 1 if config.same_buffer else max(FEWEST_SLOTS, min(-(-ARENA_BYTES // slot_bytes), LAUNCH_QUEUE_ENTRIES))
-    return Arena(slots=min(wanted, most), slot_bytes=slot_bytes, regions=regions, results=results)
+    wanted = 1 if config.same_buffer else max(FEWEST_SLOTS, min(-(-ROTATED_BYTES // slot_bytes), LAUNCH_QUEUE_ENTRIES))
+    return Arena(
+        slots=min(wanted, most), slot_bytes=slot_bytes, regions=regions, results=results, work_bytes=work_bytes
+    )

@@ -47,8 +47,9 @@ def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
 def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
     """Return an estimate of the seconds that ``timings`` timings of ``rounds`` rounds take, without set-up."""
     spec = config.device_spec
-    operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
-    batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
+    operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s + planned.work.seconds
+    operations = max(FEWEST_SLOTS, planned.work.operations or 0)
+    batch_s = max(BATCH_S, operations * operation_s) + spec.batch_overhead_s
     return len(planned.arms) * (timings * rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
 
 

@@ -40,7 +40,11 @@ class RecordedConfig(TypedDict):
     redops: NotRequired[Names]  # the reductions
     timings: NotRequired[Names]  # the timings
     placements: NotRequired[Names | None]  # the placements; None if arms can differ
-    sizes: NotRequired[list[Size]]  # the message sizes
+    scenario: NotRequired[Name]  # the scenario; absent in runs of older versions, which have only isolated
+    sizes: NotRequired[list[Size] | None]  # the message sizes; None in a scenario that does not read them
+    hidden: NotRequired[list[AtLeastOne] | None]  # the hidden sizes of a chain
+    tokens: NotRequired[list[AtLeastOne] | None]  # the numbers of tokens of a chain
+    layers: NotRequired[list[AtLeastOne] | None]  # the numbers of layers of a chain
     launches: NotRequired[AtLeastOne | None]  # the number of launches
     processes: NotRequired[Few | None]  # the number of processes of an import
     over_ranks: NotRequired[Name | None]  # the rule for the time of all ranks, in an import

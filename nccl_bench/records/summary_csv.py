@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.cases import CASE_SETTINGS, Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
@@ -99,6 +99,8 @@ def _case(row: Mapping[str, str]) -> Case:
         root=_whole(row, "root", 0) if row["root"] else None,
         size_bytes=_whole(row, "size_bytes", 1),
         count=_whole(row, "count", 1),
+        # Older summaries have no columns of scenarios.
+        **{name: _whole(row, name, 0) for name in CASE_SETTINGS if row.get(name)},
     )
 
 

@@ -10,7 +10,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.arms import TWIN_SUFFIX
-from nccl_bench.catalog.cases import Case, root_word, scenario_word
+from nccl_bench.catalog.cases import Case, root_word, scenario_words
 from nccl_bench.records.schema import Status
 from nccl_bench.report.escaping import visible_line
 from nccl_bench.report.formats import encoded_json
@@ -76,5 +76,5 @@ def _metric(value: float, low: float | None, high: float | None, factor: float =
 
 def _name(of: Case | Row, arm: str | None, timing: str | None, placement: str | None) -> str:
     """Return a name that stays the same from run to run: ``all_reduce/bfloat16/sum/in-place/torch/graph/0...01024``."""
-    words = (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root_word(of.root), arm, timing)
+    words = (scenario_words(of), of.collective, of.dtype, of.redop, placement, root_word(of.root), arm, timing)
     return visible_line("/".join((*filter(None, words), f"{of.size_bytes or 0:0{_DIGITS}d}")))

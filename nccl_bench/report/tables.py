@@ -8,7 +8,7 @@ from nccl_bench.analysis.failures import DISCARDED
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, with_notes
 from nccl_bench.catalog.arms import TWIN_SUFFIX, is_twin
-from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.cases import Case, scenario_of
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
@@ -42,7 +42,7 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
             placements = {row.arm_placement or "" for row in measured.values()}
             what = f"{case_name(of_group[0], placements)}, {counted(run.world_size, 'rank')}"
             yield _table(run, f"{what}, {spec.title} (us)", (question,), cells, ("us", "ratio"), _latency)
-            if spec.moves_bytes:
+            if any(row.busbw_gb_s is not None for row in measured.values()):
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
 
 
@@ -62,7 +62,7 @@ def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str],
 
 def kind_of(of: Row | Case) -> object:
     """Return a value that is equal for all rows and cases of one kind."""
-    return (of.scenario, of.collective, of.dtype, of.redop, of.placement, of.root)
+    return (scenario_of(of), of.collective, of.dtype, of.redop, of.placement, of.root)
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TypeVar
@@ -12,7 +12,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
-from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.cases import Case, scenario_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.styles import arm_styles
 
@@ -62,8 +62,12 @@ class CasesOfKind:
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
 
-# Returns the kind of a case, or of a row about a case.
-kind_of: Callable[[Case | Row], Kind] = attrgetter("scenario", "collective", "dtype", "redop", "placement", "root")
+_of_collective = attrgetter("collective", "dtype", "redop", "placement", "root")
+
+
+def kind_of(of: Case | Row) -> Kind:
+    """Return the kind of a case, or of a row about a case."""
+    return (scenario_of(of), *_of_collective(of))
 
 
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nccl_bench.catalog.arms import ARMS
-from nccl_bench.catalog.cases import Case, Scenario, scenario_word
+from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.config.run import resolve
@@ -168,7 +168,3 @@ def test_every_case_of_a_run_has_a_different_label() -> None:
     ]
     assert len({case.label for case in cases}) == len(cases)
     assert cases[0].label == "all_reduce bfloat16 sum 8 B"
-
-
-def test_the_name_of_a_case_has_a_word_for_each_scenario_but_the_usual_one() -> None:
-    assert [scenario_word(name) for name in (Scenario.ISOLATED, None, "overlapped")] == [None, None, "overlapped"]

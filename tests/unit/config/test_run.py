@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
@@ -45,6 +46,10 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("device", "cuda", "cuda"),
     ("collectives", "all_reduce, send_recv", ("all_reduce", "send_recv")),
     ("collectives", ["broadcast", "broadcast", "reduce"], ("broadcast", "reduce")),
+    ("scenario", "chain", Scenario.CHAIN),
+    ("hidden", [8192, "4K"], (8192, 4096)),
+    ("tokens", "1:4:x2", (1, 2, 4)),
+    ("layers", 40, (40,)),
     ("sizes", "1K:4K:x2", (1024, 2048, 4096)),
     ("sizes", ["4K", 8, "4K"], (4096, 8)),
     ("dtypes", "float, half", ("float32", "float16")),
@@ -109,6 +114,10 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("collectives", [], ("empty", "all_reduce")),
     ("collectives", 7, ("7", "all_reduce")),
     ("collectives", [["all_reduce"]], ("['all_reduce']", "all_gather")),
+    ("scenario", "alone", ("'alone'", *Scenario)),
+    ("hidden", "2M", ("2097152", "at most 1,000,000")),
+    ("tokens", [0], ("0", "at least 1")),
+    ("layers", True, ("True", "is not")),
     ("sizes", "8:1K", ("'8:1K'", "BEGIN:END:xFACTOR")),
     ("sizes", [], ("empty", "8:1G:x2")),
     ("sizes", ",", ("empty", "8:1G:x2")),
@@ -201,7 +210,10 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 
 
 # The layer that a key needs besides.
-COMPANIONS: dict[str, dict[str, object]] = {"routes": {"arms": "dedicated-stream,coordinator"}}
+COMPANIONS: dict[str, dict[str, object]] = {
+    "routes": {"arms": "dedicated-stream,coordinator"},
+    **{key: {"scenario": "chain"} for key in ("hidden", "tokens", "layers")},
+}
 
 
 def field(key: str, value: object) -> Any:
@@ -228,6 +240,22 @@ def test_every_key_is_in_both_tables() -> None:
     assert {key for key, _, _ in ACCEPTED} == set(KEYS)
     # The command line checks the device, which is an argument of `resolve`.
     assert {key for key, _, _ in REFUSED} == set(KEYS) - {"device"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "option"), [("chain", {"sizes": "8"}), ("chain", {"ops_per_batch": 4}), ("isolated", {"layers": 8})]
+)
+def test_an_option_that_the_scenario_does_not_read_is_refused(scenario: str, option: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"is given, and the scenario {scenario} does not read it: leave it out"):
+        resolve("cpu", {"scenario": scenario}, option)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_scenario_has_its_own_timings_and_no_value_of_what_it_does_not_read(device: str) -> None:
+    config = resolve(device, {"scenario": "chain"})
+    assert Timing.ENQUEUE not in config.timings
+    assert config.sizes is None
+    assert config.layers is not None
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -13,9 +13,9 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.config.run import resolve
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 from nccl_bench.plan.memory import (
-    ARENA_BYTES,
     FEWEST_SLOTS,
     MEMORY_SHARE,
+    ROTATED_BYTES,
     WORKSPACE_BYTES,
     plan_arena,
     slots_of_more_arenas,
@@ -59,7 +59,7 @@ def test_small_operations_have_a_limit_of_slots_and_large_operations_still_rotat
     assert arena is not None
     assert arena.slots == slots
     if slots > FEWEST_SLOTS:
-        assert arena.slots * arena.slot_bytes <= ARENA_BYTES
+        assert arena.slots * arena.slot_bytes <= ROTATED_BYTES
 
 
 def test_a_slot_fits_the_larger_of_input_and_output_and_is_aligned() -> None:

@@ -1,0 +1,17 @@
+"""The work of each scenario."""
+
+from collections.abc import Callable, Mapping
+
+from nccl_bench.bench.scenarios.chain import ChainWork
+from nccl_bench.bench.scenarios.work import IsolatedWork, Surroundings, Work
+from nccl_bench.catalog.cases import Scenario
+
+_WORKS: Mapping[Scenario, Callable[[Surroundings], Work]] = {
+    Scenario.ISOLATED: IsolatedWork,
+    Scenario.CHAIN: ChainWork,
+}
+
+
+def make_work(surroundings: Surroundings) -> Work:
+    """Return the work around the collective of a case. Its tensors are made on the current stream."""
+    return _WORKS[surroundings.case.scenario](surroundings)

@@ -1,0 +1,70 @@
+"""The protocol of the work around the collective, and ``IsolatedWork``, which is no work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.bench.buffers import BufferValues, CaseBuffers
+from nccl_bench.bench.timing import Clock
+from nccl_bench.catalog.cases import Case
+from nccl_bench.communicators.protocol import Operation
+from nccl_bench.config.run import RunConfig
+from nccl_bench.plan.scenarios import WorkPlan
+from nccl_bench.ranks.control import Control
+from nccl_bench.streams.base import Streams
+
+# What is done with the result of a call; ``None`` if nothing is.
+Keep = Callable[[object], object] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the work of a case is made from."""
+
+    config: RunConfig  # the configuration of the run
+    case: Case  # the case
+    plan: WorkPlan  # the memory and the number of operations of the work
+    own_set: Control  # the ranks of this process set
+    streams: Streams  # the streams of this rank's device
+    clock: Clock  # the clock for batches on the caller's stream, which is the current stream
+
+
+class Work(Protocol):
+    """The work around the collective of one case, on one rank, for all arms."""
+
+    plan: WorkPlan  # the memory and the number of operations of the work
+    clock: Clock  # the clock for batches
+    values: BufferValues | None  # what the buffers hold; None for the usual values
+
+    def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
+        """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.
+
+        One sample is the time of a batch divided by the number of its calls. Each call returns what the collective
+        returns, and passes it to ``keep``. The calls must be made in their order; the first call of a list can follow
+        the last one.
+        """
+
+
+class IsolatedWork(Work):
+    """No work: a call is the collective. The calls rotate through the slots of the buffers."""
+
+    values: BufferValues | None = None
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.plan = surroundings.plan
+        self.clock = surroundings.clock
+
+    def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
+        bound = bound_calls(arm, case, buffers, min(operations, buffers.slots), keep)
+        return [bound[index % len(bound)] for index in range(operations)]
+
+
+def bound_calls(arm: Arm, case: Case, buffers: CaseBuffers, slots: int, keep: Keep) -> Sequence[Operation]:
+    """Return the collective of each of the first ``slots`` slots, as ``arm`` calls and orders it."""
+    pairs: list[tuple[Tensor, Tensor | None]] = [buffers.pair(slot, case.placement) for slot in range(slots)]
+    return [arm.bind(case, *pair, keep) for pair in pairs]

@@ -1,0 +1,52 @@
+"""The table of scenarios: what each one measures, and what of a run's configuration it reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nccl_bench.catalog.cases import Scenario
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.timings import Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioSpec:
+    """A row of the table of scenarios."""
+
+    question: str  # what the scenario measures, in words
+    # The options that not every scenario reads, and this one does, by the names of their fields.
+    options: frozenset[str]
+    unit: str = "call"  # the work that one time belongs to
+    launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
+    timings: tuple[Timing, ...] = tuple(Timing)  # the timings that the scenario has
+    has_bandwidth: bool = False  # whether a time is that of the collective alone, so that a bandwidth can be computed
+    collectives: tuple[str, ...] = ()  # the collectives that it can measure, the default first; empty: all
+    redops: tuple[RedOp, ...] = ()  # the reductions that it can measure, the default first; empty: all
+    dtypes: tuple[str, ...] = ()  # the data types that it can measure; empty: all
+
+
+SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
+    Scenario.ISOLATED: ScenarioSpec(
+        question="The time of a collective with no other work around it.",
+        options=frozenset({"sizes", "ops_per_batch", "per_iteration"}),
+        has_bandwidth=True,
+    ),
+    Scenario.CHAIN: ScenarioSpec(
+        question="The time of a decoder layer: a matrix product, and an all_reduce of its result, which the next "
+        "layer's product reads.",
+        options=frozenset({"hidden", "tokens", "layers", "per_iteration"}),
+        unit="layer",
+        launch_entries=2,  # cuBLAS can add up the parts of a product in a kernel of its own
+        # The calls of an enqueue batch would include those of the products.
+        timings=(Timing.EAGER, Timing.GATED, Timing.GRAPH),
+        collectives=("all_reduce",),
+        redops=(RedOp.SUM,),
+        dtypes=("bfloat16", "float16", "float32", "float64"),
+    ),
+}
+# The options that not every scenario reads.
+SCENARIO_OPTIONS: tuple[str, ...] = tuple(sorted({name for spec in SCENARIOS.values() for name in spec.options}))
+
+
+def readers_of(option: str) -> tuple[Scenario, ...]:
+    """Return the scenarios that read ``option``."""
+    return tuple(scenario for scenario, spec in SCENARIOS.items() if option in spec.options)

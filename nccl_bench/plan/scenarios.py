@@ -1,0 +1,119 @@
+"""The work around the collective in each scenario: its cases, its memory and its time. Imports no torch."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.scenarios import ScenarioSpec
+from nccl_bench.config.run import RunConfig
+from nccl_bench.config.sizes import MOST_BYTES
+from nccl_bench.errors import UsageError
+
+# Slots and weights rotate through so many bytes, more than the last-level cache has (H200: 60 MB, B200: 126 MB).
+ROTATED_BYTES = 256 * 1024**2
+# The values of tokens and hidden elements in a chain are at most these.
+LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A case of a scenario, without its collective and data type."""
+
+    size_bytes: int  # the message size
+    settings: Mapping[str, int] = field(default_factory=dict)  # fields of a case that only this scenario has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkPlan:
+    """The work around the collective of one case on one rank."""
+
+    bytes: int = 0  # the memory of its tensors, without the slots of the collective
+    seconds: float = 0.0  # the nominal time of the work around one operation
+    operations: int | None = None  # the operations in a batch; None if the times of the pilots decide
+
+
+NO_WORK = WorkPlan()
+
+
+def points_of(config: RunConfig, dtype: str, world_size: int) -> Iterator[Point]:
+    """Yield the cases of the scenario of ``config``; raise ``UsageError`` if the ranks cannot share the work."""
+    return _POINTS[config.scenario](config, dtype, world_size)
+
+
+def unfit_for(spec: ScenarioSpec, scenario: Scenario, dtype: str, world_size: int) -> str | None:
+    """Return why ``scenario`` cannot be measured with ``dtype`` on so many ranks; ``None`` if it can."""
+    if spec.dtypes and dtype not in spec.dtypes:
+        return f"the scenario {scenario} multiplies matrices of {', '.join(spec.dtypes)}"
+    if scenario is Scenario.CHAIN and largest_element(dtype, world_size) < 1:
+        return f"with {world_size} ranks the results of the scenario {scenario} would not be exact"
+    return None
+
+
+def work_of(config: RunConfig, case: Case, world_size: int) -> WorkPlan:
+    """Return the work around the collective of ``case``."""
+    return _WORK[case.scenario](config, case, world_size)
+
+
+def _isolated_points(config: RunConfig, _dtype: str, _world_size: int) -> Iterator[Point]:
+    yield from (Point(size_bytes=size) for size in config.sizes or ())
+
+
+def _chain_points(config: RunConfig, dtype: str, world_size: int) -> Iterator[Point]:
+    for hidden, layers, tokens in product(config.hidden or (), config.layers or (), config.tokens or ()):
+        # Each rank has the same even number of elements of a token: see `bench.scenarios.chain`.
+        if hidden % (2 * world_size):
+            raise UsageError(
+                f"--hidden has {hidden}: {world_size} ranks share the elements of a token, so give a multiple of "
+                f"{2 * world_size}"
+            )
+        size = tokens * hidden * DTYPES[dtype].itemsize
+        if size > MOST_BYTES:
+            raise UsageError(f"{tokens} tokens of {hidden} elements are {size} bytes: give fewer --tokens or --hidden")
+        yield Point(size_bytes=size, settings={"hidden": hidden, "layers": layers})
+
+
+def largest_element(dtype: str, world_size: int) -> int:
+    """Return the largest value of a hidden element with which all sums of a chain are exact; 0 if there is none."""
+    # No sum over some of the ranks is more than the world size plus 1 times a result.
+    return min(_LARGEST_ELEMENT, DTYPES[dtype].exact_integer // (LARGEST_TOKEN * (world_size + 1)))
+
+
+def _no_work(_config: RunConfig, _case: Case, _world_size: int) -> WorkPlan:
+    return NO_WORK
+
+
+def _chain_work(config: RunConfig, case: Case, world_size: int) -> WorkPlan:
+    assert case.hidden is not None
+    assert case.tokens is not None
+    spec = config.device_spec
+    weight_bytes = weight_bytes_of(case, world_size)
+    multiplications = case.tokens * case.hidden * case.hidden // world_size
+    return WorkPlan(
+        bytes=weights_of(config, case, world_size) * weight_bytes,
+        seconds=weight_bytes / spec.memory_bytes_per_s + multiplications / spec.multiplications_per_s,
+        operations=case.layers,
+    )
+
+
+def weight_bytes_of(case: Case, world_size: int) -> int:
+    """Return the bytes of one rank's weights in a layer of a chain."""
+    assert case.hidden is not None
+    return case.hidden // world_size * case.hidden * DTYPES[case.dtype].itemsize
+
+
+def weights_of(config: RunConfig, case: Case, world_size: int) -> int:
+    """Return how many layers of a chain have weights of their own; later layers use them again."""
+    assert case.layers is not None
+    return 1 if config.same_buffer else min(case.layers, -(-ROTATED_BYTES // weight_bytes_of(case, world_size)))
+
+
+_POINTS: Mapping[Scenario, Callable[[RunConfig, str, int], Iterator[Point]]] = {
+    Scenario.ISOLATED: _isolated_points,
+    Scenario.CHAIN: _chain_points,
+}
+_WORK: Mapping[Scenario, Callable[[RunConfig, Case, int], WorkPlan]] = {
+    Scenario.ISOLATED: _no_work,
+    Scenario.CHAIN: _chain_work,
+}
