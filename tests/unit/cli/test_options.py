@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.memory import Register
@@ -82,6 +83,7 @@ def ends(observed: Observed) -> object:
     return observed.config.sizes[0], observed.config.sizes[-1]
 
 
+CHAIN = ("--scenario", "chain")
 FROM_TREES = ("--arm", "m:C", "--before-tree", "x", "--after-tree", "y")
 RUN_OPTIONS: Mapping[str, Example] = {
     "config": Example(value="mine.toml", look=configured("rounds"), gives=2),
@@ -90,6 +92,10 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "end": Example(value="4K", look=ends, gives=(8, 4096)),
     "factor": Example(value="4", base=("-b", "8", "-e", "128"), look=sizes, gives=(8, 32, 128)),
     "step": Example(value="8", base=("-b", "8", "-e", "32"), look=sizes, gives=(8, 16, 24, 32)),
+    "scenario": Example(value="chain", look=configured("scenario"), gives=Scenario.CHAIN),
+    "hidden": Example(value="64,4K", base=CHAIN, look=configured("hidden"), gives=(64, 4096)),
+    "tokens": Example(value="1:4:x2", base=CHAIN, look=configured("tokens"), gives=(1, 2, 4)),
+    "layers": Example(value="80", base=CHAIN, look=configured("layers"), gives=(80,)),
     "sizes": Example(value="1K,2K", look=sizes, gives=(1024, 2048)),
     "collectives": Example(value="reduce", look=configured("collectives"), gives=("reduce",)),
     "dtypes": Example(value="half", look=configured("dtypes"), gives=("float16",)),
