@@ -56,6 +56,7 @@ class _Queue:
         self.thread: threading.Thread | None = None
         self.submitted = 0  # the number of the newest entry
         self.completed = 0  # the number of the latest entry that is done
+        self.awaited: list[int] = []  # for each thread that waits, the number of the entry that it waits for
         self.failure: BaseException | None = None  # the exception that no synchronisation has raised yet
         self.failed_at = 0  # the number of the entry that raised `failure`
         self.skip_until = 0  # the number of the last entry to skip
@@ -82,7 +83,9 @@ class _Queue:
             del entry
             with self.changed:
                 self.completed += 1
-                self.changed.notify_all()
+                # A thread that waits for a later entry would only wake up, look and wait again.
+                if self.completed in self.awaited:
+                    self.changed.notify_all()
 
     def _skips(self) -> bool:
         with self.changed:
@@ -92,7 +95,13 @@ class _Queue:
         """Block until entry ``number`` is completed. The queue's own thread never waits for itself."""
         if threading.current_thread() is not self.thread:
             with self.changed:
-                self.changed.wait_for(lambda: self.completed >= number)
+                if self.completed >= number:
+                    return
+                self.awaited.append(number)
+                try:
+                    self.changed.wait_for(lambda: self.completed >= number)
+                finally:
+                    self.awaited.remove(number)
 
     def report(self, number: int) -> None:
         """Raise the failure of an entry up to ``number``, if that failure was not raised before."""
@@ -128,10 +137,18 @@ class Stream:
         """Return whether the calling thread is the thread of this stream, so it runs a queued function."""
         return threading.current_thread() is self._queue.thread
 
+    def _runs_inline(self) -> bool:
+        """Return whether this stream runs what the calling thread submits immediately."""
+        return self.handle == 0 or self.is_running_here()
+
+    def _newest(self) -> int:
+        """Return the number of the newest entry, or of the latest one that is done if this stream runs work inline."""
+        return self._queue.completed if self._runs_inline() else self._queue.submitted
+
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
         """Queue or run an entry, and return its number: the entry is done when ``completed`` reaches this number."""
         queue = self._queue
-        if self.handle == 0 or self.is_running_here():
+        if self._runs_inline():
             with stream(self):
                 fn(*args)
             return queue.completed
@@ -181,10 +198,15 @@ class Stream:
 class _Mark:
     """A recording of an event."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.time_ns = 0  # the time at which the stream passed this recording
+    def __init__(self, stream: Stream, *, timing: bool) -> None:
+        self.time_ns = 0  # the time at which the stream passed this recording; 0 unless it is timed
         self.queue = stream._queue
-        self.number = stream._enqueue(self._pass, orders=True)  # the number of the entry that makes this recording
+        # The number of the entry that makes this recording, or of the newest entry before it: only a time needs one.
+        self.number = stream._enqueue(self._pass, orders=True) if timing else stream._newest()
+
+    def is_passed(self) -> bool:
+        """Return whether the stream has passed this recording."""
+        return self.queue.completed >= self.number
 
     def _pass(self) -> None:
         self.time_ns = time.perf_counter_ns()
@@ -200,7 +222,7 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         """Mark the current end of ``stream``, or of the current stream."""
         stream = stream or current_stream()
-        self._mark = _Mark(stream)
+        self._mark = _Mark(stream, timing=self._timing)
         if observer is not None:
             observer.recorded(self, stream)
 
@@ -211,7 +233,8 @@ class Event:
         """
         if self._mark is not None:
             stream = stream or current_stream()
-            stream._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
+            if not self._mark.is_passed():
+                stream._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
             if observer is not None:
                 observer.waited(self, stream)
 
@@ -219,7 +242,7 @@ class Event:
         """Return True if everything before the latest recording is done, or if there is no recording."""
         if self._mark is None:
             return True
-        is_passed = self._mark.queue.completed >= self._mark.number
+        is_passed = self._mark.is_passed()
         if is_passed and observer is not None:
             observer.host_waited(event=self)
         return is_passed

@@ -448,6 +448,36 @@ def test_a_stream_without_work_has_no_thread() -> None:
     assert stream_threads() <= before
 
 
+def test_only_work_and_times_take_a_place_in_a_queue() -> None:
+    first, second = cpu.Stream(), cpu.Stream()
+    before = stream_threads()
+    event = first.record_event()
+    second.wait_event(event)
+    second.wait_stream(first)
+    assert event.query()
+    # Neither stream has started its thread.
+    assert stream_threads() == before
+    cpu.Event(enable_timing=True).record(first)
+    assert len(stream_threads() - before) == 1
+
+
+def test_a_thread_that_waits_wakes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = cpu.Stream()
+    wakes: list[int] = []
+    notify = stream._queue.changed.notify_all
+    monkeypatch.setattr(stream._queue.changed, "notify_all", lambda: (wakes.append(stream._queue.completed), notify()))
+    gate = Gate(stream)
+    for _ in range(5):
+        stream.submit(lambda: None)
+    waiting = threading.Thread(target=stream.synchronize)
+    waiting.start()
+    while not stream._queue.awaited:
+        time.sleep(0.001)
+    gate.open()
+    within_patience(waiting.join)
+    assert wakes == [6]
+
+
 def test_waiting_uses_no_processor_time(streams: CpuStreams) -> None:
     stream, waiter = cpu.Stream(), cpu.Stream()
     used = time.process_time()
