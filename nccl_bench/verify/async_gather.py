@@ -52,12 +52,10 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
 
 def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | None:
     """Make the gather's stream wait for a slow write of the input, and check that the gather reads the new input."""
-    exchange = trial.start(salt=ATTEMPTS)
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
-    written = exchange.make_input(ATTEMPTS + 1)
-    streams.synchronize()
-    trial.rig.control.barrier()
+    written = trial.exchange.make_input(ATTEMPTS + 1)
+    exchange = trial.start(salt=ATTEMPTS)
     trial.run_slow_kernel()
     streams.submit(exchange.input.copy_, written)
     side.wait_stream(caller)

@@ -4,8 +4,9 @@ Every rank can compute every result. The values are float32 and so small that ea
 the salt, selects the input. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
+import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -37,15 +38,36 @@ class Participants:
     world_size: int  # the number of ranks
     device: torch.device  # the device of this rank's tensors
 
+    # The number of elements -> what `_repeat` returned for it.
+    _repeated: dict[int, Tensor] = field(default_factory=dict, repr=False)
+
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
         """Return the input of ``rank``. Inputs with two different salts below 251 differ in every element."""
-        count = shape[0] * shape[1]
-        numbers = torch.arange(count, device=self.device) + rank * _RANK_STEP + salt * _SALT_STEP
-        return (numbers % _MODULUS).to(torch.float32).view(shape)
+        return self._view_input(rank, salt, shape).clone()
 
     def sum_inputs(self, salt: int, shape: tuple[int, ...]) -> Tensor:
         """Return the sum of all ranks' inputs, which have the same shape."""
-        return torch.stack([self.make_input(rank, salt, shape) for rank in range(self.world_size)]).sum(0)
+        total = self.make_input(0, salt, shape)
+        for rank in range(1, self.world_size):
+            total += self._view_input(rank, salt, shape)
+        return total
+
+    def join_inputs(self, salt: int, shapes: Sequence[tuple[int, ...]]) -> Tensor:
+        """Return the inputs of all ranks one below the other. Each rank has one of ``shapes``."""
+        return torch.cat([self._view_input(rank, salt, shape) for rank, shape in enumerate(shapes)])
+
+    def _view_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
+        """Return the input of ``rank`` as a part of a table, which nobody may change."""
+        count = math.prod(shape)
+        if count not in self._repeated:
+            self._repeated[count] = _repeat(count + _MODULUS, self.device)
+        begin = (rank * _RANK_STEP + salt * _SALT_STEP) % _MODULUS
+        return self._repeated[count][begin : begin + count].view(shape)
+
+
+def _repeat(count: int, device: torch.device) -> Tensor:
+    """Return ``count`` elements: the numbers below 251, again and again."""
+    return (torch.arange(count, device=device) % _MODULUS).to(torch.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +191,7 @@ def _all_gather(ranks: Participants, size_bytes: int, *, uneven: bool) -> Exchan
         input=torch.empty((sizes[ranks.rank], columns), device=ranks.device),
         output=torch.empty((sum(sizes), columns), device=ranks.device),
         make_input=lambda salt: ranks.make_input(ranks.rank, salt, (sizes[ranks.rank], columns)),
-        make_expected=lambda salt: torch.cat(
-            [ranks.make_input(rank, salt, (rows, columns)) for rank, rows in enumerate(sizes)]
-        ),
+        make_expected=lambda salt: ranks.join_inputs(salt, [(rows, columns) for rows in sizes]),
         run=lambda comm, sent, received: comm.all_gather(received, sent, sizes if uneven else None),
     )
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
 import torch
 
 from nccl_bench.audit import Watch, watch
-from nccl_bench.audit.order.races import Access
+from nccl_bench.audit.order.races import Access, Race
 from nccl_bench.audit.sources.stacks import Frame, Stack
 from nccl_bench.catalog.probes import DETECTOR, Place
-from nccl_bench.verify import exchanges
-from nccl_bench.verify.outcomes import Race
+from nccl_bench.verify import exchanges, outcomes
 from nccl_bench.verify.rig import Rig, Trial
 
 # The fewest calls of an arm with small messages, and the calls of a trial with large ones, which take longer.
@@ -62,20 +61,22 @@ class _Watching:
     calls_by_size: Mapping[int, int]  # message size in bytes -> the calls of a trial, for other sizes LARGE_CALLS
     collectives: int = 0  # the number of collectives that the watch has seen in trials
     failures: int = 0  # the number of trials that failed
+    # A race's works -> the half of the order that it lacks, and the line of the user's code.
+    _lacks: dict[Hashable, tuple[_Half, str]] = field(default_factory=dict)
 
     def examine(self, trial: Trial) -> str | None:
         """Return which half of the order calls lack; ``None`` if every call has both."""
         exchange, streams, rig = trial.exchange, trial.streams, trial.rig
         copy = torch.empty_like(exchange.output)
         streams.synchronize()
-        before, seen = _count_races(self.found), self.found.tally.collectives.total()
+        before, seen = self._count_races(), self.found.tally.collectives.total()
         calls = self.calls_by_size.get(exchange.size_bytes, LARGE_CALLS)
         for number in range(calls):
             streams.submit(exchange.input.fill_, number)
             trial.call()
             streams.submit(copy.copy_, exchange.output)
         streams.synchronize()
-        new = _count_races(self.found) - before
+        new = self._count_races() - before
         self.collectives += self.found.tally.collectives.total() - seen
         texts = []
         lacks = dict.fromkeys((_FORK, _JOIN), 0)
@@ -89,19 +90,25 @@ class _Watching:
         rig.unforked_calls += lacks[_FORK]
         rig.unjoined_calls += lacks[_JOIN]
         self.failures += bool(texts)
-        return Race("; ".join(texts)) if texts else None
+        return outcomes.Race("; ".join(texts)) if texts else None
+
+    def _count_races(self) -> Counter[tuple[_Half, str, Hashable]]:
+        """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
+        counts: Counter[tuple[_Half, str, Hashable]] = Counter()
+        for race in self.found.races:
+            key = (race.kind, race.first.work, race.first.mode, race.second.work, race.second.mode)
+            # To read a stack takes longer than the rest of a trial.
+            if key not in self._lacks:
+                self._lacks[key] = _describe_lack(race)
+            counts[*self._lacks[key], key] = race.count
+        return counts
 
 
-def _count_races(found: Watch) -> Counter[tuple[_Half, str, Hashable]]:
-    """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
-    counts: Counter[tuple[_Half, str, Hashable]] = Counter()
-    for race in found.races:
-        # A call that races with what the host asked for before it began too early.
-        half = _FORK if _frames_of_call(race.second) else _JOIN
-        line = _user_line(race.second) or _user_line(race.first)
-        key = (race.kind, race.first.work, race.first.mode, race.second.work, race.second.mode)
-        counts[half, line, key] = race.count
-    return counts
+def _describe_lack(race: Race) -> tuple[_Half, str]:
+    """Return the half of the order that a race lacks, and the line of the user's code."""
+    # A call that races with what the host asked for before it began too early.
+    half = _FORK if _frames_of_call(race.second) else _JOIN
+    return half, _user_line(race.second) or _user_line(race.first)
 
 
 def _frames_of_call(access: Access) -> Sequence[Frame]:

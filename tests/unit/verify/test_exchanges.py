@@ -69,6 +69,14 @@ def test_inputs_of_two_salts_differ_in_every_element_and_from_the_poison(name: s
             assert agreeing < 0.5, (first, second)
 
 
+def test_what_is_written_into_an_input_or_a_result_changes_no_later_one() -> None:
+    (exchange, _) = ranks("all_reduce", 2, 64)
+    for make in (exchange.make_input, exchange.make_expected):
+        before = make(3).clone()
+        make(3).fill_(POISON)
+        assert torch.equal(make(3), before)
+
+
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_no_two_ranks_send_the_same(world_size: int) -> None:
     sent = [exchange.make_input(1) for exchange in ranks("all_reduce", world_size, 1024)]
