@@ -59,7 +59,7 @@ class Calls:
     def _has_channels(self, messages: Sequence[Message], launch: Launch) -> bool:
         """Return False if NCCL ran one of ``messages`` with other channels than the kernel of ``launch`` has."""
         for message, channels in zip(messages, launch.channels, strict=True):
-            known = {choice.channels for choice in self._recording.choices.get(message, ())}
+            known = {kernel.channels for kernel in self._recording.kernels.get(message, ())}
             if known and channels is not None and not known & {channels, None}:
                 return False
         return True

@@ -87,7 +87,7 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     if READERS[best.source].unseen:
         remarks.append(READERS[best.source].unseen)
     for other in others:
-        if other.choices and other.file not in files:
+        if other.kernels and other.file not in files:
             files.append(other.file)
         if other.file in files:
             remarks += [f"{other.file}: {remark}" for remark in other.remarks]
@@ -106,8 +106,8 @@ def _kernels(recordings: Sequence[Recording]) -> dict[Message, tuple[str, ...]]:
     """Return the words for what NCCL ran for each message."""
     names: dict[Message, set[str]] = defaultdict(set)
     for recording in recordings:
-        for message, choices in recording.choices.items():
-            names[message] |= {choice.kernel for choice in choices}
+        for message, kernels in recording.kernels.items():
+            names[message] |= {kernel.name for kernel in kernels}
     return {message: tuple(sorted(each)) for message, each in names.items()}
 
 

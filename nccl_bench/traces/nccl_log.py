@@ -10,27 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from nccl_bench.records.kernels import Kernel
 from nccl_bench.traces.names import collective_of, nccl_type
-from nccl_bench.traces.recording import Call, Choice, Message, Mode, Recording, message_of_blocks
+from nccl_bench.traces.nccl_kernels import MARK, kernel_line
+from nccl_bench.traces.recording import Call, Message, Mode, Recording, message_of_blocks
 from nccl_bench.traces.streaming import Unpacked
 
 SOURCE = "NCCL log"
 # The variables with which NCCL writes such a log.
 VARIABLES = "NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING"
-_MARK = b"NCCL INFO "
 # node0:961:961 [0] NCCL INFO AllReduce: opCount 0 sendbuff ...
 _PROCESS = re.compile(rb"(\S{1,255}):(\d{1,9}):\d{1,9} \[(\d{1,4})\] $")
 _CALL = re.compile(
     rb"(\w{1,30}): opCount [0-9a-f]{1,16} sendbuff \S{1,20} recvbuff \S{1,20} count (\d{1,18}) datatype (\d{1,2}) "
     rb"op \d{1,10} root -?\d{1,9} comm (\w{1,20}) \[nranks=(\d{1,7})\] stream (\w{1,20}|\(nil\))"
-)
-# What NCCL chose, in the three forms of src/enqueue.cc, src/scheduler/symmetric_sched.cc and src/ce_coll.cc:
-#   AllReduce: 32768 Bytes -> Algo RING proto LL channel{Lo..Hi}={0..3}
-#   AllReduce [Symmetric]: 32768 Bytes -> Kernel AllReduce_AGxLL_R nchannels 4 nthreads 512 nWorks 1
-#   AllGather [Copy Engine]: 32768 Bytes -> cudaMemcpy
-_CHOICE = re.compile(
-    rb"(\w{1,30})(?: \[([\w ]{1,30})\])?: (\d{1,18}) Bytes -> "
-    rb"(?:Algo (\w{1,30}) proto (\w{1,30}) channel\{Lo\.\.Hi\}=\{(\d{1,4})\.\.(\d{1,4})\}|Kernel (\w{1,80})|\w)"
 )
 
 
@@ -42,14 +35,14 @@ class _Process:
     calls: Counter[Call] = field(default_factory=Counter)  # calls, and how often each was made
     # (communicator, stream) -> the messages in order.
     sequences: dict[tuple[str, str], list[Message]] = field(default_factory=lambda: defaultdict(list))
-    # (function, bytes) -> the message of the last such call; a choice names no more than these two.
+    # (function, bytes) -> the message of the last such call; a line about a kernel names no more than these two.
     last: dict[tuple[bytes, int], Message] = field(default_factory=dict)
-    choices: dict[Message, set[Choice]] = field(default_factory=lambda: defaultdict(set))  # what NCCL ran
+    kernels: dict[Message, set[Kernel]] = field(default_factory=lambda: defaultdict(set))  # what NCCL ran
 
 
 def recognise(head: bytes) -> bool:
     """Return True if a file that begins with ``head`` is a log with lines of NCCL."""
-    return _MARK in head
+    return MARK in head
 
 
 def read(unpacked: Unpacked, file: str) -> list[Recording]:
@@ -57,12 +50,12 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
     processes: dict[tuple[bytes, int], _Process] = {}
     unreadable = 0
     for line in unpacked.lines():
-        prefix, mark, rest = line.partition(_MARK)
+        prefix, mark, rest = line.partition(MARK)
         if not mark or not (b"opCount" in rest or b"Bytes ->" in rest):
             continue
         match = _PROCESS.search(prefix[-300:])
         process = match and processes.setdefault((match[1], int(match[2])), _Process(device=int(match[3])))
-        if process is None or not (_read_choice(process, rest) or _read_call(process, rest)):
+        if process is None or not (_read_kernel(process, rest) or _read_call(process, rest)):
             unreadable += 1
     called = {key: process for key, process in processes.items() if process.calls}
     devices = Counter(process.device for process in called.values())
@@ -76,7 +69,7 @@ def read(unpacked: Unpacked, file: str) -> list[Recording]:
             process=number,
             calls=process.calls,
             sequences=process.sequences,
-            choices=process.choices,
+            kernels=process.kernels,
             remarks=remarks,
         )
         for (_, number), process in called.items()
@@ -99,19 +92,15 @@ def _read_call(process: _Process, text: bytes) -> bool:
     return True
 
 
-def _read_choice(process: _Process, text: bytes) -> bool:
-    """Add the choice in ``text`` to ``process``; return False if there is none."""
-    choice = _CHOICE.match(text)
-    if choice is None:
+def _read_kernel(process: _Process, text: bytes) -> bool:
+    """Add the kernel in ``text`` to ``process``; return False if there is none."""
+    line = kernel_line(text)
+    if line is None:
         return False
-    function, kind, size, algorithm, protocol, low, high, kernel = choice.groups(default=b"")
-    words = (kind.lower(), algorithm, protocol, kernel)
-    channels = int(high) - int(low) + 1 if high else None
-    message = process.last.get((function, int(size)))
-    # A choice without a call belongs to a log without COLL.
+    message = process.last.get((line.function, line.size_bytes))
+    # A kernel without a call belongs to a log without COLL.
     if message is not None:
-        name = b" ".join(filter(None, words)).decode(errors="replace")
-        process.choices[message].add(Choice(name, channels))
+        process.kernels[message].add(line.kernel)
     return True
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 from nccl_bench.catalog.bounds import AtLeastOne, Bounds, Size
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.errors import RecordError
+from nccl_bench.records.kernels import Kernel
 from nccl_bench.safety.secrets import without_credentials
 
 # How the log of NCCL writes the legacy default stream.
@@ -45,13 +46,6 @@ class Call(NamedTuple):
     stream: str  # the stream as the file names it; empty if the file does not have it
 
 
-class Choice(NamedTuple):
-    """The kernel and the channels that NCCL chose for a message."""
-
-    kernel: str  # in NCCL's words, such as ``RING LL``
-    channels: int | None  # the number of channels; None if NCCL does not write it
-
-
 class Launch(NamedTuple):
     """Kernels of NCCL without sizes, which one launch of a graph or the program itself started."""
 
@@ -73,7 +67,7 @@ class Recording:
     launches: Counter[Launch] = field(default_factory=Counter)  # launches without sizes, and how often each was made
     # (communicator, stream) -> the messages in the order of their calls; empty if the file has no such order.
     sequences: Mapping[tuple[str, str], Sequence[Message]] = field(default_factory=dict)
-    choices: Mapping[Message, Set[Choice]] = field(default_factory=dict)  # what NCCL ran for a message, if it is there
+    kernels: Mapping[Message, Set[Kernel]] = field(default_factory=dict)  # what NCCL ran for a message, if it is there
     remarks: tuple[str, ...] = ()  # sentences about what this file lacks
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nccl_bench.records.kernels import Kernel
 from nccl_bench.traces.joining import Traffic, join
 from nccl_bench.traces.readers import read_recordings
-from nccl_bench.traces.recording import Call, Choice, Launch, Message, Mode, Recording
+from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording
 
 STREAM = ("0x50", "0x4e")
 PAIR = ("all_reduce", "all_gather")
@@ -134,7 +135,8 @@ def test_the_number_of_a_process_that_two_ranks_have_says_nothing() -> None:
 
 def test_the_channels_of_kernels_tell_sequences_apart() -> None:
     small, large = ([message(name, size) for name in PAIR] for size in (8, 64))
-    choices = {each: {Choice("RING LL", 2 if each in small else 16)} for each in (*small, *large)}
-    traffic = joined(profile(graph(channels=(16, 16))), replace(log(*small, *large), choices=choices))
+    kernel = Kernel(algorithm="RING", protocol="LL")
+    kernels = {each: {replace(kernel, channels=2 if each in small else 16)} for each in (*small, *large)}
+    traffic = joined(profile(graph(channels=(16, 16))), replace(log(*small, *large), kernels=kernels))
     assert {call.message for call in traffic.calls} == {*large}
-    assert traffic.kernels[large[0]] == ("RING LL",)
+    assert traffic.kernels[large[0]] == ("RING/LL",)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import RecordError
+from nccl_bench.records.kernels import Kernel
 from nccl_bench.traces.readers import READERS, read_recordings
-from nccl_bench.traces.recording import Call, Choice, Launch, Message, Mode, Recording
+from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording
 from tests.support import recordings
 from tests.support.recordings import EAGER_ELEMENTS, GATHER_ELEMENTS, GRAPH_ELEMENTS, REPLAYS
 
@@ -81,7 +82,7 @@ def test_a_log_has_every_call_in_order_with_the_graphs_calls_once(tmp_path: Path
         Call(REDUCED, Mode.UNKNOWN, "0x4e26"): 2,
         Call(GATHERED, Mode.UNKNOWN, "0x4e26"): 2,
     }
-    assert recording.choices == {REDUCED: {Choice("RING LL", 4)}}
+    assert recording.kernels == {REDUCED: {Kernel(algorithm="RING", protocol="LL", channels=4)}}
     assert recording.sequences["0x50c4d020", "0x4e26"] == [REDUCED, GATHERED, REDUCED, GATHERED]
 
 
@@ -96,8 +97,11 @@ def test_what_nccl_ran_is_read_in_each_form(tmp_path: Path) -> None:
     recording = read(
         tmp_path, "a.log", recordings.log_line("AllReduce", GRAPH_ELEMENTS, "0x4e26").encode() + lines.encode()
     )
-    kernels = ("symmetric AllReduce_AGxLL_R", None), ("copy engine", None), ("NVLS SIMPLE", 8)
-    assert recording.choices == {REDUCED: {Choice(*each) for each in kernels}}
+    assert {kernel.text for kernel in recording.kernels[REDUCED]} == {
+        "symmetric AllReduce_AGxLL_R on 4 channels",
+        "copy engine",
+        "NVLS/SIMPLE on 8 channels",
+    }
 
 
 def test_a_log_of_several_processes_becomes_one_recording_for_each(tmp_path: Path) -> None:
