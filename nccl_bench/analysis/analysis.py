@@ -17,6 +17,7 @@ from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.headline_facts import run_facts
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joined_launches import join_launches
+from nccl_bench.analysis.kernels import kernels_fact
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
@@ -134,6 +135,7 @@ class Analysis:
                 steady=steady,
                 two_speeds=self.steadiness is not None and self.steadiness.has_two_speeds,
             )
+        kernels = kernels_fact(self.answers, self.sides)
         return make_headline(
             name="" if self.basis.of_one_run else self.title,
             bands=self.answer_bands,
@@ -141,7 +143,7 @@ class Analysis:
             run=self.run,
             metas=self.metas,
             failures=self.failures,
-            facts=tuple(facts),
+            facts=(*([kernels] if kernels else []), *facts),
             difference=self.difference,
         )
 

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.kernels import kernels_of
 from nccl_bench.analysis.spread import quartile
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.columns import ListColumn
+from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Status
 
@@ -63,6 +65,7 @@ class ComparableRun:
     arms: tuple[str, ...]  # the names of all arms without twins, the baseline first
     cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
     placements: Mapping[Cell, Placement] = field(default_factory=dict)  # of an arm's calls; absent if it is the case's
+    kernels: Mapping[Cell, Kernels] = field(default_factory=dict)  # what NCCL ran in each cell, if its log was read
     process_sets: Mapping[str, int] = field(default_factory=dict)  # the process set of each arm, if there are several
     medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
 
@@ -101,6 +104,7 @@ class ComparableRun:
             arms=run.arms,
             cells=cells,
             placements=placements,
+            kernels=kernels_of(samples),
             process_sets={arm: index for index, names in enumerate(run.process_sets) for arm in names},
             medians_only=bool(cells) and max(map(len, cells.values())) < 2,
         )
@@ -130,6 +134,11 @@ class ComparableRun:
         """Return the placement in which ``arm`` was called at ``point``."""
         # Most runs have no such cells, and this is asked for every cell.
         return self.placements.get((*point, arm), point[0].placement) if self.placements else point[0].placement
+
+    def kernels_with(self, cell: Cell, other: ComparableRun, other_cell: Cell) -> tuple[Kernels, Kernels] | None:
+        """Return what NCCL ran in ``cell`` and in ``other_cell`` of the run ``other``; ``None`` if one is unknown."""
+        first, second = self.kernels.get(cell), other.kernels.get(other_cell)
+        return None if first is None or second is None else (first, second)
 
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""

@@ -18,6 +18,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
+from nccl_bench.records.kernels import Kernels
 
 __all__ = ["ArmPair", "Basis", "Comparison", "Evidence", "Noise", "OpenReason", "compare_pairs"]
 
@@ -60,6 +61,7 @@ class Comparison(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=True):
     noise_floor: float | None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
+    kernels: tuple[Kernels, Kernels] | None = None  # what NCCL ran for both arms; None if it is unknown
     launches: int = 1  # the number of launches with a ratio; 1 for two sides
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
@@ -106,6 +108,7 @@ class ArmPair(msgspec.Struct, frozen=True, gc=False, eq=False, kw_only=True):
     candidate_us: float  # median time of the candidate, microseconds
     estimate: Estimate  # the estimated ratio, candidate / baseline
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
+    kernels: tuple[Kernels, Kernels] | None = None  # what NCCL ran for the baseline and the candidate; None if unknown
     launches: int = 1  # the number of launches of the run with a ratio; 1 for two sides
     in_different_processes: bool = False  # True if the estimate divides times of different process sets
     shared: SharedTimes | None = None  # the times of the shared arm; None if no arm is shared
@@ -181,6 +184,7 @@ def compare_pairs(
                 noise_floor=claim.noise_floor,
                 pairs_needed=judged.pairs_needed,
                 placements=pair.placements,
+                kernels=pair.kernels,
                 launches=pair.launches,
                 communicator_variance=pair.estimate.communicator_variance,
                 shared=pair.shared,

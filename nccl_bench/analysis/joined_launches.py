@@ -8,7 +8,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nccl_bench.analysis.kernels import joined_kernels
 from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
+from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
@@ -64,6 +66,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         gpus=_joined(ordered.gpus, starts, _join_states),
         launch=np.where(is_joined, 1, worst.launch),
         registered=_joined(ordered.registered, starts, _join_registered),
+        kernels=_joined(ordered.kernels, starts, _join_kernels),
     )
 
 
@@ -101,6 +104,10 @@ def _total(values: NDArray[np.int64], starts: Indexes) -> NDArray[np.int64]:
 
 def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered | None:
     return BuffersRegistered.PARTLY if len({*answers}) > 1 else next(iter(answers), None)
+
+
+def _join_kernels(of_launches: Sequence[Kernels]) -> Kernels | None:
+    return joined_kernels(of_launches) if of_launches else None
 
 
 def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration | None:

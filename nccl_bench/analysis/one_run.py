@@ -47,6 +47,7 @@ def compare_arms(
             candidate_us=medians_us[*point, arm],
             estimate=estimate,
             placements=(run.placement(point, base), run.placement(point, arm)),
+            kernels=run.kernels_with((*point, base), run, (*point, arm)),
             launches=len(of_pair),
             in_different_processes=apart[arm],
         )

@@ -39,7 +39,8 @@ def registration_notes(run: Run) -> Iterator[str]:
         for text, names in arms.items():
             yield f"buffers that NCCL had registered: {text}: {', '.join(names)}"
     if reason := (run.meta.get("worker") or {}).get("log_absent"):
-        yield f"whether NCCL had buffers registered is unknown: {reason}"
+        ran = " and what it ran are" if run.meta["config"].get("tuning") else " is"
+        yield f"whether NCCL had buffers registered{ran} unknown: {reason}"
 
 
 def arms_with(run: Run, *registrations: Registration) -> list[str]:

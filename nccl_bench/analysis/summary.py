@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
+from nccl_bench.analysis.kernels import KERNEL_COLUMNS
 from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.analysis.spread import spreads_of
 from nccl_bench.catalog.cases import Case
@@ -108,6 +109,12 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         str | None,
         Meta(description="whether NCCL had the buffers registered: yes, no, partly or unknown; absent without NCCL"),
     ] = None
+    algorithm: Annotated[str | None, Meta(description="NCCL's algorithm, such as RING; only with --tuning")] = None
+    protocol: Annotated[str | None, Meta(description="NCCL's protocol, such as LL")] = None
+    special_kernel: Annotated[
+        str | None, Meta(description="the symmetric kernel or the copy engine that ran instead of an algorithm")
+    ] = None
+    channels: Annotated[int | None, Meta(description="the most channels of NCCL that a call used")] = None
     communicator_variance: Annotated[
         float | None,
         Meta(description="standard deviation of the ratio from launch to launch, as a share; absent with one launch"),
@@ -249,6 +256,7 @@ def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, l
         lambda state: state and (", ".join(state.lowering_reasons) or None), object
     ).tolist()
     columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
+    columns |= {name: samples.kernels.map(part_of, object).tolist() for name, part_of in KERNEL_COLUMNS.items()}
     columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
     columns |= spreads_of(samples)
     columns["per_token_us"] = _per_token(samples, columns["time_us"])

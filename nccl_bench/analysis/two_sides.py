@@ -90,6 +90,7 @@ def compare_sides(
             candidate_us=median(medians_us(after, point, second)),
             estimate=estimate,
             placements=(before[0].placement(point, first), after[0].placement(point, second)),
+            kernels=before[0].kernels_with((*point, first), after[0], (*point, second)),
             in_different_processes=_in_different_processes(before, first, shared_arm)
             or _in_different_processes(after, second, shared_arm),
             shared=shared_at(point, first, second),

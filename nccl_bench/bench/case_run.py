@@ -7,14 +7,16 @@ from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.first_call import try_captures, try_first_calls
 from nccl_bench.bench.graphs import graphs_of
+from nccl_bench.bench.logged_calls import Logged, read_log
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
-from nccl_bench.bench.registration import find_registered
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
+from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
+
+_NOTHING_LOGGED = Logged()
 
 
 def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
@@ -38,7 +40,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         # The work of a wrong arm can go on, so measure the other arms where it does not write.
         context = context.with_new_buffers()
     _record_paths(context, right, record)
-    registered = find_registered(context, right, timings)
+    logged = read_log(context, right, timings)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
     buffers = context.buffers
@@ -68,7 +70,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
                 kept=kept[name],
                 per_iteration=percentiles.get(name),
                 gpus=gpus,
-                registered=registered.get((name, timing)),
+                logged=logged.get((name, timing), _NOTHING_LOGGED),
             )
             for name in timed
         )
@@ -110,7 +112,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
     gpus: GpuState | None = None,
-    registered: BuffersRegistered | None = None,
+    logged: Logged = _NOTHING_LOGGED,
 ) -> Samples:
     """Return the line of the record for ``arm`` in ``timing``. Without a ``schedule``, the line has no times."""
     kept = kept or KeptBatches()
@@ -134,7 +136,8 @@ def _line(
         arm_placement=context.placements[arm],
         per_iteration=per_iteration,
         gpus=gpus,
-        registered=registered,
+        registered=logged.registered,
+        kernels=logged.kernels,
         arms_before=tuple(kept.arms_before),
         began_s=tuple(round(batch.began_s, 6) for batch in batches),
     )

@@ -45,6 +45,14 @@ def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
     return bool(value)
 
 
+def parse_tuning(name: str, value: object, device: DeviceSpec) -> bool:
+    """Return a bool; raise ``UsageError`` for true if nothing says what runs on ``device``."""
+    wanted = boolean(name, value, device)
+    if wanted and device.missing_tuning:
+        raise UsageError(f"{name} is asked for on the device {device.name}: {device.missing_tuning}: leave it out")
+    return wanted
+
+
 def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:
     """Return the member of ``allowed`` that equals ``value``; raise ``UsageError`` if no member does."""
     names = list(allowed)

@@ -32,6 +32,7 @@ from nccl_bench.config.parsers import (
     choices_option,
     integer,
     names_of,
+    parse_tuning,
     run_name,
     seconds,
     unparsed,
@@ -178,6 +179,13 @@ class RunConfig(CommonConfig):
         boolean,
         short="-I",
         flag="--per-iteration/--no-per-iteration",
+        default=False,
+    )
+    tuning: bool = method_option(
+        "Also report what NCCL ran for each size and arm: algorithm, protocol, channels, and symmetric kernels or copy "
+        "engines. NCCL's log of calls that are not timed says it.",
+        parse_tuning,
+        flag="--tuning/--no-tuning",
         default=False,
     )
     same_buffer: bool = method_option(

@@ -16,6 +16,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
+from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
 
 Value = TypeVar("Value")
@@ -167,6 +168,7 @@ class SampleColumns:
     reason: ValueColumn[str]  # how the arm declined
     registered: ValueColumn[BuffersRegistered]  # whether NCCL had the buffers registered
     arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
+    kernels: ValueColumn[Kernels]  # what NCCL ran
     world_size: NDArray[np.int64]  # the number of ranks
     ops_per_batch: NDArray[np.int64]  # operations in one timed batch
     discarded: NDArray[np.int64]  # discarded batches

@@ -59,6 +59,7 @@ class RecordedConfig(TypedDict):
     register: NotRequired[Name]  # how the buffers are registered
     check: NotRequired[bool]  # True if results are checked
     per_iteration: NotRequired[bool]  # True if single operations are timed
+    tuning: NotRequired[bool]  # True if what NCCL ran is recorded
 
 
 class RecordedLaunch(TypedDict):

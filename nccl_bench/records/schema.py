@@ -34,6 +34,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.decoding import decode, parse_json, shown
+from nccl_bench.records.kernels import Kernels
 
 # The version of these lines and of run.json. Increase it with every change that older readers would misread.
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
@@ -45,7 +46,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
 #    launch. Samples have `registered` and `arm_placement`. In run.json `config.placements` can be null: then the arms
-#    of a case can differ in the placement of their calls. Samples can have `began_s`.
+#    of a case can differ in the placement of their calls. Samples can have `began_s` and `kernels`.
 SCHEMA = 5
 
 
@@ -175,6 +176,7 @@ class Samples(_Line):
     registered: BuffersRegistered | None = None
     # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
     arm_placement: Placement | None = None
+    kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, and if its log cannot be read
 
     @property
     def placement(self) -> Placement:

@@ -80,6 +80,8 @@ class CellRecord(_Compared, omit_defaults=True, kw_only=True):
     count: Annotated[int, Meta(description="elements of one block")]
     baseline_placement: Annotated[Placement, Meta(description="the placement in which the baseline was called")]
     candidate_placement: Annotated[Placement, Meta(description="the placement in which the candidate was called")]
+    baseline_kernels: Annotated[str | None, Meta(description="what NCCL ran for the baseline; with --tuning")] = None
+    candidate_kernels: Annotated[str | None, Meta(description="what NCCL ran for the candidate")] = None
     baseline_us: Annotated[float, Meta(description="median time of the baseline, microseconds a call")]
     candidate_us: Annotated[float, Meta(description="median time of the candidate, microseconds a call")]
     launches: Annotated[int | None, Meta(description="launches with a ratio; absent for one launch")] = None

@@ -74,6 +74,8 @@ def _cell(comparison: Comparison, sides: tuple[str, str]) -> CellRecord:
         count=case.count,
         baseline_placement=comparison.placements[0],
         candidate_placement=comparison.placements[1],
+        baseline_kernels=comparison.kernels[0].text if comparison.kernels else None,
+        candidate_kernels=comparison.kernels[1].text if comparison.kernels else None,
         baseline_us=comparison.baseline_us,
         candidate_us=comparison.candidate_us,
         launches=comparison.launches if comparison.launches > 1 else None,

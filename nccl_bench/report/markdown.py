@@ -10,6 +10,7 @@ from nccl_bench.analysis.headline import Fact, Headline
 from nccl_bench.report.band_table import band_table
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
+from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
@@ -62,6 +63,9 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     if verdicts:
         lines = chain.from_iterable(map(markdown_table, verdicts))
         yield folded("Verdicts in detail", chain([heading(analysis), ""], lines))
+    kernels = list(kernel_tables(analysis))
+    if kernels:
+        yield folded("What NCCL ran", chain.from_iterable(map(markdown_table, kernels)))
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
     notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]

@@ -1,7 +1,8 @@
 """NCCL's log, switched on for single calls.
 
-NCCL reads ``NCCL_DEBUG`` once, so a log that is on for a whole run would write in timed calls too. Since 2.24 NCCL has
-the function ``ncclResetDebugInit``, after which it reads its settings again. NVIDIA calls the function deprecated, and
+NCCL reads ``NCCL_DEBUG``, ``NCCL_DEBUG_SUBSYS`` and ``NCCL_DEBUG_FILE`` together, at its first message (src/debug.cc,
+``ncclDebugInit``), so a log that is on for a whole run would write in timed calls too. Since 2.24 NCCL has the function
+``ncclResetDebugInit``, after which the next message reads all three again. NVIDIA calls the function deprecated, and
 still exports it in 2.30. If it is absent, the log cannot be read, and ``NcclLog.reason_absent`` says so.
 
 The log goes into a file in memory, so it needs no disk.

@@ -25,7 +25,8 @@ from nccl_bench.report.html.page import (
     TimesTable,
     render,
 )
-from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks
+from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks, text_tables
+from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.verdicts import heading as verdicts_heading
 
 _HEADINGS: Mapping[str, str] = {
@@ -35,6 +36,7 @@ _HEADINGS: Mapping[str, str] = {
     "saved": "Time saved",
     "latency": "Latency",
     "cost": "Where the time goes",
+    "kernels": "What NCCL ran",
     "steady": "Was the machine steady?",
     "bandwidth": "Bus bandwidth",
     "results": "Results and order",
@@ -124,6 +126,7 @@ def _sections(
     yield section("latency", *drawn("latency"))
     if drawn("cost"):
         yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"))
+    yield section("kernels", *text_tables(kernel_tables(analysis)))
     yield section("steady", *_steadiness(analysis, charts))
     yield section("bandwidth", *drawn("bandwidth"))
     yield section("results", *_results(analysis, headline))

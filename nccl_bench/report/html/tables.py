@@ -12,6 +12,7 @@ from nccl_bench.analysis.verdict_words import verdict_text
 from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, from_to, size_with_unit
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
+from nccl_bench.report.layout import Table
 
 
 def bands_table(bands: Sequence[Band], sides: tuple[str, str]) -> PageTable:
@@ -41,6 +42,18 @@ def _band(band: Band) -> tuple[str, ...]:
         "" if band.noise_floor is None else format_share(band.noise_floor),
         "" if band.hidden_change is None else format_share(band.hidden_change),
     )
+
+
+def text_tables(tables: Iterable[Table]) -> Iterator[Block]:
+    """Yield ``tables`` of the other reports as blocks of a page."""
+    for table in tables:
+        rows = zip(*([cell.strip() for cell in each.cells] for each in table.columns), strict=True)
+        yield PageTable(
+            caption=". ".join((table.title, *table.notes)),
+            header=[" ".join(line.strip() for line in each.header).strip() for each in table.columns],
+            rows=list(rows),
+            numeric=[not each.left for each in table.columns],
+        )
 
 
 def lowered_clocks(rows_of_runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[Block]:

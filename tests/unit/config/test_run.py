@@ -93,6 +93,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("check", 1, True),
     ("per_iteration", True, True),
     ("same_buffer", True, True),
+    ("tuning", True, True),
     ("memory", "nccl", Memory.NCCL),
     ("register", "window", Register.WINDOW),
     ("caller_stream", "default", CallerStream.DEFAULT),
@@ -187,6 +188,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("check", "true", ("'true'", "true or false")),
     ("per_iteration", [], ("[]", "true or false")),
     ("same_buffer", "", ("''", "true or false")),
+    ("tuning", "yes", ("'yes'", "true or false")),
     ("memory", "cudaMalloc", ("'cudaMalloc'", *Memory)),
     ("register", "symmetric", ("'symmetric'", *Register)),
     ("register", True, ("True", *Register)),
@@ -331,6 +333,12 @@ def test_the_baseline_has_a_twin_where_arms_are_compared() -> None:
 def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
     with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave the option out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
+
+
+def test_the_cpu_has_no_kernels_of_nccl_to_report() -> None:
+    assert not resolve("cpu", {"tuning": False}).tuning
+    with pytest.raises(UsageError, match=r"^tuning is asked for on the device cpu: Gloo, .*: leave it out$"):
+        resolve("cpu", {"tuning": True})
 
 
 def test_registered_memory_is_refused_on_the_cpu() -> None:

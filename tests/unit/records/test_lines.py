@@ -9,6 +9,7 @@ import pytest
 
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.columns import COLUMNS
+from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.schema import BuffersRegistered, Line, Samples
 from tests.support.synthetic_runs import case, crash, declined, gpus, hang, imported, per_iteration, samples, wrong
@@ -20,7 +21,7 @@ LINES: tuple[Line, ...] = (
     ),
     imported(case=case(2048)),
     crash(case=None),
-    wrong(case=case(collective="broadcast"), registered=BuffersRegistered.PARTLY),
+    wrong(case=case(collective="broadcast"), registered=BuffersRegistered.PARTLY, kernels=Kernels(distinct=())),
     declined(),
     samples("torch", Timing.GRAPH, samples_us=(9.0, 9.5), rounds=(3, 2**62)),
     crash(),

@@ -11,14 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nccl_bench.errors import RecordError
+from nccl_bench.records.kernels import Kernel, Kernels
 from nccl_bench.records.reading import read_entries
 from nccl_bench.records.schema import CaseEnd, Entry, dump, parse
 from tests.support.synthetic_runs import case, crash, gpus, hang, imported, per_iteration, samples, wrong
 
 FILE = Path("samples.jsonl")
+KERNELS = Kernels.of([Kernel(algorithm="RING", protocol="LL", channels=4), Kernel(special="copy engine")])
 ENTRIES: tuple[Entry, ...] = (
     samples(
-        per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), began_s=(1.5, 2.0, 3.0), late=0
+        per_iteration=per_iteration(),
+        gpus=gpus(),
+        launch=3,
+        arms_before=(0, 2, 1),
+        began_s=(1.5, 2.0, 3.0),
+        late=0,
+        kernels=KERNELS,
     ),
     imported(),
     wrong(case=case(collective="broadcast")),
