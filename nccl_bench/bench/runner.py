@@ -21,7 +21,6 @@ from nccl_bench.bench.scenarios.work import Surroundings, Work
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
-from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.communicators.protocol import Operation
@@ -48,7 +47,7 @@ class Runner:
     record: Record  # the facts and lines of the run; rank 0 writes them
     budget: Budget  # the time limit for rounds beyond the configured minimum
     started: float = 0.0  # when the run started, as a reading of ``time.monotonic``
-    later_cases: int = 0  # the number of cases of all later launches, which share the budget
+    later_timings: int = 0  # the number of timings in all cases of all later launches, which share the budget
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     log: NcclLog | None = None  # the log of NCCL; None without NCCL
@@ -77,15 +76,16 @@ class Runner:
         gc.collect()
         gc.freeze()
         indices = range(len(self.plan.cases)) if indices is None else indices
-        for position, index in enumerate(indices):
+        timings_left = sum(len(self.plan.cases[index].timings) for index in indices) + self.later_timings
+        for index in indices:
             planned = self.plan.cases[index]
-            timings = len(self.plan.timings)
-            limit_s = deadline_s(self.config, planned, timings)
+            limit_s = deadline_s(self.config, planned)
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
-            self.budget.begin_case(limit_s, timings, timings * (len(indices) - position + self.later_cases))
+            self.budget.begin_case(limit_s, len(planned.timings), timings_left)
+            timings_left -= len(planned.timings)
             gc.collect()
             # Process sets can have different libraries, so any rank can refuse a case.
-            reason = self._refusal(planned.case) if planned.arms else "no arm supports the case"
+            reason = self._refusal(planned) if planned.arms else "no arm supports the case"
             refused = self.arms.ranks.all_ranks.first_message(reason)
             if refused is not None:
                 self.record.append([Skipped(case=planned.case, reason=refused[1])])
@@ -94,10 +94,11 @@ class Runner:
                 self.record.update(launch_us=self.launch_memory.describe())
             self.record.end_case(planned.case)
 
-    def _refusal(self, case: Case) -> str | None:
-        """Return why ``case`` cannot be measured; ``None`` if it can."""
+    def _refusal(self, planned: PlannedCase) -> str | None:
+        """Return why ``planned`` cannot be measured; ``None`` if it can."""
+        case = planned.case
         reason = refusal(self.device, case)
-        captures = any(TIMINGS[timing].captured for timing in self.plan.timings)
+        captures = any(TIMINGS[timing].captured for timing in planned.timings)
         if reason is None and captures and self.expandable_segments and self.config.memory is not Memory.NCCL:
             reason = hang_in_graphs(case, self.arms.ranks.own_set.world_size, self.device.transport.version)
         return reason
@@ -132,7 +133,7 @@ class Runner:
                 allocate=partial(self._allocate, planned, memory, work),
                 log=self.log,
             )
-            run_case(context, planned.arms, self.plan.timings, self.record)
+            run_case(context, planned.arms, planned.timings, self.record)
 
     def _allocate(
         self, planned: PlannedCase, memory: ExitStack, work: Work, arena: Arena, register: Register

@@ -56,7 +56,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # All ranks use rank 0's configuration, because the commands on several nodes can differ.
     settings = control.broadcast(spec.config.to_mapping())
     config = resolve(str(settings["device"]), settings)
-    launch, later_cases = control.broadcast((spec.launch, sum(map(len, spec.later))))
+    launch, later_cases = control.broadcast((spec.launch, [index for cases in spec.later for index in cases]))
     # The arms of a round have another order in every launch.
     config = replace(config, seed=config.seed + launch - 1)
     plan = make_plan(config, ranks.own_set.world_size)
@@ -124,7 +124,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         # Only rank 0 checks the budget. Rank 0 is on the host of the command, so both read the same clock.
         budget=Budget(config.max_seconds - sum(map(bool, spec.later)) * new_ranks_s(config), spec.started),
         started=spec.started - spec.earlier_s,
-        later_cases=later_cases,
+        later_timings=sum(len(plan.cases[index].timings) for index in later_cases),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
         log=log,

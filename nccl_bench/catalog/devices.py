@@ -45,6 +45,10 @@ class DeviceSpec:
     probe_delay_s: float  # the length of a probe's slow kernels, and the delay of its late ranks
     probe_operations: int  # the number of operations that the probe `many` does at each place
 
+    def absent_timings(self, *, on_default_stream: bool) -> Mapping[Timing, str]:
+        """Return the timings that the device lacks, each with the reason; more are absent on the default stream."""
+        return {**self.missing_timings, **(self.missing_on_default_stream if on_default_stream else {})}
+
     @property
     def has_graphs(self) -> bool:
         """True if operations can be captured into graphs."""

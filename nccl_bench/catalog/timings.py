@@ -26,6 +26,8 @@ class TimingSpec:
     moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
     includes_launch_cost: bool = False  # whether the speed of the CPU thread that makes the calls decides the time
     per_iteration: bool = False  # whether events between the operations can time each operation
+    # The timing that stands for this one in a workload if the device lacks it; None if no other time is alike.
+    stand_in: Timing | None = None
 
 
 TIMINGS: Mapping[Timing, TimingSpec] = {
@@ -48,6 +50,8 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
         question="The time of one operation inside a captured CUDA graph.",
         in_short="in a CUDA graph",
         captured=True,
+        # Neither contains the launch cost.
+        stand_in=Timing.GATED,
     ),
     Timing.ENQUEUE: TimingSpec(
         title="enqueue cost",

@@ -132,7 +132,7 @@ def _steps(config: RunConfig, plan: Plan, orders: Sequence[Sequence[int]]) -> It
         for index in order:
             planned = plan.cases[index]
             rounds = (config.rounds, most_rounds(config, planned))
-            least_s, most_s = (estimate_case_s(config, planned, len(plan.timings), number) for number in rounds)
+            least_s, most_s = (estimate_case_s(config, planned, number) for number in rounds)
             yield Step(least_s=least_s, most_s=most_s)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpec, twin_of
 from nccl_bench.catalog.cases import Scenario
@@ -43,6 +44,7 @@ from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
 from nccl_bench.config.variables import parse_variables
+from nccl_bench.config.workload import MOST_BYTES, Workload, parse_workload, workload_of
 from nccl_bench.errors import UsageError
 
 # The fewest rounds, unless the user asks for another number: in a run of one launch, and in each of several launches.
@@ -95,6 +97,14 @@ class RunConfig(CommonConfig):
         choice(Scenario),
         choices=tuple(Scenario),
         default="isolated",
+    )
+    workload: Workload | None = option(
+        Panel.SWEEP,
+        "A TOML file with the messages that a model sends, as nccl-bench trace --out writes it. Exactly these are "
+        "measured, and the run ends in the communication time of a step.",
+        parse_workload,
+        argument=Path,
+        default_text="none; the options below say what is measured",
     )
     # None in a scenario that does not read them.
     sizes: tuple[int, ...] | None = option(
@@ -250,8 +260,13 @@ class RunConfig(CommonConfig):
 
 
 def read_run_config(path: Path) -> dict[str, object]:
-    """Return the settings in a TOML file; raise ``UsageError`` if it is malformed or has unknown keys."""
-    values = read_toml(path)
+    """Return the settings in a TOML file; raise ``UsageError`` if it is malformed or has unknown keys.
+
+    A file with messages is a workload, and every other file has options.
+    """
+    values = read_toml(path, MOST_BYTES)
+    if "messages" in values:
+        return {"name": path.stem, "workload": workload_of(values, str(path))}
     refuse_unknown_keys(values, options_of(RunConfig), str(path))
     return {"name": path.stem, **values}
 
@@ -267,6 +282,9 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     base = spellings.get("baseline", "baseline")
     values["baseline"] = _baseline(base, values["baseline"], values["arms"], values["user_arms"])
     settle(values, given_options(layers), options_of(RunConfig), spellings)
+    if values["workload"] is not None:
+        _refuse_options_beside_workload(values, layers, spellings)
+        values |= values["workload"].options
     values["memory"] = resolve_memory(values["memory"], values["register"])
     only_time_is_limited = values["rounds"] is None and any(layer.get("max_seconds") is not None for layer in layers)
     if values["rounds"] is None:
@@ -296,6 +314,27 @@ def _baseline(name: str, value: object, arms: Sequence[str], user_arms: Sequence
     if value not in arms:
         raise UsageError(f"{name} is {value!r}, which is no arm of this run: {instead_of(value, arms)}")
     return str(value)
+
+
+def _refuse_options_beside_workload(
+    values: Mapping[str, Any], layers: Sequence[Mapping[str, object]], spellings: Mapping[str, str]
+) -> None:
+    """Raise ``UsageError`` for an option that says otherwise than the workload what is measured."""
+
+    def spelled(name: str) -> str:
+        return spellings.get(name, options_of(RunConfig)[name].label)
+
+    for name, measured in values["workload"].options.items():
+        if values[name] != measured and any(layer.get(name) is not None for layer in layers):
+            raise UsageError(
+                f"{spelled(name)} is given beside a workload, and the messages of the workload say what is measured: "
+                "leave one of them out"
+            )
+    for name in ("redops", "placements"):
+        if len(values[name] or ()) > 1:
+            raise UsageError(
+                f"{spelled(name)} is {listed(values[name])}, and each message of a workload is measured once: give one"
+            )
 
 
 def _min_rounds(fewest: int | None, rounds: int, only_time_is_limited: bool) -> int:

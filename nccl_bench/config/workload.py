@@ -4,16 +4,18 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from nccl_bench.catalog.bounds import AtLeastOne, Count, Size
 from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.options import refuse_unknown_keys
 from nccl_bench.config.parsers import one_of
+from nccl_bench.config.sizes import unique
 from nccl_bench.config.toml import read_toml
-from nccl_bench.errors import UsageError
+from nccl_bench.errors import RecordError, UsageError
 
 # The most bytes of a workload, which has a line for each different message.
 MOST_BYTES = 1024**2
@@ -45,21 +47,63 @@ class Workload:
     steps: int = 1  # the number of steps that the counts belong to
     source: tuple[str, ...] = ()  # the names of the files that the messages were read from
 
+    @property
+    def calls(self) -> int:
+        """The number of calls in all steps together."""
+        return sum(message.count for message in self.messages)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of a run whose values the messages say."""
+        return {
+            "sizes": unique(message.size_bytes for message in self.messages),
+            "collectives": unique(message.collective for message in self.messages),
+            "dtypes": unique(message.dtype for message in self.messages),
+            "timings": tuple(timing for timing in TIMINGS if any(each.timing is timing for each in self.messages)),
+        }
+
+
+def parse_workload(name: str, value: object, _device: DeviceSpec) -> Workload:
+    """Return the workload of the option ``name``: the content of a file, or plain data, or a workload as it is."""
+    if isinstance(value, Workload):
+        return value
+    if isinstance(value, Mapping):
+        return workload_of(value, name)
+    if isinstance(value, str | Path):
+        return read_workload(Path(value))
+    raise UsageError(f"{name} is {value!r}: give a TOML file of messages, as nccl-bench trace --out writes it")
+
 
 def read_workload(path: Path) -> Workload:
     """Return the workload in a TOML file; raise ``UsageError`` if the file is missing or malformed."""
-    values = read_toml(path, MOST_BYTES)
-    refuse_unknown_keys(values, ("messages", "steps", "source"), str(path))
+    return workload_of(read_toml(path, MOST_BYTES), str(path))
+
+
+def workload_of(values: Mapping[str, object], where: str) -> Workload:
+    """Return the workload in plain data, which messages call ``where``; raise ``UsageError`` if it is malformed."""
+    refuse_unknown_keys(values, ("messages", "steps", "source"), where)
     tables, source = values.get("messages"), values.get("source", [])
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{path} has no messages: give a list of tables, `messages = [{{collective = ...}}]`")
-    if not isinstance(source, list) or not all(isinstance(name, str) for name in source):
-        raise UsageError(f"{path} has the source {source!r}: give a list of names of files")
+    if not isinstance(tables, list | tuple) or not tables or not all(isinstance(table, dict) for table in tables):
+        raise UsageError(f"{where} has no messages: give a list of tables, `messages = [{{collective = ...}}]`")
+    if not isinstance(source, list | tuple) or not all(isinstance(name, str) for name in source):
+        raise UsageError(f"{where} has the source {source!r}: give a list of names of files")
     return Workload(
-        messages=tuple(_message(table, f"{path}, message {number}") for number, table in enumerate(tables, start=1)),
-        steps=parse_number("steps", values.get("steps", 1), f"{path}: steps"),
+        messages=tuple(_message(table, f"{where}, message {number}") for number, table in enumerate(tables, start=1)),
+        steps=parse_number("steps", values.get("steps", 1), f"{where}: steps"),
         source=tuple(source),
     )
+
+
+def recorded_workload(config: Mapping[str, Any], where: str) -> Workload | None:
+    """Return the workload in the ``config`` of a ``run.json``; ``None`` for a run without one.
+
+    Raises ``RecordError`` if it is malformed; messages call the run ``where``.
+    """
+    values = config.get("workload")
+    try:
+        return None if values is None else workload_of(values, "its workload")
+    except UsageError as error:
+        raise RecordError(f"{where} cannot be summed up: {error}") from error
 
 
 def parse_number(key: str, value: object, name: str) -> int:

@@ -17,10 +17,14 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import most_ops_per_batch
-from nccl_bench.plan.left_out import LeftOut
+from nccl_bench.plan.left_out import LeftOut, absent_timings
 from nccl_bench.plan.placements import choose_placements
-from nccl_bench.plan.scenarios import NO_WORK, WorkPlan, points_of, unfit_for, work_of
+from nccl_bench.plan.scenarios import NO_WORK, Point, WorkPlan, points_of, unfit_for, work_of
+from nccl_bench.plan.workload import own_messages, to_measure
 
+# A collective, a data type, a reduction and a placement; the placement is None if each arm is called in its own.
+_Combination = tuple[str, str, RedOp | None, Placement | None]
+_TimedPoint = tuple[Point, tuple[Timing, ...]]
 # The most cases of a run, over all launches. A record from another person can ask for any number.
 MOST_CASES = 1_000_000
 _Choice = TypeVar("_Choice")
@@ -31,6 +35,7 @@ class PlannedCase:
     """A case and the arms that support it."""
 
     case: Case  # the case to measure
+    timings: tuple[Timing, ...]  # the timings to measure, in their order
     arms: tuple[str, ...]  # the arms that support the case, and the twin if an arm is compared with the baseline
     able: Mapping[str, tuple[Placement, ...]]  # arm -> the placements that it may be called in, the preferred one first
     work: WorkPlan = NO_WORK  # the work around the collective
@@ -48,11 +53,15 @@ class PlannedCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The cases and timings of a run."""
+    """The cases of a run."""
 
     cases: tuple[PlannedCase, ...]  # the cases in the order of their measurement
-    timings: tuple[Timing, ...]  # the configured timings that the device has
     left_out: tuple[str, ...]  # one text for each reason why a part of the configuration cannot be measured
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """The timings of all cases together."""
+        return tuple(timing for timing in Timing if any(timing in planned.timings for planned in self.cases))
 
     def only(self, baseline: str, able: Mapping[str, Sequence[Sequence[str]]]) -> Plan:
         """Return a plan with only the arms and placements in ``able``.
@@ -72,7 +81,7 @@ class Plan:
 
     def comparisons(self, baseline: str) -> int:
         """Return the number of ratios to ``baseline``: one for each case, timing and candidate."""
-        return len(self.timings) * sum(len(planned.candidates(baseline)) for planned in self.cases)
+        return sum(len(planned.timings) * len(planned.candidates(baseline)) for planned in self.cases)
 
 
 def make_plan(config: RunConfig, world_size: int) -> Plan:
@@ -86,22 +95,21 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
             "batch fits into half of the device's launch queue: use a smaller -n and more --rounds"
         )
     left_out = LeftOut(config=config, world_size=world_size)
-    timings = tuple(timing for timing in config.timings if timing not in left_out.missing_timings())
+    requests = list(_requests(config, world_size))
+    timings = {timing for _, points in requests for _, of_point in points for timing in of_point}
     if not timings:
         raise UsageError("no timing is left to measure: " + "; ".join(left_out.texts()))
     if config.per_iteration and not any(TIMINGS[timing].per_iteration for timing in timings):
         fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
         raise UsageError(f"--per-iteration works only with some timings: add {fitting} to --timing")
-    combinations = list(_combinations(config))
-    points = {dtype: list(points_of(config, dtype, world_size)) for dtype in config.dtypes}
-    number = sum(len(points[dtype]) for _, dtype, _, _ in combinations) * config.launches
+    number = sum(len(points) for _, points in requests) * config.launches
     if number > MOST_CASES:
         raise UsageError(
             f"the plan has {number:,} cases, each launch counted, and the most are {MOST_CASES:,}: give fewer sizes, "
             "data types or launches"
         )
     cases: dict[Case, PlannedCase] = {}
-    for collective, dtype, redop, placement in combinations:
+    for (collective, dtype, redop, placement), points in requests:
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
         if reason := unfit_for(SCENARIOS[config.scenario], config.scenario, dtype, world_size):
             left_out.unsupported[reason][collective, dtype, redop, placement].extend(config.arms)
@@ -119,7 +127,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 left_out.unsupported[reason][collective, dtype, redop, placement].append(name)
         if config.baseline in able and len(able) > 1:
             able[twin_of(config.baseline)] = able[config.baseline]
-        for point in points[dtype] if able else ():
+        for point, of_point in points if able else ():
             size = point.size_bytes
             count = row.block_count(size, itemsize, world_size)
             if count == 0:
@@ -140,17 +148,33 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 **point.settings,
             )
             # Several sizes can round to the same case.
+            known = cases[case].timings if case in cases else ()
+            both = tuple(timing for timing in Timing if timing in (*known, *of_point))
             work = work_of(config, case, world_size)
-            cases[case] = PlannedCase(case=case, arms=tuple(able), able=able, work=work)
+            cases[case] = PlannedCase(case=case, timings=both, arms=tuple(able), able=able, work=work)
     if not cases:
         raise UsageError("nothing is left to measure: " + "; ".join(left_out.texts()))
-    return Plan(cases=tuple(cases.values()), timings=timings, left_out=tuple(left_out.texts()))
+    return Plan(cases=tuple(cases.values()), left_out=tuple(left_out.texts()))
 
 
-def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, Placement | None]]:
-    """Yield the cases without their sizes. The placement is ``None`` if each arm is called in one that it has."""
-    spec = SCENARIOS[config.scenario]
-    for collective in _possible(config.collectives, spec.collectives):
+def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination, Sequence[_TimedPoint]]]:
+    """Yield what to measure: the cases without their sizes, and the points with the timings of each."""
+    absent, spec = absent_timings(config), SCENARIOS[config.scenario]
+    kinds: Mapping[tuple[str, str], Sequence[_TimedPoint]]
+    if config.workload is None:
+        timings = tuple(timing for timing in config.timings if timing not in absent)
+        points = {
+            dtype: [(point, timings) for point in points_of(config, dtype, world_size)] for dtype in config.dtypes
+        }
+        collectives = _possible(config.collectives, spec.collectives)
+        kinds = {(collective, dtype): points[dtype] for collective, dtype in product(collectives, config.dtypes)}
+    else:
+        measured = to_measure(own_messages(config.workload, world_size), absent)
+        kinds = {
+            kind: [(Point(size_bytes=size), timings) for size, timings in sizes.items()]
+            for kind, sizes in measured.items()
+        }
+    for (collective, dtype), points_of_kind in kinds.items():
         row = COLLECTIVES[collective]
         redops = _possible(config.redops, spec.redops) if row.reduces else (None,)
         # A collective that has none of the configured placements is measured in its default placement.
@@ -159,7 +183,8 @@ def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, P
             if config.placements is None
             else [placement for placement in config.placements if placement in row.placements] or row.placements[:1]
         )
-        yield from product([collective], config.dtypes, redops, placements)
+        for redop, placement in product(redops, placements):
+            yield (collective, dtype, redop, placement), points_of_kind
 
 
 def _possible(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:

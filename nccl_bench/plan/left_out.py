@@ -1,7 +1,7 @@
 """The parts of a configuration that a run cannot measure, and one text for each reason."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
@@ -10,9 +10,22 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.config.sizes import format_size, unique
 from nccl_bench.plan.combinations import Combination, join_combinations
+from nccl_bench.plan.workload import differences, measured_timing
 
 # A text names at most this many rounded sizes, and then says how many more there are.
 _MOST_ROUNDED = 3
+
+
+def absent_timings(config: RunConfig) -> Mapping[Timing, str]:
+    """Return the timings that the device or the scenario of ``config`` lacks, each with the reason."""
+    timings = SCENARIOS[config.scenario].timings
+    of_scenario = {
+        timing: f"the scenario {config.scenario} has only {', '.join(timings)}"
+        for timing in Timing
+        if timing not in timings
+    }
+    on_default_stream = config.caller_stream is CallerStream.DEFAULT
+    return of_scenario | {**config.device_spec.absent_timings(on_default_stream=on_default_stream)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +45,18 @@ class LeftOut:
 
     def missing_timings(self) -> dict[Timing, str]:
         """Return the configured timings that the device lacks, each with the reason."""
-        spec = self.config.device_spec
-        on_default_stream = self.config.caller_stream is CallerStream.DEFAULT
-        reasons = {**spec.missing_timings, **(spec.missing_on_default_stream if on_default_stream else {})}
-        scenario = self.config.scenario
-        of_scenario = {
-            timing: f"the scenario {scenario} has only {', '.join(SCENARIOS[scenario].timings)}"
-            for timing in Timing
-            if timing not in SCENARIOS[scenario].timings
-        }
-        reasons = of_scenario | reasons
-        return {timing: reasons[timing] for timing in self.config.timings if timing in reasons}
+        reasons, workload = absent_timings(self.config), self.config.workload
+        timings = self.config.timings
+        if workload is not None:
+            timings = tuple(timing for timing in timings if measured_timing(timing, reasons) in reasons)
+        return {timing: reasons[timing] for timing in timings if timing in reasons}
 
     def texts(self) -> Iterator[str]:
         """Yield one text for each reason: first timings, then placements, sizes, and arms that lack support."""
         for timing, reason in self.missing_timings().items():
             yield f"{timing} timing is absent: {reason}"
+        if self.config.workload is not None:
+            yield from differences(self.config.workload, self.world_size, absent_timings(self.config))
         yield from self._replaced_choices()
         yield from self._replaced_placements()
         yield from self._empty_sizes()

@@ -27,9 +27,7 @@ def least_s(config: RunConfig, plan: Plan) -> float:
 def _rounds_s(config: RunConfig, plan: Plan, rounds: Callable[[PlannedCase], int]) -> float:
     """Return an estimate of the run's seconds with this number of rounds of each case."""
     spec = config.device_spec
-    launch_s = new_ranks_s(config) + sum(
-        estimate_case_s(config, planned, len(plan.timings), rounds(planned)) for planned in plan.cases
-    )
+    launch_s = new_ranks_s(config) + sum(estimate_case_s(config, planned, rounds(planned)) for planned in plan.cases)
     # The first ranks start last: the agent imports torch before.
     return spec.setup_s - spec.new_ranks_s + config.launches * launch_s
 
@@ -44,15 +42,15 @@ def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
     return config.max_rounds if planned.candidates(config.baseline) else config.rounds
 
 
-def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
-    """Return an estimate of the seconds that ``timings`` timings of ``rounds`` rounds take, without set-up."""
+def estimate_case_s(config: RunConfig, planned: PlannedCase, rounds: int) -> float:
+    """Return an estimate of the seconds that ``rounds`` rounds of each timing take, without set-up."""
     spec = config.device_spec
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s + planned.work.seconds
     operations = max(FEWEST_SLOTS, planned.work.operations or 0)
     batch_s = max(BATCH_S, operations * operation_s) + spec.batch_overhead_s
-    return len(planned.arms) * (timings * rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
+    return len(planned.arms) * (len(planned.timings) * rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
 
 
-def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
+def deadline_s(config: RunConfig, planned: PlannedCase) -> float:
     """Return the seconds after which a case counts as hung: ``timeout_s`` plus twice the estimate."""
-    return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))
+    return config.timeout_s + 2 * estimate_case_s(config, planned, most_rounds(config, planned))

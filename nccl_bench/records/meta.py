@@ -29,6 +29,25 @@ class RecordedUserArm(TypedDict):
     variables: NotRequired[Texts | None]  # environment variables of its processes
 
 
+class RecordedMessage(TypedDict):
+    """A message of a workload."""
+
+    collective: Name  # the collective
+    dtype: Name  # the data type
+    size_bytes: Size  # the size as nccl-tests counts it
+    ranks: AtLeastOne  # the number of ranks in the group
+    timing: Name  # how the model makes the calls: eager or graph
+    count: Count  # the number of calls in all steps together
+
+
+class RecordedWorkload(TypedDict):
+    """The messages that a model sends."""
+
+    messages: Annotated[list[RecordedMessage], Bounds(longest=10_000)]  # the messages
+    steps: NotRequired[AtLeastOne]  # the number of steps that the counts belong to
+    source: NotRequired[Names]  # the files that the messages were read from
+
+
 class RecordedConfig(TypedDict):
     """The configuration of a run."""
 
@@ -45,6 +64,7 @@ class RecordedConfig(TypedDict):
     hidden: NotRequired[list[AtLeastOne] | None]  # the hidden sizes of a chain
     tokens: NotRequired[list[AtLeastOne] | None]  # the numbers of tokens of a chain
     layers: NotRequired[list[AtLeastOne] | None]  # the numbers of layers of a chain
+    workload: NotRequired[RecordedWorkload | None]  # the messages of a model; None if options say what is measured
     launches: NotRequired[AtLeastOne | None]  # the number of launches
     processes: NotRequired[Few | None]  # the number of processes of an import
     over_ranks: NotRequired[Name | None]  # the rule for the time of all ranks, in an import

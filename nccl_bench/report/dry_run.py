@@ -4,15 +4,21 @@ from dataclasses import replace
 
 from nccl_bench.analysis.wording import counted, significant
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.question import default_baseline
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
 from nccl_bench.config.user_arms import targets_of, user_arm_of
+from nccl_bench.config.workload import Workload
 from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.combinations import Combination, join_combinations
 from nccl_bench.plan.memory import plan_arena
 from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.plan.time import deadline_s, estimate_s
+from nccl_bench.plan.workload import own_messages
+
+# The collective, the arms, the timings, the sizes and those of them that do not fit: cases with the same share a line.
+_Group = tuple[str, tuple[str, ...], tuple[Timing, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
@@ -25,23 +31,24 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.min_rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
+        *([_workload_text(config.workload, world_size)] if config.workload is not None else []),
         *([f"{config.launches} launches, each with new ranks and all cases"] if config.launches > 1 else []),
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         *(f"{', '.join(each.arms)}: in separate processes ({each.reason})" for each in process_sets_of(config)[1:]),
         "",
     ]
-    swept: dict[tuple[tuple[str, ...], Combination], list[PlannedCase]] = {}
+    swept: dict[tuple[tuple[str, ...], tuple[Timing, ...], Combination], list[PlannedCase]] = {}
     for planned in plan.cases:
         case = planned.case
         combination: Combination = (case.collective, case.dtype, case.redop, _common_placement(config, planned))
-        swept.setdefault((planned.arms, combination), []).append(planned)
+        swept.setdefault((planned.arms, planned.timings, combination), []).append(planned)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0
     fitting: list[PlannedCase] = []
     # Cases that differ only in data type, reduction and placement share a line.
-    groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[Combination]] = {}
-    for (arms, what), cases in swept.items():
+    groups: dict[_Group, list[Combination]] = {}
+    for (arms, timings, what), cases in swept.items():
         arenas = {
             each.case.size_bytes: plan_arena(config, each.case, world_size, budget, each.placements.values())
             for each in cases
@@ -49,11 +56,12 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         largest = max([largest, *(arena.total_bytes for arena in arenas.values() if arena)])
         fitting += [each for each in cases if arenas[each.case.size_bytes] is not None]
         unfit = tuple(size for size, arena in arenas.items() if arena is None)
-        groups.setdefault((cases[0].case.collective, arms, tuple(arenas), unfit), []).append(what)
-    for (_, arms, sizes, unfit), combinations in groups.items():
+        groups.setdefault((cases[0].case.collective, arms, timings, tuple(arenas), unfit), []).append(what)
+    for (_, arms, timings, sizes, unfit), combinations in groups.items():
         span = format_size(sizes[0]) if len(sizes) == 1 else f"{format_size(sizes[0])} to {format_size(sizes[-1])}"
         without = ", ".join(arm for arm in config.arms if arm not in arms)
-        left = f", without {without}" if without else ""
+        left = f", {' and '.join(timings)}" if timings != plan.timings else ""
+        left += f", without {without}" if without else ""
         each = " each" if len(combinations) > 1 else ""
         lines += [
             f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in join_combinations(combinations)
@@ -62,12 +70,20 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     free = "" if memory_bytes is None else f", of {memory_bytes / 1024**3:.1f} GiB free"
     lines += ["", f"memory for buffers: up to {largest / 1024**3:.2f} GiB per rank{free}"]
     shortest_s, longest_s = estimate_s(config, replace(plan, cases=tuple(fitting)))
-    most_s = max((deadline_s(config, planned, len(plan.timings)) for planned in fitting), default=0.0)
+    most_s = max((deadline_s(config, planned) for planned in fitting), default=0.0)
     lines.append(
         f"time: about {_span(f'{shortest_s:.0f}', f'{longest_s:.0f} s')}, up to {significant(most_s)} s per case"
     )
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
+
+
+def _workload_text(workload: Workload, world_size: int) -> str:
+    """Return the size of ``workload``, and where its messages are from."""
+    sources = f", from {', '.join(workload.source)}" if workload.source else ""
+    own = own_messages(workload, world_size)
+    calls = counted(sum(message.count for message in own), "call")
+    return f"workload: {counted(len(own), 'message')}, {calls} in {counted(workload.steps, 'step')}{sources}"
 
 
 def _common_placement(config: RunConfig, planned: PlannedCase) -> Placement | None:

@@ -90,9 +90,9 @@ def test_the_buffers_of_a_case_are_gone_before_the_memory_of_the_next_case_is_pl
 def test_the_deadline_of_a_case_is_its_estimate_and_the_timeout(one_rank: dist.ProcessGroup) -> None:
     config, progress, _ = measured(one_rank, arms="stream-free", timeout_s=50)
     (planned,) = make_plan(config, 1).cases
-    expected = estimate_case_s(config, planned, 1, config.rounds)
+    expected = estimate_case_s(config, planned, config.rounds)
     assert expected > 0
-    assert progress.position.timeout_s == deadline_s(config, planned, 1) == pytest.approx(50 + 2 * expected)
+    assert progress.position.timeout_s == deadline_s(config, planned) == pytest.approx(50 + 2 * expected)
 
 
 def test_the_events_between_operations_count_as_entries_of_the_launch_queue(

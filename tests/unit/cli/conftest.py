@@ -10,12 +10,14 @@ import pytest
 
 from nccl_bench.cli import launched_run, main
 from nccl_bench.config.verification import resolve_verification
+from nccl_bench.config.workload import workload_text
 from nccl_bench.launch import hardware, job
 from nccl_bench.records.store import RunStore
 from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
 from tests.support.findings import make_findings, write_verification
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
+from tests.support.workloads import WORKLOAD
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "a-verification").mkdir()
     config = resolve_verification("cpu", {"arms": "torch"})
     write_verification(path / "a-verification", config, make_findings(config)[:3])
+    (path / "workload.toml").write_text(workload_text(WORKLOAD), encoding="utf-8")
     (path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
     for tree in (".", "x", "y", "old", "new"):
         (path / tree).mkdir(exist_ok=True)

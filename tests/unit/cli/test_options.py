@@ -30,6 +30,7 @@ from tests.support.command_line import (
     Observed,
     assert_one_message,
 )
+from tests.support.workloads import WORKLOAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "hidden": Example(value="64,4K", base=CHAIN, look=configured("hidden"), gives=(64, 4096)),
     "tokens": Example(value="1:4:x2", base=CHAIN, look=configured("tokens"), gives=(1, 2, 4)),
     "layers": Example(value="80", base=CHAIN, look=configured("layers"), gives=(80,)),
+    "workload": Example(value="workload.toml", look=configured("workload"), gives=WORKLOAD),
     "sizes": Example(value="1K,2K", look=sizes, gives=(1024, 2048)),
     "collectives": Example(value="reduce", look=configured("collectives"), gives=("reduce",)),
     "dtypes": Example(value="half", look=configured("dtypes"), gives=("float16",)),

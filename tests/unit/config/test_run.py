@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from nccl_bench.config.run import (
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
+from tests.support.workloads import WORKLOAD
 
 KEYS = tuple(options_of(RunConfig))
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
@@ -50,6 +52,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("hidden", [8192, "4K"], (8192, 4096)),
     ("tokens", "1:4:x2", (1, 2, 4)),
     ("layers", 40, (40,)),
+    ("workload", asdict(WORKLOAD), WORKLOAD),
     ("sizes", "1K:4K:x2", (1024, 2048, 4096)),
     ("sizes", ["4K", 8, "4K"], (4096, 8)),
     ("dtypes", "float, half", ("float32", "float16")),
@@ -119,6 +122,9 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("hidden", "2M", ("2097152", "at most 1,000,000")),
     ("tokens", [0], ("0", "at least 1")),
     ("layers", True, ("True", "is not")),
+    ("workload", 3, ("3", "nccl-bench trace --out")),
+    ("workload", "no.toml", ("no.toml cannot be read",)),
+    ("workload", {"messages": []}, ("workload has no messages", "give a list of tables")),
     ("sizes", "8:1K", ("'8:1K'", "BEGIN:END:xFACTOR")),
     ("sizes", [], ("empty", "8:1G:x2")),
     ("sizes", ",", ("empty", "8:1G:x2")),

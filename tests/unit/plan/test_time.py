@@ -55,7 +55,7 @@ def test_the_estimate_ranges_from_the_fewest_to_the_most_rounds_and_a_case_has_t
     def deadline(**more: object) -> float:
         config = resolve("cuda", {"sizes": "1G", "rounds": 10}, more)
         (planned,) = make_plan(config, 4).cases
-        return deadline_s(config, planned, 4)
+        return deadline_s(config, planned)
 
     assert deadline(max_rounds=400) == deadline(rounds=400, max_rounds=400) > deadline(max_rounds=10)
     assert deadline(arms="torch", max_rounds=400) == deadline(arms="torch", max_rounds=10)
