@@ -21,6 +21,9 @@ from nccl_bench.analysis.kernels import kernels_fact
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
+from nccl_bench.analysis.step_lines import step_lines
+from nccl_bench.analysis.step_run import step_time
+from nccl_bench.analysis.step_time import StepTime
 from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
 from nccl_bench.catalog.arms import twin_of
@@ -48,6 +51,7 @@ class Analysis:
     bands: tuple[Band, ...] = field(init=False)  # all comparisons, in bands of neighbouring sizes with one verdict each
     # The candidates whose verdicts answer the question; None for every candidate.
     asked_arms: tuple[str, ...] | None = None
+    step: StepTime | None = None  # the communication time of a step of a workload; None without a workload
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
@@ -72,7 +76,7 @@ class Analysis:
         """Compare the arms of ``run`` with the run's baseline. The thresholds are those recorded in the run."""
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {run.meta['name']}")
         asked_arms = run.asked_arms
-        comparisons, of_twin, other_ratios = _compare(run, limits)
+        comparisons, of_twin, other_ratios, step = _compare(run, limits)
         # The comparisons that answer the question are the first ones, in tables too.
         comparisons = tuple(sorted(comparisons, key=lambda each: each.candidate not in asked_arms))
         basis = basis_of(comparisons)
@@ -89,6 +93,7 @@ class Analysis:
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,
+            step=step,
             basis=basis,
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(joined)),
@@ -145,6 +150,7 @@ class Analysis:
             failures=self.failures,
             facts=(*([kernels] if kernels else []), *facts),
             difference=self.difference,
+            first=() if self.step is None else step_lines(self.step, self.asked_arms, self.sides),
         )
 
     @property
@@ -166,8 +172,10 @@ class Analysis:
         )
 
 
-def _compare(run: Run, limits: Limits) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], OtherRatios]:
-    """Return the comparisons of ``run``, those of its twin, and the ratios of arms without comparisons.
+def _compare(
+    run: Run, limits: Limits
+) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], OtherRatios, StepTime | None]:
+    """Return the comparisons of ``run``, those of its twin, the ratios of arms without comparisons, and its step time.
 
     The times in the form of comparisons need much memory, so they end with this function.
     """
@@ -178,4 +186,5 @@ def _compare(run: Run, limits: Limits) -> tuple[tuple[Comparison, ...], tuple[Co
     if basis_of(comparisons).has_variance:
         base = run.recorded_baseline
         of_twin = compare_arms(comparable, limits, baseline=base, candidates=[twin_of(base)])
-    return comparisons, of_twin, other_ratios_of(run, comparable, comparisons)
+    step = step_time(run, comparable, limits, run.baseline, [arm for arm in run.arms if arm != run.baseline])
+    return comparisons, of_twin, other_ratios_of(run, comparable, comparisons), step

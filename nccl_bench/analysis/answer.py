@@ -36,17 +36,18 @@ def make_headline(
     failures: Sequence[str],
     facts: Sequence[Fact],
     difference: str = "",
+    first: Iterable[HeadlineLine] = (),
 ) -> Headline:
     """Return the headline of ``bands``, which answer the question, with ``facts``.
 
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
     ``None`` for the command ``compare``. ``difference`` says what differs between runs whose arms are compared with
-    themselves.
+    themselves. The lines ``first`` stand above those of the bands.
     """
     return Headline(
         title=_title(name, bands, sides, run, metas, difference),
         problems=(*failures, *(_gaps(run, bands) if run else ())),
-        lines=tuple(_lines(bands, sides, run)),
+        lines=(*first, *_lines(bands, sides, run)),
         facts=tuple(facts),
     )
 

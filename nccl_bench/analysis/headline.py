@@ -16,6 +16,7 @@ class Label(StrEnum):
     NONE = "NONE"  # no comparison is slower, or faster, but some are not decided
     SAME = "SAME"
     OPEN = "OPEN"  # not decided
+    STEP = "STEP"  # the communication time of a step of a workload, of an arm that is compared with no other
     # The words of a verification, which asks whether arms keep stream order.
     PASS = "PASS"
     WEAK = "WEAK"  # a pass of this probe is weak evidence

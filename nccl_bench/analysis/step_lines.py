@@ -1,0 +1,132 @@
+"""The lines of the headline about step times: the communication time of a step, in one sentence for each candidate."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.judging import OpenReason
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.analysis.step_messages import calls_text
+from nccl_bench.analysis.step_time import ArmStep, StepComparison, StepTime
+from nccl_bench.analysis.wording import format_share, joined, percent
+
+_LABELS: Mapping[Verdict | None, Label] = {
+    Verdict.FASTER: Label.FASTER,
+    Verdict.SLOWER: Label.SLOWER,
+    Verdict.EQUIVALENT: Label.SAME,
+    Verdict.INCONCLUSIVE: Label.OPEN,
+    None: Label.OPEN,
+}
+# Why a step time is open, behind the numbers.
+_OPEN: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "may be under {threshold}{noise}",
+    OpenReason.WITHIN_NOISE: "within noise{noise}",
+    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
+    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
+    OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed it",
+    None: "no verdict, because nobody knows how much the times vary",
+}
+# A sentence names this many messages at most, and only those with this share of the largest difference.
+_MOST_CONTRIBUTIONS = 2
+_SHARE_OF_LARGEST = 0.25
+# From this time on, a step is shown in milliseconds.
+_MILLISECOND_US = 100.0
+
+
+def step_lines(step: StepTime, candidates: Sequence[str] | None, sides: tuple[str, str]) -> Iterator[HeadlineLine]:
+    """Yield a line for each of ``candidates``; ``None`` stands for all. ``sides`` are the names of the two sides."""
+    comparisons = step.of(candidates)
+    for comparison in comparisons:
+        text = _sentence(comparison, sides, step)
+        yield HeadlineLine(label=_LABELS[comparison.verdict], timing=None, text=_with_other_groups(text, step))
+    if not comparisons:
+        for arm in step.arms:
+            yield HeadlineLine(label=Label.STEP, timing=None, text=_with_other_groups(_alone(arm, step), step))
+
+
+def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime) -> str:
+    baseline, candidate = comparison.baseline, comparison.candidate
+    names = [baseline.arm, candidate.arm]
+    if sides != ("baseline", "candidate"):
+        names = [f"{arm} {side}" if arm not in sides else arm for arm, side in zip(names, sides, strict=True)]
+    if comparison.missing:
+        return f"no step time of {joined(_without_time(comparison, names))}: {_missing(comparison, step)}"
+    before, after = time_texts(baseline.step_us, candidate.step_us)
+    text = f"{names[1]} takes {after} a step where {names[0]} takes {before.partition(' ')[0]} ({change(comparison)})"
+    if comparison.verdict is not Verdict.EQUIVALENT and (parts := _contributions(comparison, after)):
+        text += f", of it {parts}"
+    if comparison.verdict in (Verdict.INCONCLUSIVE, None):
+        text += f": {_open(comparison)}"
+    return text
+
+
+def _alone(arm: ArmStep, step: StepTime) -> str:
+    if arm.missing:
+        without = {each.message for each in arm.missing}
+        why = ", ".join(dict.fromkeys(f"{each.message.name}: {each.reason}" for each in arm.missing))
+        return f"no step time of {arm.arm}: no time for {calls_text(without, step.messages)} ({why})"
+    (text,) = time_texts(arm.step_us)
+    return f"{arm.arm} takes {text} a step{_between(arm)}"
+
+
+def _between(arm: ArmStep) -> str:
+    if arm.interval is None:
+        return ""
+    low, high = time_texts(arm.interval.low, arm.interval.high)
+    return f" ({low.partition(' ')[0]} to {high})"
+
+
+def _with_other_groups(text: str, step: StepTime) -> str:
+    return f"{text}; {step.other_groups}" if step.other_groups else text
+
+
+def _without_time(comparison: StepComparison, names: Sequence[str]) -> list[str]:
+    arms = (comparison.baseline, comparison.candidate)
+    return [name for name, arm in zip(names, arms, strict=True) if arm.missing]
+
+
+def _missing(comparison: StepComparison, step: StepTime) -> str:
+    without = {each.message for each in comparison.missing}
+    why = ", ".join(dict.fromkeys(f"{each.message.name}: {each.reason}" for each in comparison.missing))
+    return f"no time for {calls_text(without, step.messages)} ({why})"
+
+
+def change(comparison: StepComparison) -> str:
+    """Return the change in percent with its interval: -12 %, -14 to -11."""
+    if comparison.ratio is None:
+        return ""
+    text = f"{percent(comparison.ratio - 1, sign=True)} %"
+    return f"{text}, {_range(comparison.interval)}" if comparison.interval is not None else text
+
+
+def _range(interval: Interval) -> str:
+    return " to ".join(percent(end - 1, sign=True) for end in (interval.low, interval.high))
+
+
+def _open(comparison: StepComparison) -> str:
+    floor = comparison.noise_floor
+    noise = f" after noise of {format_share(floor)}" if floor else ""
+    return _OPEN[comparison.reason].format(threshold=format_share(comparison.threshold), noise=noise)
+
+
+def _contributions(comparison: StepComparison, total: str) -> str:
+    """Return the messages with the largest differences in the direction of the step time."""
+    slower = comparison.ratio is not None and comparison.ratio > 1
+    alike = [each for each in comparison.largest if (each.saved_us < 0) is slower]
+    if len(comparison.contributions) == 1 or not alike:
+        return ""
+    chosen = [each for each in alike if abs(each.saved_us) >= _SHARE_OF_LARGEST * abs(alike[0].saved_us)]
+    number, _, unit = total.partition(" ")
+    decimals = len(number.partition(".")[2])
+    scale = 1e3 if unit == "ms" else 1.0
+    texts = [f"{abs(each.saved_us) / scale:.{decimals}f} {unit} in {each.message.name}" for each in chosen]
+    return joined(texts[:_MOST_CONTRIBUTIONS])
+
+
+def time_texts(*times_us: float) -> list[str]:
+    """Return times with a common unit and equally many decimals: 0.412 ms, 47.3 us. The largest has three digits."""
+    largest = max(map(abs, times_us))
+    unit, scale = ("ms", 1e3) if largest >= _MILLISECOND_US else ("us", 1.0)
+    digits = 3 - len(f"{int(largest / scale)}") if largest / scale >= 1 else 3
+    return [f"{time_us / scale:.{max(0, digits)}f} {unit}" for time_us in times_us]
