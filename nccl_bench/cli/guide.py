@@ -26,6 +26,7 @@ TOPICS: Mapping[str, str] = {
     "nodes": "How to run on several nodes",
     "slurm": "How to run under Slurm",
     "traces": "Which messages a model sends, from what torch and NCCL recorded of it",
+    "models": "How to measure what a model sends, from its shape or from a preset",
     "nccl-tests": "How to read and compare the output of nccl-tests",
     "user-arms": "How to bring your own communicator",
     "example": "A communicator to start from, as a Python file",

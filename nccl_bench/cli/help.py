@@ -36,7 +36,7 @@ HELP_PAGES: Mapping[str, HelpPage] = {
             f"nccl-bench run {_TREES}": "Compare a class in two source trees: before and after a change.",
             "nccl-bench run --arms stream-free,torch -b 8 -e 128M -f 2 -d half": "Compare two arms, with the short "
             "options of nccl-tests.",
-            "nccl-bench run --preset llama3-70b-tp --launches 5": "Measure the sizes of a model, in five launches for "
+            "nccl-bench run --preset llama3-70b-tp --launches 5": "Measure what a model sends, in five launches for "
             "the surest verdicts.",
             "nccl-bench run --collective all_gather,reduce_scatter --dry-run": "Show the plan, its memory and its "
             "time. Measure nothing.",
@@ -53,6 +53,7 @@ HELP_PAGES: Mapping[str, HelpPage] = {
             "--factor",
             "--dtype",
             "--preset",
+            "--model",
             "--timing",
             "--launches",
             "--max-seconds",

@@ -20,6 +20,7 @@ from nccl_bench.cli.launching import (
     warn_of_short_limit,
 )
 from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.model_option import with_workload, write_workload
 from nccl_bench.cli.options import (
     AllowRecordedCode,
     FailOnText,
@@ -58,8 +59,16 @@ def run(
     preset: Annotated[
         str | None,
         _sweep_option(
-            help="Options that come with nccl-bench; nccl-bench list presets shows them. Default: none.",
+            help="Options or a model that come with nccl-bench; nccl-bench list presets shows them. Default: none.",
             autocompletion=offer(presets),
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        _sweep_option(
+            metavar="KEY=VALUE,...",
+            help="The shape of a model, whose messages are measured: hidden=7168,layers=61,tokens=1:512:x2. With a "
+            "preset of a model it changes these values; see nccl-bench guide models. Default: none.",
         ),
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
@@ -77,6 +86,13 @@ def run(
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     resume: Resume = None,
     allow_recorded_code: AllowRecordedCode = False,
+    save_workload: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file for the messages of a model, to edit and to measure with run FILE. Default: no file.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -125,11 +141,15 @@ def run(
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave --sizes out")
         written = _last(layers, "sizes") or DEVICES[device].sizes
         layers.append({"sizes": changed_sizes(written, begin, end, factor, step, typed)})
-    resolved = resolve(device, *layers, spellings=typed)
+    attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
+    ranks = nproc if nproc is not None else default_ranks(DEVICES[device], gpus)
+    world_size = ranks * nnodes if attachment is None else attachment.world_size
+    resolved = resolve(device, *with_workload(layers, model, device, world_size), spellings=typed)
     gates = parse_fail_on(fail_on)
     refuse_gate_of_one_arm(resolved.arms, gates)
+    if save_workload is not None and (node_rank if attachment is None else attachment.rank) == 0:
+        write_workload(resolved.workload, save_workload)
 
-    attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = OutputConfig(out=out, format=format, fail_on=gates, width=width, detail=detail_of(quiet, full))
     refuse_hidden_packages()
     # On several nodes the ranks report a missing target. If one node refused it here, the other nodes would wait.
@@ -143,22 +163,21 @@ def run(
         if warning:
             print_message(warning)
         if attachment.rank == 0 and "max_seconds" in typed:
-            warn_of_short_limit(resolved, attachment.world_size)
+            warn_of_short_limit(resolved, world_size)
         if not dry_run:
             run_attached(resolved, attachment, output)
         elif attachment.rank == 0:
             refuse_new_processes(resolved, attachment)
             ranks_per_node = attachment.local_world_size or attachment.world_size
-            show_plan(resolved, attachment.world_size, ranks_per_node, gpus, output)
+            show_plan(resolved, world_size, ranks_per_node, gpus, output)
         return
-    ranks = nproc if nproc is not None else default_ranks(DEVICES[device], gpus)
     if DEVICES[device].has_gpus and 0 < gpus < ranks:
         raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs, one for each rank: give at most {gpus}")
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
     if node_rank == 0 and "max_seconds" in typed:
-        warn_of_short_limit(resolved, ranks * nnodes)
+        warn_of_short_limit(resolved, world_size)
     if dry_run:
-        show_plan(resolved, ranks * nnodes, ranks, gpus, output if node_rank == 0 else None)
+        show_plan(resolved, world_size, ranks, gpus, output if node_rank == 0 else None)
     else:
         run_launched(resolved, launching, output)
 

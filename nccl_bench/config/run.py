@@ -262,12 +262,12 @@ class RunConfig(CommonConfig):
 def read_run_config(path: Path) -> dict[str, object]:
     """Return the settings in a TOML file; raise ``UsageError`` if it is malformed or has unknown keys.
 
-    A file with messages is a workload, and every other file has options.
+    A file with messages is a workload. Every other file has options, and can have a model.
     """
     values = read_toml(path, MOST_BYTES)
     if "messages" in values:
         return {"name": path.stem, "workload": workload_of(values, str(path))}
-    refuse_unknown_keys(values, options_of(RunConfig), str(path))
+    refuse_unknown_keys(values, (*options_of(RunConfig), "model"), str(path))
     return {"name": path.stem, **values}
 
 

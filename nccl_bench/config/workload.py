@@ -1,12 +1,12 @@
 """Workloads: the messages that a model sends in a number of steps, as a TOML file. No torch."""
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from nccl_bench.catalog.bounds import AtLeastOne, Count, Size
+from nccl_bench.catalog.bounds import AtLeastOne, Count, Name, Size
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPES
@@ -25,6 +25,8 @@ _LARGEST: Mapping[str, int] = {
     name: int(get_args(annotation)[1].most)
     for name, annotation in {"size_bytes": Size, "ranks": AtLeastOne, "count": Count, "steps": AtLeastOne}.items()
 }
+# The most characters of a text.
+_LONGEST: int = get_args(Name)[1].longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class WorkloadMessage:
     ranks: int  # the number of ranks in the group
     timing: Timing  # how the calls are made: eager or graph
     count: int  # the number of calls in all steps together
+    reason: str = ""  # where a model makes the calls; empty if that is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,8 @@ class Workload:
 
     messages: tuple[WorkloadMessage, ...]  # different messages
     steps: int = 1  # the number of steps that the counts belong to
-    source: tuple[str, ...] = ()  # the names of the files that the messages were read from
+    source: tuple[str, ...] = ()  # the files that the messages were read from, or the model that sends them
+    remarks: tuple[str, ...] = ()  # what the messages lack of those that the model sends
 
     @property
     def calls(self) -> int:
@@ -81,16 +85,14 @@ def read_workload(path: Path) -> Workload:
 
 def workload_of(values: Mapping[str, object], where: str) -> Workload:
     """Return the workload in plain data, which messages call ``where``; raise ``UsageError`` if it is malformed."""
-    refuse_unknown_keys(values, ("messages", "steps", "source"), where)
-    tables, source = values.get("messages"), values.get("source", [])
+    refuse_unknown_keys(values, Workload.__dataclass_fields__, where)
+    tables = values.get("messages")
     if not isinstance(tables, list | tuple) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where} has no messages: give a list of tables, `messages = [{{collective = ...}}]`")
-    if not isinstance(source, list | tuple) or not all(isinstance(name, str) for name in source):
-        raise UsageError(f"{where} has the source {source!r}: give a list of names of files")
     return Workload(
         messages=tuple(_message(table, f"{where}, message {number}") for number, table in enumerate(tables, start=1)),
         steps=parse_number("steps", values.get("steps", 1), f"{where}: steps"),
-        source=tuple(source),
+        **{key: _texts(values.get(key, []), f"{where}: {key}") for key in ("source", "remarks")},
     )
 
 
@@ -124,9 +126,10 @@ def workload_text(workload: Workload) -> str:
     lines = [
         "# The messages that one rank of a model sends, and how often in all steps together.",
         f"source = {_toml(list(workload.source))}",
+        *([f"remarks = {_toml(list(workload.remarks))}"] if workload.remarks else []),
         f"steps = {workload.steps}",
         "messages = [",
-        *(f"    {{ {_pairs(asdict(message).items())} }}," for message in workload.messages),
+        *(f"    {{ {_pairs(asdict(message))} }}," for message in workload.messages),
         "]",
     ]
     text = "\n".join(lines) + "\n"
@@ -139,21 +142,35 @@ def workload_text(workload: Workload) -> str:
 
 
 def _message(table: Mapping[str, object], where: str) -> WorkloadMessage:
-    names = tuple(WorkloadMessage.__dataclass_fields__)
-    refuse_unknown_keys(table, names, where)
-    missing = [name for name in names if name not in table]
+    keys = WorkloadMessage.__dataclass_fields__
+    refuse_unknown_keys(table, keys, where)
+    needed = [name for name, key in keys.items() if key.default is MISSING]
+    missing = [name for name in needed if name not in table]
     if missing:
-        raise UsageError(f"{where} has no {missing[0]}: give {', '.join(names)}")
+        raise UsageError(f"{where} has no {missing[0]}: give {', '.join(needed)}")
     return WorkloadMessage(
         collective=one_of(f"{where}: collective", table["collective"], COLLECTIVES),
         dtype=one_of(f"{where}: dtype", table["dtype"], DTYPES),
         timing=one_of(f"{where}: timing", table["timing"], TIMINGS),
         **{key: parse_number(key, table[key], f"{where}: {key}") for key in ("size_bytes", "ranks", "count")},
+        reason=_text(table.get("reason", ""), f"{where}: reason"),
     )
 
 
-def _pairs(values: Iterable[tuple[str, object]]) -> str:
-    return ", ".join(f"{name} = {_toml(value)}" for name, value in values)
+def _texts(value: object, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{name} is {value!r}: give a list of texts")
+    return tuple(_text(each, name) for each in value)
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise UsageError(f"{name} is {value!r}: give a text of at most {_LONGEST:,} characters")
+    return value
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {_toml(value)}" for name, value in values.items() if value != "")
 
 
 def _toml(value: object) -> str:

@@ -56,6 +56,7 @@ def to_measure(messages: Iterable[WorkloadMessage], absent: Mapping[Timing, str]
 
 def differences(workload: Workload, world_size: int, absent: Mapping[Timing, str]) -> Iterator[str]:
     """Yield what a run of ``world_size`` ranks measures otherwise than the model sends it, or does not measure."""
+    yield from workload.remarks
     others: dict[int, list[int]] = {}
     for message in workload.messages:
         if message.ranks != world_size:

@@ -38,6 +38,7 @@ class RecordedMessage(TypedDict):
     ranks: AtLeastOne  # the number of ranks in the group
     timing: Name  # how the model makes the calls: eager or graph
     count: Count  # the number of calls in all steps together
+    reason: NotRequired[Name]  # where a model makes the calls; empty if that is not known
 
 
 class RecordedWorkload(TypedDict):
@@ -45,7 +46,8 @@ class RecordedWorkload(TypedDict):
 
     messages: Annotated[list[RecordedMessage], Bounds(longest=10_000)]  # the messages
     steps: NotRequired[AtLeastOne]  # the number of steps that the counts belong to
-    source: NotRequired[Names]  # the files that the messages were read from
+    source: NotRequired[Names]  # the files that the messages were read from, or the model that sends them
+    remarks: NotRequired[Names]  # what the messages lack of those that the model sends
 
 
 class RecordedConfig(TypedDict):

@@ -1,8 +1,10 @@
 """The text of a dry run: cases, arms and timings, their memory and their time."""
 
+import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 
-from nccl_bench.analysis.wording import counted, significant
+from nccl_bench.analysis.wording import counted, significant, size_with_unit
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.question import default_baseline
@@ -19,6 +21,8 @@ from nccl_bench.plan.workload import own_messages
 
 # The collective, the arms, the timings, the sizes and those of them that do not fit: cases with the same share a line.
 _Group = tuple[str, tuple[str, ...], tuple[Timing, ...], tuple[int, ...], tuple[int, ...]]
+# The most characters of a line with the reason of a message.
+_WIDEST = 80
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
@@ -31,7 +35,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.min_rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
-        *([_workload_text(config.workload, world_size)] if config.workload is not None else []),
+        *(_workload_lines(config.workload, world_size) if config.workload is not None else ()),
         *([f"{config.launches} launches, each with new ranks and all cases"] if config.launches > 1 else []),
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
@@ -78,12 +82,17 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     return "\n".join(lines) + "\n"
 
 
-def _workload_text(workload: Workload, world_size: int) -> str:
-    """Return the size of ``workload``, and where its messages are from."""
+def _workload_lines(workload: Workload, world_size: int) -> Iterator[str]:
+    """Yield the size of ``workload`` and where its messages are from, then the messages with a known reason."""
     sources = f", from {', '.join(workload.source)}" if workload.source else ""
     own = own_messages(workload, world_size)
     calls = counted(sum(message.count for message in own), "call")
-    return f"workload: {counted(len(own), 'message')}, {calls} in {counted(workload.steps, 'step')}{sources}"
+    yield f"workload: {counted(len(own), 'message')}, {calls} in {counted(workload.steps, 'step')}{sources}"
+    for message in own:
+        if message.reason:
+            size = size_with_unit(message.size_bytes)
+            yield f"  {message.collective} {message.dtype} {size}, {message.timing}: {counted(message.count, 'call')}"
+            yield from textwrap.wrap(message.reason, _WIDEST, initial_indent="    ", subsequent_indent="    ")
 
 
 def _common_placement(config: RunConfig, planned: PlannedCase) -> Placement | None:

@@ -37,7 +37,7 @@ _NOTES: Mapping[str, str] = {
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
     "probes": "The experiments of verify. Column alone: the probe gets processes of its own.",
-    "presets": "Values of --preset of run: files of options that come with nccl-bench.",
+    "presets": "Values of --preset of run: options and models that come with nccl-bench.",
     "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }
 

@@ -71,7 +71,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "presets": (
         "Presets",
         "`nccl-bench run --preset llama3-70b-tp` takes the options of a preset. In a checkout they are files in "
-        "`configs/`.",
+        "`configs/`. [Models](models.md) says what a preset of a model measures.",
     ),
     "routes": (
         "Routes of the coordinator arms",

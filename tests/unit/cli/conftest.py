@@ -45,6 +45,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "a-verification").mkdir()
     config = resolve_verification("cpu", {"arms": "torch"})
     write_verification(path / "a-verification", config, make_findings(config)[:3])
+    (path / "model.toml").write_text("model = 3\n", encoding="utf-8")
     (path / "workload.toml").write_text(workload_text(WORKLOAD), encoding="utf-8")
     (path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
     for tree in (".", "x", "y", "old", "new"):

@@ -32,6 +32,9 @@ from tests.support.command_line import (
 )
 from tests.support.workloads import WORKLOAD
 
+# A model of two layers, for --model.
+MODEL = "layers=2,hidden=64,tokens=4"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
@@ -47,6 +50,14 @@ class Example:
 
 def configured(name: str) -> Callable[[Observed], object]:
     return lambda observed: getattr(observed.config, name)
+
+
+def source_of_workload(observed: Observed) -> object:
+    return observed.config.workload and observed.config.workload.source  # type: ignore[union-attr]
+
+
+def is_written(file: str) -> Callable[[Observed], bool]:
+    return lambda _observed: Path(file).is_file()
 
 
 def launched(name: str) -> Callable[[Observed], object]:
@@ -89,6 +100,7 @@ FROM_TREES = ("--arm", "m:C", "--before-tree", "x", "--after-tree", "y")
 RUN_OPTIONS: Mapping[str, Example] = {
     "config": Example(value="mine.toml", look=configured("rounds"), gives=2),
     "preset": Example(value="quick", look=configured("rounds"), gives=5),
+    "model": Example(value=MODEL, look=source_of_workload, gives=(f"--model {MODEL}",)),
     "begin": Example(value="64", look=ends, gives=(64, 64 * 8**4)),
     "end": Example(value="4K", look=ends, gives=(8, 4096)),
     "factor": Example(value="4", base=("-b", "8", "-e", "128"), look=sizes, gives=(8, 32, 128)),
@@ -146,6 +158,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "attach": Example(env=RANKS, look=action, gives="attached"),
     "name": Example(value="mine", look=configured("name"), gives="mine"),
     "out": Example(value="there", look=output("out"), gives=Path("there")),
+    "save_workload": Example(value="there.toml", base=("--model", MODEL), look=is_written("there.toml"), gives=True),
     "dry_run": Example(look=action, gives="planned"),
     "resume": Example(value="a-run", look=action, gives="resumed"),
     "allow_recorded_code": Example(base=("--resume", "a-run"), look=allowed, gives=True),

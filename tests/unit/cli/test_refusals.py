@@ -13,6 +13,7 @@ from nccl_bench.launch import hardware
 from tests.support.command_line import TORCHRUN, TWO_NODES, CommandLine, assert_one_message, run_process, snapshot
 
 FLOAT8 = ("--arms", "all", "--collective", "all_reduce", "--dtype", "float8_e4m3fn")
+MODEL = "hidden=64,layers=2,tokens=1"
 # The command line, the exit code, and texts of the message.
 BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", "8X"), 2, ("'8X'", "8, 4K, 1M")),
@@ -20,7 +21,14 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", ""), 2, ("empty",)),
     (("run", "--sizes", "8" * 50_000 + "X"), 2, ("more characters ...", "8, 4K, 1M")),
     (("run", "--preset", "lama3-70b"), 2, ("'lama3-70b'", "did you mean 'llama3-70b-tp'", "quick")),
-    (("run", "--preset", "limits"), 2, ("'limits'", "allowed are collectives, deepseek-v3-tp")),
+    (("run", "--preset", "limits"), 2, ("'limits'", "allowed are collectives, deepseek-v3-dp")),
+    (("run", "--model", "hiden=64"), 2, ("the model has the unknown key 'hiden'", "did you mean 'hidden'?")),
+    (("run", "--model", MODEL, "--workload", "workload.toml"), 2, ("a workload and a model", "leave one of them out")),
+    (("run", "--model", MODEL, "--nproc", "1"), 2, ("sends nothing on one rank", "--nproc 2")),
+    (("run", "--model", MODEL, "--sizes", "8"), 2, ("--sizes is given beside a workload", "leave one of them out")),
+    (("run", "--preset", "llama3-70b-tp", "--nproc", "3"), 2, ("3 ranks cannot share 64 attention heads",)),
+    (("run", "model.toml"), 2, ("model has the model 3", "give a table, such as [model]")),
+    (("run", "--save-workload", "there.toml"), 2, ("--save-workload writes the messages of a model", "--model")),
     (("run", "-b", "1M", "-e", "8"), 2, ("begins at 1M", "8")),
     (("run", "-f", "1"), 2, ("factor of the sweep is 1",)),
     (("run", "-b", "1", "-e", "1G", "-i", "1"), 2, ("over 10000 sizes",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from nccl_bench.errors import UsageError
 MESSAGE = WorkloadMessage(
     collective="all_reduce", dtype="bfloat16", size_bytes=32768, ranks=2, timing=Timing.GRAPH, count=64
 )
-WORKLOAD = Workload(messages=(MESSAGE,), steps=8, source=('trace "1"\n\x7f\x1b.json',))
+OF_MODEL = replace(MESSAGE, size_bytes=64, reason='decode of 1: 2 after "attention"')
+WORKLOAD = Workload(
+    messages=(MESSAGE, OF_MODEL), steps=8, source=('trace "1"\n\x7f\x1b.json',), remarks=("messages of others",)
+)
 
 
 def test_a_workload_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -30,6 +34,8 @@ def test_a_workload_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("steps = 8", "steps = true", "workload.toml: steps is True: give a whole number from 1 to 1,000,000"),
         (", count = 64", "", "message 1 has no count: give collective, dtype, size_bytes, ranks, timing, count"),
         ("ranks", "rank", "message 1 has the unknown key 'rank': did you mean 'ranks'?"),
+        ('["messages of others', '[3, "messages', "workload.toml: remarks is 3: give a text of at most 4,096 "),
+        ("source = [", "source = 3 # [", "workload.toml: source is 3: give a list of texts"),
         ("messages =", "message =", "has the unknown key 'message': did you mean 'messages'?"),
     ],
 )
