@@ -41,6 +41,7 @@ class Analysis:
     title: str  # a description of the run, or of the runs or arms that are compared
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
+    measured: Run | None = None  # the run as it was measured, its launches apart; None for the command `compare`
     metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
     # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
     runs: tuple[tuple[str, Run], ...] = ()
@@ -87,6 +88,7 @@ class Analysis:
             title=description.title(run),
             notes=tuple(description.notes(run)),
             run=joined,
+            measured=run,
             metas=(("", run.meta),),
             runs=(("", joined),),
             rows_of_runs=(("", rows),),

@@ -16,11 +16,11 @@ from nccl_bench.cli.messages import exit_with
 from nccl_bench.cli.options import (
     RUN_OPTIONS,
     Anonymous,
+    ComparisonFile,
+    ComparisonFormat,
     FailOnText,
-    FormatOrEnding,
     Full,
     Quiet,
-    ToFile,
     Width,
     detail_of,
 )
@@ -29,6 +29,7 @@ from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold,
 from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.errors import UsageError
 from nccl_bench.records.run import TOOL
+from nccl_bench.report import COMPARISON_FORMATS
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.loading import LoadedRun
@@ -72,8 +73,8 @@ def compare(
         bool, typer.Option("--allow-mismatch", help="Allow runs of different machines, versions or settings.")
     ] = False,
     fail_on: FailOnText = None,
-    format: FormatOrEnding = None,
-    to: ToFile = None,
+    format: ComparisonFormat = None,
+    to: ComparisonFile = None,
     width: Width = None,
     quiet: Quiet = False,
     full: Full = False,
@@ -90,7 +91,7 @@ def compare(
     from nccl_bench.records.anonymity import Aliases
 
     gates = parse_fail_on(fail_on)
-    chosen = chosen_format(format, to)
+    chosen = chosen_format(format, to, COMPARISON_FORMATS)
     if len(sides) > 2:
         raise UsageError(
             f"{len(sides)} sides were given: give one run, or two sides; separate the runs of a side by commas"

@@ -19,6 +19,12 @@ ENDINGS: Mapping[str, Format] = {
     ".csv": Format.CSV,
     ".json": Format.JSON,
     ".txt": Format.TERMINAL,
+    ".perfetto-trace": Format.PERFETTO,
+}
+# The formats that would fill a screen -> what they make, and a file for it.
+_NOT_FOR_A_TERMINAL: Mapping[Format, tuple[str, str]] = {
+    Format.HTML: ("a web page", "page.html"),
+    Format.PERFETTO: ("a timeline", "run.perfetto-trace"),
 }
 
 
@@ -30,13 +36,14 @@ def endings_of(formats: Collection[Format]) -> Mapping[str, Format]:
 def chosen_format(format: Format | None, file: Path | None, formats: Collection[Format] = tuple(Format)) -> Format:
     """Return ``format``, which is ``--format``; if it is absent, the format that the ending of ``file`` chooses.
 
-    Raises ``UsageError`` if the ending chooses none of ``formats``, or if a web page would fill the screen.
+    Raises ``UsageError`` if the ending chooses none of ``formats``, or if the result would fill the screen.
     """
     if file is None:
-        if format is Format.HTML and sys.stdout.isatty():
+        if format is not None and format in _NOT_FOR_A_TERMINAL and sys.stdout.isatty():
+            made, example = _NOT_FOR_A_TERMINAL[format]
             raise UsageError(
-                "--format html makes a web page, and standard output is a terminal: give a file instead, such as "
-                "--to page.html"
+                f"--format {format} makes {made}, and standard output is a terminal: give a file instead, such as "
+                f"--to {example}"
             )
         return format or Format.TERMINAL
     endings = endings_of(formats)

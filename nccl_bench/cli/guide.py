@@ -32,7 +32,7 @@ TOPICS: Mapping[str, str] = {
     "example": "A communicator to start from, as a Python file",
     "sglang-coordinator": "SGLang's group coordinator as a user arm, as a Python file",
     "page": "How to read the web page of a result, and show a picture in a pull request",
-    "formats": "JSON, CSV, Markdown, Bencher and GitHub: results for programs and pull requests",
+    "formats": "JSON, CSV, Markdown, Bencher, Perfetto and GitHub: results for programs and pull requests",
     "report-schema": "The JSON Schema of --format json, as a JSON file",
     "record-schema": "The JSON Schema of run.json and of the lines of samples.jsonl, as a JSON file",
     "secrets": "What is recorded of the environment, and reports without names of hosts and paths",

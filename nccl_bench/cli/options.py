@@ -19,7 +19,7 @@ from nccl_bench.config.recorded_code import OPTION
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
-from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Detail, Format
+from nccl_bench.report import COMPARISON_FORMATS, TABLE_FORMATS, VERIFICATION_FORMATS, Detail, Format
 
 # The smallest width of a report, in characters: a size and the times of the baseline need this many.
 NARROWEST = 20
@@ -74,6 +74,8 @@ FormatOption = Annotated[Format, format_option(tuple(Format))]
 # For commands with `--to`: absent, the ending of the file chooses the format.
 FormatOrEnding = Annotated[Format | None, format_option(tuple(Format))]
 ToFile = Annotated[Path | None, to_option(tuple(Format))]
+ComparisonFormat = Annotated[Format | None, format_option(COMPARISON_FORMATS)]
+ComparisonFile = Annotated[Path | None, to_option(COMPARISON_FORMATS)]
 TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
 VerificationFormat = Annotated[Format | None, format_option(VERIFICATION_FORMATS)]
 VerificationFile = Annotated[Path | None, to_option(VERIFICATION_FORMATS)]

@@ -73,6 +73,7 @@ def print_report(
     from nccl_bench.report.html.analysis_page import html_report
     from nccl_bench.report.json import json_report
     from nccl_bench.report.markdown import markdown_report
+    from nccl_bench.report.perfetto import perfetto_report
     from nccl_bench.report.svg.report import svg_report
     from nccl_bench.report.terminal import TerminalReport
 
@@ -84,6 +85,7 @@ def print_report(
         Format.HTML: html_report,
         Format.SVG: svg_report,
         Format.BENCHER: bencher_report,
+        Format.PERFETTO: perfetto_report,
     }
     write_report(reports[format](analysis), file)
     show_on_github(analysis.headline, analysis.warnings, lambda: markdown_report(analysis))

@@ -29,10 +29,14 @@ class Format(StrEnum):
     HTML = "html"
     SVG = "svg"
     BENCHER = "bencher"
+    PERFETTO = "perfetto"
 
 
 # The formats that print tables of anything.
 TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
+
+# The formats that print a comparison of runs. A timeline has one run.
+COMPARISON_FORMATS = tuple(each for each in Format if each is not Format.PERFETTO)
 
 # The formats that print a verification.
 VERIFICATION_FORMATS = (*TABLE_FORMATS, Format.HTML)

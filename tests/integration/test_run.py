@@ -21,6 +21,7 @@ from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import SCHEMA, Samples, Status
 from nccl_bench.records.store import RunStore
 from tests.support.command import CommandResult, Sandbox
+from tests.support.trace_events import lanes_of
 
 SIZES = (1024, 65536)
 COLLECTIVES = ("all_reduce", "all_gather")
@@ -50,7 +51,7 @@ def directory(ended: CommandResult, sandbox: Sandbox) -> Path:
 @pytest.fixture(scope="module")
 def reports(directory: Path, sandbox: Sandbox) -> dict[tuple[str, ...], CommandResult]:
     """The reports of the run, by the options of the command."""
-    options = ((), ("--full",), ("--format", "csv"), ("--format", "json"))
+    options = ((), ("--full",), ("--format", "csv"), ("--format", "json"), ("--format", "perfetto"))
     ends = sandbox.in_turn(*(("report", str(directory), *each) for each in options))
     return dict(zip(options, ends, strict=True))
 
@@ -122,6 +123,18 @@ def test_summary_csv_is_what_report_prints_as_csv(
     assert len(rows) == len(Run.load(directory).lines)
     assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
     assert reports["--format", "csv"] == CommandResult(code=0, stdout=text, stderr="")
+
+
+def test_a_timeline_has_the_batches_where_they_began(
+    directory: Path, reports: dict[tuple[str, ...], CommandResult]
+) -> None:
+    lanes = lanes_of(reports["--format", "perfetto"].stdout)
+    assert list(lanes) == ["cases", "rank 0", "rank 1"]
+    begins_s = sorted(Run.load(directory).samples.began_s.numbers)
+    late_s = [each.begin_ns / 1e9 - began_s for each, began_s in zip(lanes["rank 0"], begins_s, strict=True)]
+    # A batch is moved if the batch before it took longer on rank 1.
+    assert min(late_s) == pytest.approx(0.0, abs=1e-6)
+    assert sorted(late_s)[len(late_s) // 2] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(

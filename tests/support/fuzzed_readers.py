@@ -43,6 +43,7 @@ from nccl_bench.report.html.analysis_page import html_report
 from nccl_bench.report.html.verification_page import verification_html
 from nccl_bench.report.json import json_report
 from nccl_bench.report.markdown import markdown_report
+from nccl_bench.report.perfetto import perfetto_report
 from nccl_bench.report.svg.report import svg_report
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.traffic import reports as traffic_reports
@@ -102,7 +103,7 @@ def _analysis_reports(analysis: Analysis, chance: random.Random) -> None:
     terminal = replace(TerminalReport.for_stream(StringIO(), width), detail=detail)
     of_format = (
         *(terminal.render, terminal.render, markdown_report, csv_report, json_report),
-        *(html_report, svg_report, bencher_report),
+        *(html_report, svg_report, bencher_report, *(() if analysis.measured is None else (perfetto_report,))),
     )
     chance.choice(of_format)(analysis).encode()
 

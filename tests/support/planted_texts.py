@@ -193,6 +193,7 @@ READERS: Mapping[str, Callable[[str], Iterator[str]]] = {
     "csv": obeyed_in_csv,
     "json": obeyed_in_json,
     "bencher": obeyed_in_json,
+    "perfetto": obeyed_in_json,
     "html": obeyed_in_page,
     "svg": obeyed_in_picture,
 }

@@ -31,10 +31,15 @@ def test_an_unknown_ending_needs_a_format() -> None:
     assert chosen_format(Format.HTML, Path("page")) is Format.HTML
 
 
-def test_a_page_never_fills_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("format", "example"), [(Format.HTML, r"page\.html"), (Format.PERFETTO, r"run\.perfetto-trace")]
+)
+def test_a_page_and_a_timeline_never_fill_a_terminal(
+    format: Format, example: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(destination.sys.stdout, "isatty", lambda: True)
-    with pytest.raises(UsageError, match=r"--to page\.html"):
-        chosen_format(Format.HTML, None)
+    with pytest.raises(UsageError, match=f"--to {example}"):
+        chosen_format(format, None)
 
 
 def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

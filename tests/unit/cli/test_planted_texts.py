@@ -45,7 +45,7 @@ RECORD = ROOT / "results" / "h200-x2-after"
 SOME = {
     "formula": (Format.CSV,),
     "workflow command": (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON),
-    "fence": (Format.MARKDOWN, Format.HTML, Format.SVG, Format.BENCHER),
+    "fence": (Format.MARKDOWN, Format.HTML, Format.SVG, Format.BENCHER, Format.PERFETTO),
 }
 assert {*sum(SOME.values(), ())} == {*Format}
 SOME_TEXTS = pytest.mark.parametrize("text", [PLANTED[name] for name in SOME], ids=SOME)
