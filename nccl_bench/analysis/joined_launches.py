@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from statistics import median
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Skew, Status
 
 Rounds = tuple[int, ...]
 _Number = TypeVar("_Number", int, float)
@@ -67,6 +68,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         launch=np.where(is_joined, 1, worst.launch),
         registered=_joined(ordered.registered, starts, _join_registered),
         kernels=_joined(ordered.kernels, starts, _join_kernels),
+        skew=_joined(ordered.skew, starts, _join_skews),
     )
 
 
@@ -108,6 +110,16 @@ def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered 
 
 def _join_kernels(of_launches: Sequence[Kernels]) -> Kernels | None:
     return joined_kernels(of_launches) if of_launches else None
+
+
+def _join_skews(launches: Sequence[Skew]) -> Skew | None:
+    if not launches:
+        return None
+    return Skew(
+        late_rank=launches[0].late_rank,
+        delay_us=tuple(chain.from_iterable(each.delay_us for each in launches)),
+        late_rank_us=tuple(chain.from_iterable(each.late_rank_us for each in launches)),
+    )
 
 
 def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration | None:

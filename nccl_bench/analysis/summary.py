@@ -48,6 +48,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     count: Annotated[int | None, Meta(description="elements of one block, as nccl-tests counts them")] = None
     hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
     layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
+    delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
     world_size: Annotated[int | None, Meta(description="number of ranks")] = None
     arm: Annotated[str | None, Meta(description="the arm; absent for a skipped case")] = None
     arm_placement: Annotated[
@@ -82,6 +83,15 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     busbw_gb_s: Annotated[float | None, Meta(description="algbw times the collective's bus factor")] = None
     per_token_us: Annotated[
         float | None, Meta(description="time of all layers divided by the number of tokens; only in the scenario chain")
+    ] = None
+    measured_delay_us: Annotated[
+        float | None, Meta(description="how late one rank came, by its device: median over rounds; only in skew")
+    ] = None
+    transfer_us: Annotated[
+        float | None, Meta(description="time of the late rank, which is the transfer: median over rounds; only in skew")
+    ] = None
+    wait_us: Annotated[
+        float | None, Meta(description="time minus that of the late rank: median over rounds; only in skew")
     ] = None
     baseline: Annotated[str | None, Meta(description="the arm whose time is the denominator of ratio")] = None
     ratio: Annotated[
@@ -259,6 +269,7 @@ def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, l
     columns |= {name: samples.kernels.map(part_of, object).tolist() for name, part_of in KERNEL_COLUMNS.items()}
     columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
     columns |= spreads_of(samples)
+    columns |= _skews(samples)
     columns["per_token_us"] = _per_token(samples, columns["time_us"])
     return columns | _bandwidths(samples, columns["time_us"])
 
@@ -291,6 +302,17 @@ def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[
     layers_per_token = samples.case.map(lambda case: case.layers / case.tokens if case.layers else np.nan, np.float64)
     per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
     return _known(per_token_us, ~np.isnan(per_token_us))
+
+
+def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
+    """Return what the late rank of each line says; all values are ``None`` in a line without a late rank."""
+    columns: dict[str, list[float | None]] = {"measured_delay_us": [], "transfer_us": [], "wait_us": []}
+    for skew, samples_us in zip(samples.skew.to_list(), samples.samples_us, strict=True):
+        late = None if skew is None else np.array(skew.late_rank_us)
+        columns["measured_delay_us"].append(None if skew is None else float(np.median(skew.delay_us)))
+        columns["transfer_us"].append(None if late is None else float(np.median(late)))
+        columns["wait_us"].append(None if late is None else float(np.median(samples_us - late)))
+    return columns
 
 
 def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from nccl_bench.bench.record import Record
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
+from nccl_bench.records.schema import GpuState, PerIteration, Samples, Skew, Status
 
 _NOTHING_LOGGED = Logged()
 
@@ -139,5 +139,17 @@ def _line(
         registered=logged.registered,
         kernels=logged.kernels,
         arms_before=tuple(kept.arms_before),
+        skew=_skew(context, kept),
         began_s=tuple(round(batch.began_s, 6) for batch in batches),
+    )
+
+
+def _skew(context: CaseContext, kept: KeptBatches) -> Skew | None:
+    late_rank, skews = context.work.late_rank, kept.skews.values()
+    if late_rank is None or not skews:
+        return None
+    return Skew(
+        late_rank=late_rank,
+        delay_us=tuple(delay_us for delay_us, _ in skews),
+        late_rank_us=tuple(late_rank_us for _, late_rank_us in skews),
     )

@@ -23,6 +23,7 @@ class KeptBatches:
 
     by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> the batch; absent if a gate opened early
     arms_before: list[int] = field(default_factory=list)  # for each kept round, the number of arms visited before
+    skews: dict[int, tuple[float, float]] = field(default_factory=dict)  # round -> the delay, and the late rank's time
     discarded: int = 0  # the number of batches whose gate opened early
 
     def times_us(self) -> dict[int, float]:
@@ -121,10 +122,13 @@ def measure_rounds(
             # The clocks of hosts differ, and the first rank of every process set is on the host of rank 0.
             [None if batch is None or context.arms.ranks.own_set.rank else batch.began_s for batch in batches],
         )
+        skews = _reduce_skews(context, batches)
         opened_early = set()
-        for (number, before, name), batch in zip(visits, reduced, strict=True):
+        for (number, before, name), batch, skew in zip(visits, reduced, skews, strict=True):
             if batch.valid:
                 kept[name].by_round[number] = batch
+                if skew is not None:
+                    kept[name].skews[number] = skew
                 kept[name].arms_before.append(before)
             else:
                 kept[name].discarded += 1
@@ -132,3 +136,15 @@ def measure_rounds(
         # All batches of an arm in this block had the same gate, so double the gate only once.
         for name in opened_early:
             gates_s[name] = min(2 * gates_s[name], LONGEST_GATE * first_gates[name])
+
+
+def _reduce_skews(context: CaseContext, batches: Sequence[Batch | None]) -> list[tuple[float, float] | None]:
+    """Return the delay and the time of the late rank in each batch, in microseconds; ``None`` if no rank is late."""
+    if context.work.late_rank is None:
+        return [None] * len(batches)
+    # Only the late rank has a delay, so the maximum over the ranks is the value of this rank.
+    of_late_rank = [
+        (0.0, 0.0) if each is None or each.delay_us is None else (each.delay_us, each.time_us) for each in batches
+    ]
+    maxima = context.control.maximum([value for pair in of_late_rank for value in pair])
+    return list(zip(maxima[::2], maxima[1::2], strict=True))

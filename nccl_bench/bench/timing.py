@@ -29,6 +29,7 @@ class Batch:
     time_us: float  # microseconds per operation
     valid: bool  # False if a gate opened before the last call was enqueued
     began_s: float  # seconds from the clock's start to the begin of the timed part, on the clock of this host
+    delay_us: float | None = None  # how much later this rank came than the others; None if it is not the late rank
 
 
 class Clock:
@@ -38,10 +39,10 @@ class Clock:
     """
 
     def __init__(self, streams: Streams, caller: Any, align: Operation, started: float = 0.0) -> None:
-        self._streams = streams
-        self._caller = caller
-        self._align = align
-        self._started = started
+        self.streams = streams
+        self.caller = caller
+        self.align = align
+        self.started = started
         self._start = streams.new_event(timing=True)
         self._end = streams.new_event(timing=True)
         self._gate = streams.new_event()
@@ -74,22 +75,22 @@ class Clock:
 
     def eager(self, calls: Sequence[Operation]) -> Batch:
         """Time ``calls`` with two events around them. The launch queue is empty at the start."""
-        self._align()
-        self._caller.synchronize()
-        self._start.record(self._caller)
+        self.align()
+        self.caller.synchronize()
+        self._start.record(self.caller)
         for call in calls:
             _result = call()
-        self._end.record(self._caller)
+        self._end.record(self.caller)
         return self._batch(len(calls), True)
 
     def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
         """Time ``calls`` with two events around them. All calls are enqueued before the first call runs."""
         self._close_gate(gate_s)
-        self._align()
-        self._start.record(self._caller)
+        self.align()
+        self._start.record(self.caller)
         for call in calls:
             _result = call()
-        self._end.record(self._caller)
+        self._end.record(self.caller)
         held = not self._gate.query()
         return self._batch(len(calls), held)
 
@@ -113,17 +114,17 @@ class Clock:
             _result = call()
         end = time.perf_counter_ns()
         held = not self._gate.query()
-        self._caller.synchronize()
-        return Batch((end - begin) / len(timed) / 1e3, held, began - self._started)
+        self.caller.synchronize()
+        return Batch((end - begin) / len(timed) / 1e3, held, began - self.started)
 
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
         """Return the host's estimated time for one call on an idle device. ``calls`` must fit into the launch queue."""
-        self._caller.synchronize()
+        self.caller.synchronize()
         begin = time.perf_counter_ns()
         for call in calls:
             _result = call()
         end = time.perf_counter_ns()
-        self._caller.synchronize()
+        self.caller.synchronize()
         return (end - begin) / len(calls) / 1e3
 
     def per_iteration(self, calls: Sequence[Operation], gate_s: float | None) -> tuple[list[float], bool]:
@@ -132,23 +133,23 @@ class Clock:
         If ``gate_s`` is None, there is no gate, and the second value is True. The events take time, so use these times
         for percentiles, not for means.
         """
-        events = [self._streams.new_event(timing=True) for _ in range(len(calls) + 1)]
+        events = [self.streams.new_event(timing=True) for _ in range(len(calls) + 1)]
         if gate_s is not None:
             self._close_gate(gate_s)
-        self._align()
+        self.align()
         if gate_s is None:
-            self._caller.synchronize()
-        events[0].record(self._caller)
+            self.caller.synchronize()
+        events[0].record(self.caller)
         for call, event in zip(calls, events[1:], strict=True):
             _result = call()
-            event.record(self._caller)
+            event.record(self.caller)
         held = gate_s is None or not self._gate.query()
-        self._caller.synchronize()
+        self.caller.synchronize()
         return [start.elapsed_time(end) * 1e3 for start, end in pairwise(events)], held
 
     def _close_gate(self, gate_s: float) -> None:
-        self._streams.hold(gate_s)
-        self._gate.record(self._caller)
+        self.streams.hold(gate_s)
+        self._gate.record(self.caller)
 
     def _batch(self, operations: int, valid: bool) -> Batch:
         """Return the batch of ``operations`` operations between the two events."""
@@ -156,7 +157,7 @@ class Clock:
         ended = time.monotonic()
         elapsed_ms: float = self._start.elapsed_time(self._end)
         # The host does not see when the device passes the first event, but it has just seen the second one.
-        return Batch(elapsed_ms * 1e3 / operations, valid, ended - elapsed_ms / 1e3 - self._started)
+        return Batch(elapsed_ms * 1e3 / operations, valid, ended - elapsed_ms / 1e3 - self.started)
 
 
 def no_operation() -> None:

@@ -21,6 +21,8 @@ class DeviceSpec:
     hidden: str  # the default hidden sizes of a chain, in the form that --hidden takes
     tokens: str  # the default numbers of tokens of a chain, in the form that --tokens takes
     layers: str  # the default numbers of layers of a chain, in the form that --layers takes
+    delays: str  # the default delays of one rank, in microseconds
+    few_sizes: str  # the default sweep of a scenario that varies more than sizes
     dtype: str  # the default data type
     max_seconds: float  # the default of --max-seconds
 
@@ -78,6 +80,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         hidden="8192",
         tokens="1,32,512",
         layers="40",
+        delays="0,10,50,200",
+        few_sizes="8,64K,1M,16M",
         dtype="bfloat16",
         max_seconds=46.0,
         setup_s=12.0,
@@ -107,6 +111,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         hidden="256",
         tokens="1,16",
         layers="8",
+        delays="0,1000,5000",
+        few_sizes="8,64K",
         dtype="bfloat16",
         max_seconds=17.0,
         setup_s=6.0,

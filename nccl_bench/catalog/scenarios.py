@@ -16,6 +16,7 @@ class ScenarioSpec:
     # The options that not every scenario reads, and this one does, by the names of their fields.
     options: frozenset[str]
     unit: str = "call"  # the work that one time belongs to
+    sweeps_few_sizes: bool = False  # whether its default sweep is short, because it varies more than sizes
     launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
     timings: tuple[Timing, ...] = tuple(Timing)  # the timings that the scenario has
     has_bandwidth: bool = False  # whether a time is that of the collective alone, so that a bandwidth can be computed
@@ -41,6 +42,14 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         collectives=("all_reduce",),
         redops=(RedOp.SUM,),
         dtypes=("bfloat16", "float16", "float32", "float64"),
+    ),
+    Scenario.SKEW: ScenarioSpec(
+        question="The time of a collective to which one rank comes late: of the late rank, which is the transfer, and "
+        "of the early ranks, which wait.",
+        options=frozenset({"sizes", "delays"}),
+        sweeps_few_sizes=True,
+        launch_entries=6,  # the alignment, the delay and three events
+        timings=(Timing.GATED,),
     ),
 }
 # The options that not every scenario reads.

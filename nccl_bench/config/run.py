@@ -39,7 +39,7 @@ from nccl_bench.config.parsers import (
     unparsed,
 )
 from nccl_bench.config.question import COMPANION, default_arms, default_baseline
-from nccl_bench.config.scenarios import given_options, numbers_option, settle
+from nccl_bench.config.scenarios import delays_option, given_options, numbers_option, settle
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
@@ -122,10 +122,11 @@ class RunConfig(CommonConfig):
     placements: tuple[Placement, ...] | None = choices_option(
         Panel.SWEEP, Placement, flag="--placement", default_text="each arm in a placement that it has, in-place first"
     )
-    # These three too are None in a scenario that does not read them.
+    # These four too are None in a scenario that does not read them.
     hidden: tuple[int, ...] | None = numbers_option("hidden", "Elements of a token")
     tokens: tuple[int, ...] | None = numbers_option("tokens", "Numbers of tokens in a message")
     layers: tuple[int, ...] | None = numbers_option("layers", "Numbers of layers")
+    delays: tuple[int, ...] | None = delays_option()
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",

@@ -1,17 +1,19 @@
 """The options of scenarios: their values, their defaults, and the refusal of options that a scenario does not read."""
 
+import re
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
-from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.scenarios import SCENARIO_OPTIONS, SCENARIOS, readers_of
 from nccl_bench.config.options import Option, Panel, listed, option
-from nccl_bench.config.sizes import parse_sizes
+from nccl_bench.config.sizes import parse_sizes, unique
 from nccl_bench.errors import UsageError
 
 # The most of any number below. A record holds numbers up to this one.
 _MOST = 1_000_000
+_WHOLE = re.compile(r"\s*[0-9]{1,7}\s*")
 # The values of an option that ask for nothing.
 _NOTHING: tuple[object, ...] = (None, False)
 # Name of an option -> its value in a scenario that does not read it; ``None`` for other options.
@@ -30,6 +32,24 @@ def numbers_option(name: str, help: str) -> Any:
     """Return the option ``name`` with one or more numbers; a device has its default in a field of that name."""
     text = f"{help}, as a sweep (1:512:x2) or a list (1,32,512). Only with --scenario {listed(readers_of(name))}."
     return option(Panel.SWEEP, text, _numbers, default=partial(_default, name))
+
+
+def delays_option() -> Any:
+    """Return the option with the delays of one rank."""
+    text = "Times in microseconds by which one rank comes late, comma-separated; 0 is no delay."
+    only = f"Only with --scenario {listed(readers_of('delays'))}."
+    return option(Panel.SWEEP, f"{text} {only}", _delays, default=partial(_default, "delays"))
+
+
+def _delays(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    delays = [int(part) if isinstance(part, str) and _WHOLE.fullmatch(part) else part for part in parts]
+    whole = [each for each in delays if isinstance(each, int) and not isinstance(each, bool) and 0 <= each <= _MOST]
+    if not whole or len(whole) < len(delays):
+        raise UsageError(
+            f"{name} is {value!r}: give whole numbers of microseconds from 0 to {_MOST:,}, such as 0,10,50"
+        )
+    return unique(whole)
 
 
 def _default(name: str, device: DeviceSpec) -> str:
@@ -60,5 +80,8 @@ def settle(
                 f"leave it out, or choose another --scenario ({listed(readers_of(name))})"
             )
         values[name] = _UNREAD.get(name)
+    if spec.sweeps_few_sizes and "sizes" not in given:
+        device = DEVICES[values["device"]]
+        values["sizes"] = parse_sizes("sizes", device.few_sizes)
     if "timings" not in given:
         values["timings"] = tuple(timing for timing in values["timings"] if timing in spec.timings)

@@ -13,6 +13,8 @@ from nccl_bench.errors import UsageError
 
 # Slots and weights rotate through so many bytes, more than the last-level cache has (H200: 60 MB, B200: 126 MB).
 ROTATED_BYTES = 256 * 1024**2
+# The calls of a batch with a late rank. Each is delayed, so more calls would only take longer.
+_SKEWED_CALLS = 8
 # The values of tokens and hidden elements in a chain are at most these.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
 
@@ -74,6 +76,11 @@ def _chain_points(config: RunConfig, dtype: str, world_size: int) -> Iterator[Po
         yield Point(size_bytes=size, settings={"hidden": hidden, "layers": layers})
 
 
+def _skew_points(config: RunConfig, _dtype: str, _world_size: int) -> Iterator[Point]:
+    for delay_us, size in product(config.delays or (), config.sizes or ()):
+        yield Point(size_bytes=size, settings={"delay_us": delay_us})
+
+
 def largest_element(dtype: str, world_size: int) -> int:
     """Return the largest value of a hidden element with which all sums of a chain are exact; 0 if there is none."""
     # No sum over some of the ranks is more than the world size plus 1 times a result.
@@ -97,6 +104,11 @@ def _chain_work(config: RunConfig, case: Case, world_size: int) -> WorkPlan:
     )
 
 
+def _skew_work(_config: RunConfig, case: Case, _world_size: int) -> WorkPlan:
+    assert case.delay_us is not None
+    return WorkPlan(seconds=case.delay_us / 1e6, operations=_SKEWED_CALLS)
+
+
 def weight_bytes_of(case: Case, world_size: int) -> int:
     """Return the bytes of one rank's weights in a layer of a chain."""
     assert case.hidden is not None
@@ -112,8 +124,10 @@ def weights_of(config: RunConfig, case: Case, world_size: int) -> int:
 _POINTS: Mapping[Scenario, Callable[[RunConfig, str, int], Iterator[Point]]] = {
     Scenario.ISOLATED: _isolated_points,
     Scenario.CHAIN: _chain_points,
+    Scenario.SKEW: _skew_points,
 }
 _WORK: Mapping[Scenario, Callable[[RunConfig, Case, int], WorkPlan]] = {
     Scenario.ISOLATED: _no_work,
     Scenario.CHAIN: _chain_work,
+    Scenario.SKEW: _skew_work,
 }

@@ -17,7 +17,7 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.kernels import Kernels
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Skew, Status
 
 Value = TypeVar("Value")
 Indexes = NDArray[np.intp]
@@ -169,6 +169,7 @@ class SampleColumns:
     registered: ValueColumn[BuffersRegistered]  # whether NCCL had the buffers registered
     arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
     kernels: ValueColumn[Kernels]  # what NCCL ran
+    skew: ValueColumn[Skew]  # the times of the late rank
     world_size: NDArray[np.int64]  # the number of ranks
     ops_per_batch: NDArray[np.int64]  # operations in one timed batch
     discarded: NDArray[np.int64]  # discarded batches

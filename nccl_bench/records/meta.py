@@ -67,6 +67,7 @@ class RecordedConfig(TypedDict):
     tokens: NotRequired[list[AtLeastOne] | None]  # the numbers of tokens of a chain
     layers: NotRequired[list[AtLeastOne] | None]  # the numbers of layers of a chain
     workload: NotRequired[RecordedWorkload | None]  # the messages of a model; None if options say what is measured
+    delays: NotRequired[list[Few] | None]  # the delays of one rank in microseconds
     launches: NotRequired[AtLeastOne | None]  # the number of launches
     processes: NotRequired[Few | None]  # the number of processes of an import
     over_ranks: NotRequired[Name | None]  # the rule for the time of all ranks, in an import

@@ -115,6 +115,15 @@ class PerIteration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Skew:
+    """The times of the rank that came late to each call, in the scenario ``skew``. One entry for each kept round."""
+
+    late_rank: Few  # the rank that came late
+    delay_us: tuple[TimeOrZeroUs, ...]  # how much later it made its calls, measured on its device
+    late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others wait by then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
     """The state of all ranks' GPUs while one timing of a case was measured, in all its arms.
 
@@ -177,6 +186,7 @@ class Samples(_Line):
     # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
     arm_placement: Placement | None = None
     kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, and if its log cannot be read
+    skew: Skew | None = None  # the times of the late rank; None in other scenarios
 
     @property
     def placement(self) -> Placement:
@@ -296,6 +306,9 @@ def check(line: Entry) -> None:
             raise RecordError(
                 "rounds, samples_us, fastest_rank_us, slowest_rank, arms_before and began_s differ in length"
             )
+        skew = line.skew
+        if skew is not None and {len(skew.delay_us), len(skew.late_rank_us)} != {count}:
+            raise RecordError("rounds, skew.delay_us and skew.late_rank_us differ in length")
 
 
 def check_case(case: Case) -> None:

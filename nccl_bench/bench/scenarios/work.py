@@ -39,7 +39,8 @@ class Work(Protocol):
 
     plan: WorkPlan  # the memory and the number of operations of the work
     clock: Clock  # the clock for batches
-    values: BufferValues | None  # what the buffers hold; None for the usual values
+    values: BufferValues | None = None  # what the buffers hold; None for the usual values
+    late_rank: int | None = None  # the rank of the process set that comes late to each call; None if no rank does
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.
@@ -52,8 +53,6 @@ class Work(Protocol):
 
 class IsolatedWork(Work):
     """No work: a call is the collective. The calls rotate through the slots of the buffers."""
-
-    values: BufferValues | None = None
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.plan = surroundings.plan

@@ -110,6 +110,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "tokens": Example(value="1:4:x2", base=CHAIN, look=configured("tokens"), gives=(1, 2, 4)),
     "layers": Example(value="80", base=CHAIN, look=configured("layers"), gives=(80,)),
     "workload": Example(value="workload.toml", look=configured("workload"), gives=WORKLOAD),
+    "delays": Example(value="0,20", base=("--scenario", "skew"), look=configured("delays"), gives=(0, 20)),
     "sizes": Example(value="1K,2K", look=sizes, gives=(1024, 2048)),
     "collectives": Example(value="reduce", look=configured("collectives"), gives=("reduce",)),
     "dtypes": Example(value="half", look=configured("dtypes"), gives=("float16",)),

@@ -33,6 +33,7 @@ from nccl_bench.config.run import (
     read_run_config,
     resolve,
 )
+from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
@@ -54,6 +55,8 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("tokens", "1:4:x2", (1, 2, 4)),
     ("layers", 40, (40,)),
     ("workload", asdict(WORKLOAD), WORKLOAD),
+    ("delays", "0, 50,0", (0, 50)),
+    ("delays", 7, (7,)),
     ("sizes", "1K:4K:x2", (1024, 2048, 4096)),
     ("sizes", ["4K", 8, "4K"], (4096, 8)),
     ("dtypes", "float, half", ("float32", "float16")),
@@ -126,6 +129,11 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("workload", 3, ("3", "nccl-bench trace --out")),
     ("workload", "no.toml", ("no.toml cannot be read",)),
     ("workload", {"messages": []}, ("workload has no messages", "give a list of tables")),
+    ("delays", "10us", ("'10us'", "microseconds from 0 to 1,000,000")),
+    ("delays", [], ("[]", "microseconds from 0")),
+    ("delays", [True], ("[True]", "whole numbers")),
+    ("delays", [-1], ("[-1]", "whole numbers")),
+    ("delays", "9" * 5000, ("whole numbers",)),
     ("sizes", "8:1K", ("'8:1K'", "BEGIN:END:xFACTOR")),
     ("sizes", [], ("empty", "8:1G:x2")),
     ("sizes", ",", ("empty", "8:1G:x2")),
@@ -222,6 +230,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 COMPANIONS: dict[str, dict[str, object]] = {
     "routes": {"arms": "dedicated-stream,coordinator"},
     **{key: {"scenario": "chain"} for key in ("hidden", "tokens", "layers")},
+    "delays": {"scenario": "skew"},
 }
 
 
@@ -265,6 +274,14 @@ def test_a_scenario_has_its_own_timings_and_no_value_of_what_it_does_not_read(de
     assert Timing.ENQUEUE not in config.timings
     assert config.sizes is None
     assert config.layers is not None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_scenario_that_varies_more_than_sizes_has_few_of_them(device: str) -> None:
+    config = resolve(device, {"scenario": "skew"})
+    assert config.sizes == parse_sizes("sizes", DEVICES[device].few_sizes)
+    assert config.timings == (Timing.GATED,)
+    assert resolve(device, {"scenario": "skew", "sizes": "4K"}).sizes == (4096,)
 
 
 @pytest.mark.parametrize("device", DEVICES)

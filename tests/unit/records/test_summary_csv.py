@@ -112,7 +112,7 @@ def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
         ({"dtype": "half"}, "dtype is 'half': known are "),
         ({"redop": "plus"}, "redop is 'plus': known are sum, "),
         ({"placement": ""}, "placement is '': known are in-place, out-of-place"),
-        ({"scenario": "alone"}, "scenario is 'alone': known are isolated, chain"),
+        ({"scenario": "alone"}, "scenario is 'alone': known are isolated, chain, skew"),
         ({"timing": "lazy"}, "timing is 'lazy': known are eager, gated, graph, enqueue"),
         ({"status": "fine"}, "status is 'fine': known are ok, wrong, declined, skipped, hang, crash"),
         ({"status": ""}, "status is ''"),
