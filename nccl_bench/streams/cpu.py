@@ -332,17 +332,18 @@ def synchronize() -> None:
 
 def drain() -> None:
     """Block the host until every stream is empty. Raise no failure of their work; the observer does not notice."""
-    waited: dict[_Queue, int] = {}
     # A queued function can queue more work on a stream that this loop has already finished, so look again.
-    while (submitted := _submitted()) != waited:
-        waited = submitted
-        for queue, number in waited.items():
-            queue.wait(number)
+    while busy := _busy():
+        for queue in busy:
+            queue.wait(queue.submitted)
 
 
-def _submitted() -> dict[_Queue, int]:
+def _busy() -> list[_Queue]:
+    """Return the queues that have work, except that of the calling thread, which never waits for itself."""
+    here = threading.current_thread()
     with _lock:
-        return {stream._queue: stream._queue.submitted for stream in _streams.values()}
+        queues = [stream._queue for stream in _streams.values()]
+    return [queue for queue in queues if queue.completed < queue.submitted and queue.thread is not here]
 
 
 def from_handle(handle: int) -> Stream:
