@@ -64,7 +64,9 @@ def make_schedule(
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
     eager = _clamp(math.ceil((BATCH_S * 1e6) / fastest_us), FEWEST_OPS, most)
-    calls = _clamp(int(ENQUEUE_DEVICE_US / slowest_us), FEWEST_OPS, most)
+    cheapest_us = max(min(pilot.enqueue_us for pilot in pilots.values()), 1e-3)
+    long_enough = math.ceil((BATCH_S * 1e6) / cheapest_us) + UNTIMED_CALLS
+    calls = _clamp(min(long_enough, int(ENQUEUE_DEVICE_US / slowest_us)), FEWEST_OPS, most)
     untimed_calls = min(UNTIMED_CALLS, calls // 2)
     enqueue = calls - untimed_calls
     if config.ops_per_batch is not None:

@@ -17,9 +17,9 @@ GATED = (Timing.GATED, Timing.ENQUEUE)
 microseconds = st.floats(1e-3, 1e7)
 
 
-def pilots(**device_us: float) -> dict[str, Pilot]:
-    """Return pilots of arms, named with underscores, whose enqueue costs 10 us."""
-    return {name.replace("_", "-"): Pilot(device_us=us, enqueue_us=10.0) for name, us in device_us.items()}
+def pilots(enqueue_us: float = 10.0, **device_us: float) -> dict[str, Pilot]:
+    """Return pilots of arms, named with underscores, whose calls cost the host ``enqueue_us``."""
+    return {name.replace("_", "-"): Pilot(device_us=us, enqueue_us=enqueue_us) for name, us in device_us.items()}
 
 
 @given(
@@ -56,6 +56,13 @@ def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=20.0, torch=50.0), 32)
     assert schedule.operations(Timing.EAGER) == schedule.operations(Timing.GATED) == 50
     assert (schedule.ops[Timing.GRAPH], schedule.replays) == (32, 2)
+
+
+def test_an_enqueue_batch_lasts_a_millisecond_of_the_calls_that_cost_least() -> None:
+    measured = pilots(25.0, stream_free=6.0) | pilots(60.0, torch=6.0)
+    schedule = make_schedule(resolve("cuda"), measured, 32)
+    assert schedule.operations(Timing.ENQUEUE) == 40
+    assert schedule.calls(Timing.ENQUEUE) == 40 + UNTIMED_CALLS
 
 
 def test_a_batch_of_long_operations_has_the_fewest_operations() -> None:
