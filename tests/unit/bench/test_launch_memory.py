@@ -58,9 +58,11 @@ class PlacedGraph:
     streams: PlacedStreams
     replay_us: float
     is_reset: bool = False
+    replays: int = 0
 
     def replay(self) -> None:
         assert not self.is_reset
+        self.replays += 1
         self.streams.current.now_us += self.replay_us
 
     def reset(self) -> None:
@@ -76,6 +78,7 @@ class PlacedStreams:
         self.spare = spare
         self.current = Stream()
         self.graphs: list[PlacedGraph] = []
+        self.launches = 0
 
     def spare_streams(self) -> Sequence[Stream]:
         return self.spare
@@ -102,6 +105,7 @@ class PlacedStreams:
         self.current.now_us += seconds * 1e6
 
     def launch(self, _tensors: object, _value: object) -> None:
+        self.launches += 1
         self.current.now_us += self.current.launch_us
 
     def capture(self, body: Callable[[], None], _stream: object = None) -> PlacedGraph:
@@ -172,9 +176,12 @@ def memory(streams: PlacedStreams, monkeypatch: pytest.MonkeyPatch) -> LaunchMem
 
 def test_the_callers_stream_is_the_spare_stream_with_the_shortest_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     spare = [Stream(2.4), Stream(2.2), Stream(2.3)]
-    launches = memory(PlacedStreams(spare), monkeypatch)
+    streams = PlacedStreams(spare)
+    launches = memory(streams, monkeypatch)
     assert launches.callers_stream() is spare[1]
     assert launches.describe() == {"stream": [2.2, 2.4]}
+    # Three batches on each stream, and two batches on one of them, which show how long gates must be.
+    assert streams.launches == (3 * len(spare) + 2) * 32
 
 
 def test_each_arm_gets_its_own_stream_with_the_shortest_fork_and_join(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +241,10 @@ def test_only_the_graphs_of_the_best_page_are_kept() -> None:
     assert chosen == [8.0, 5.0]
     assert list(graphs) == ["forked", "plain"]
     assert [graph for graph in streams.graphs if not graph.is_reset] == list(graphs.values())
+    # Each rank tries both ends of all pages twice, in three batches of two replays. Each graph is replayed once before,
+    # and the first one in two batches more, which show how long gates must be.
+    ends = 2 * 8
+    assert sum(graph.replays for graph in streams.graphs) == ends * (2 * 3 * 2 + 1) + 2 * 2
 
 
 def test_every_rank_finds_its_best_page_even_beside_a_slower_rank() -> None:
