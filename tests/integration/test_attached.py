@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.config.workload import recorded_workload
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from tests.support.command import CommandResult, Sandbox
@@ -19,8 +20,9 @@ from tests.support.slurm import running_slurm
 
 ARMS = ("stream-free", "torch")
 MEASURED = (*ARMS, "stream-free:twin")
-QUICK = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4", "--timing", "eager")
-RUN = ("run", "--arms", ",".join(ARMS), *QUICK, "--out", "there")
+QUICK = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4")
+ANY = ("run", "--arms", ",".join(ARMS), *QUICK, "--out", "there")
+RUN = (*ANY, "--timing", "eager")
 
 
 @pytest.fixture
@@ -85,13 +87,13 @@ def both_ranks(
     return [sandbox.wait(process) for process in processes]
 
 
-def assert_recorded(sandbox: Sandbox, ended: CommandResult, mode: str) -> None:
+def assert_recorded(sandbox: Sandbox, ended: CommandResult, mode: str, cases: int = 1) -> None:
     """Fail unless rank 0 recorded a complete run of two ranks with right results and printed its tables."""
     run = Run.load(sandbox.cwd / "there")
     assert run.meta["launch"] == {"mode": mode, "world_size": 2, "nproc": 2, "nnodes": 1}
     assert run.meta["status"] == "complete"
     lines = [line for line in run.lines if isinstance(line, Samples)]
-    assert [line.arm for line in lines] == list(MEASURED)
+    assert [line.arm for line in lines] == [*MEASURED] * cases
     assert {line.status for line in lines} == {Status.OK}
     assert ended.stdout.count("Verdicts. Ratios below 1 are faster") == 1
     # The first line of the report.
@@ -99,15 +101,22 @@ def assert_recorded(sandbox: Sandbox, ended: CommandResult, mode: str) -> None:
     assert (sandbox.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(lines)
 
 
-def test_under_an_outer_torchrun_rank_0_prints_and_records(sandbox: Sandbox) -> None:
+def test_under_an_outer_torchrun_rank_0_prints_and_records_a_model_that_its_ranks_share(sandbox: Sandbox) -> None:
     process = sandbox.start(
         *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
         *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-        *("-m", "nccl_bench", *RUN, "--sizes", "1K"),
+        *("-m", "nccl_bench", *ANY, "--preset", "llama3-70b-tp", "--model", "tokens=8,prefill=0"),
     )
     ended = sandbox.wait(process)
     assert ended.code == 0, ended.stderr
-    assert_recorded(sandbox, ended, "attached: torchrun")
+    assert_recorded(sandbox, ended, "attached: torchrun", cases=2)
+    workload = recorded_workload(Run.load(sandbox.cwd / "there").meta["config"], "there")
+    assert workload is not None
+    # On the CPU the preset is smaller: 8 x 64 x 2 bytes in 2 x 80 + 1 calls, and 8 x 1024 x 2 bytes, in 32 steps.
+    messages = [(each.size_bytes, each.ranks, each.count) for each in workload.messages]
+    assert messages == [(1024, 2, 32 * 161), (16384, 2, 32)]
+    assert " a step where stream-free takes " in " ".join(ended.stdout.split())
+    assert "the sizes of the model itself: on the cpu, hidden is 64 instead of 8192" in " ".join(ended.stdout.split())
     assert ended.stderr.count("nccl-bench: ") == 1
     assert sandbox.processes() == []
 
