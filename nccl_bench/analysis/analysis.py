@@ -21,9 +21,9 @@ from nccl_bench.analysis.kernels import kernels_fact
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
-from nccl_bench.analysis.step_lines import step_lines
+from nccl_bench.analysis.step_lines import step_facts, step_lines
 from nccl_bench.analysis.step_run import step_time
-from nccl_bench.analysis.step_time import StepTime
+from nccl_bench.analysis.step_time import StepComparison, StepTime
 from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
 from nccl_bench.catalog.arms import twin_of
@@ -127,8 +127,13 @@ class Analysis:
     def headline(self) -> Headline:
         """The answer in a few lines."""
         steady = self.steadiness.in_short if self.steadiness is not None else ""
+        step = () if self.step is None else self.step.of(self.asked_arms)
+        is_decided = bool(step) and all(each.is_decided for each in step)
+        of_step = [] if self.step is None else step_facts(self.step)
         if self.run is not None:
-            facts = run_facts(self.run, self.metas, self.rows, self.answer_bands, self.basis, steady)
+            facts = run_facts(
+                self.run, self.metas, self.rows, self.answer_bands, self.basis, steady, is_decided=is_decided
+            )
         else:
             facts = comparison_facts(
                 basis=self.basis,
@@ -141,6 +146,7 @@ class Analysis:
                 command=self.command,
                 steady=steady,
                 two_speeds=self.steadiness is not None and self.steadiness.has_two_speeds,
+                is_decided=is_decided,
             )
         kernels = kernels_fact(self.answers, self.sides)
         return make_headline(
@@ -150,7 +156,7 @@ class Analysis:
             run=self.run,
             metas=self.metas,
             failures=self.failures,
-            facts=(*([kernels] if kernels else []), *facts),
+            facts=(*of_step, *([kernels] if kernels else []), *facts),
             difference=self.difference,
             first=() if self.step is None else step_lines(self.step, self.asked_arms, self.sides),
         )
@@ -166,11 +172,16 @@ class Analysis:
         return ("baseline", "candidate") if self.basis.of_one_run else ("before", "after")
 
     @property
+    def judged(self) -> tuple[Band | StepComparison, ...]:
+        """What ``--fail-on`` looks at: the step times of a workload, else the bands that answer the question."""
+        return self.answer_bands if self.step is None else self.step.of(self.asked_arms)
+
+    @property
     def could_be_judged(self) -> bool:
         """True if an answer has an interval that contains communicator variance, or an interval and a noise floor."""
         return any(
-            band.interval is not None and (band.noise_floor is not None or self.basis.has_variance)
-            for band in self.answer_bands
+            each.interval is not None and (each.noise_floor is not None or self.basis.has_variance)
+            for each in self.judged
         )
 
 

@@ -19,6 +19,8 @@ from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.side_names import difference_text
 from nccl_bench.analysis.steadiness import steadiness_of
+from nccl_bench.analysis.step_run import step_time
+from nccl_bench.analysis.step_sides import step_time_of_sides
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings
@@ -75,6 +77,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         rows_of_runs=rows_of_runs,
         rows=(),
         comparisons=comparisons,
+        step=step_time(run, loaded.comparable, limits, baseline, [candidate]),
         basis=basis_of(comparisons),
         reason="times of the same round" if comparisons else "no round measured both arms",
         command=command,
@@ -135,6 +138,7 @@ def analyse_sides(
     if shared_arm is not None and sides.shared_arm is None:
         raise UsageError(f"--shared {shared_arm} cannot be used, because {sides.reason}")
     comparisons = sides.comparisons
+    step, no_step_time = step_time_of_sides(before, after, sides, limits)
     reason = sides.reason if comparisons else "the two sides have no case, timing and arm in common"
     judged = any(each.verdict for each in comparisons)
     mismatches = [f"compared although the runs differ: {line}" for line in differing]
@@ -158,6 +162,7 @@ def analyse_sides(
         notes=(
             *([] if judged else [f"No verdict: {reason}."]),
             *_shared_arm_note(sides),
+            *([no_step_time] if no_step_time else []),
             *times_over_ranks(metas[: len(before)], metas[len(before) :]),
             *_fair_pair_note(comparisons),
             *libraries,
@@ -169,6 +174,7 @@ def analyse_sides(
         rows_of_runs=rows_of_runs,
         rows=(),
         comparisons=comparisons,
+        step=step,
         basis=sides.basis,
         reason=reason,
         shared_arm=sides.shared_arm,

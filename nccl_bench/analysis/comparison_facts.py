@@ -44,12 +44,14 @@ def comparison_facts(
     command: str,
     steady: str,
     two_speeds: bool,
+    is_decided: bool = False,
 ) -> Iterator[Fact]:
     """Yield the facts of a comparison.
 
     ``reason`` is the basis in words. ``cautions`` say what can make the comparison unfair. ``rows`` are those of all
     compared cells. ``command`` is the command that made the comparison, or empty. ``steady`` says in a few words if
-    the machine was steady, and ``two_speeds`` if the CPU has two speeds.
+    the machine was steady, and ``two_speeds`` if the CPU has two speeds. With ``is_decided``, step times have answered
+    the question, so that open bands need no more measurements.
     """
     if reason:
         yield from sure_fact(bands, basis)
@@ -65,7 +67,7 @@ def comparison_facts(
     yield from command_facts(metas)
     if command:
         yield command_fact("Command", command, "compare")
-    yield from _next(bands, basis, runs, two_speeds=two_speeds)
+    yield from _next(() if is_decided else bands, basis, runs, two_speeds=two_speeds)
 
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:

@@ -32,11 +32,19 @@ _SOURCES: Mapping[Basis, str] = {
 
 
 def run_facts(
-    run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis, steady: str
+    run: Run,
+    metas: NamedRuns,
+    rows: Sequence[Row],
+    bands: Sequence[Band],
+    basis: Basis,
+    steady: str,
+    *,
+    is_decided: bool = False,
 ) -> Iterator[Fact]:
     """Yield the facts of a run with these rows, whose ``bands`` answer the question.
 
-    ``steady`` says in a few words whether the machine was steady; empty if that is unknown.
+    ``steady`` says in a few words whether the machine was steady; empty if that is unknown. With ``is_decided``, step
+    times have answered the question, so that open bands need no more measurements.
     """
     for sure in sure_fact(bands, basis):
         yield sure
@@ -48,7 +56,7 @@ def run_facts(
         yield order
     yield Fact(name="Machine", text="; ".join(filter(None, [machine_text(metas), steady])))
     yield from command_facts(metas)
-    following = next_fact(bands, basis, run)
+    following = next_fact(() if is_decided else bands, basis, run)
     if following:
         yield following
 

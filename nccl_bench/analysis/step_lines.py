@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.headline import Fact, HeadlineLine, Label
 from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict
 from nccl_bench.analysis.step_messages import calls_text
 from nccl_bench.analysis.step_time import ArmStep, StepComparison, StepTime
-from nccl_bench.analysis.wording import format_share, joined, percent
+from nccl_bench.analysis.wording import counted, format_share, joined, percent, with_notes
 
 _LABELS: Mapping[Verdict | None, Label] = {
     Verdict.FASTER: Label.FASTER,
@@ -19,7 +19,7 @@ _LABELS: Mapping[Verdict | None, Label] = {
 # Why a step time is open, behind the numbers.
 _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "may be under {threshold}{noise}",
-    OpenReason.WITHIN_NOISE: "within noise{noise}",
+    OpenReason.WITHIN_NOISE: "within noise",
     OpenReason.TOO_FEW_ROUNDS: "too few rounds",
     OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
@@ -32,6 +32,16 @@ _MOST_CONTRIBUTIONS = 2
 _SHARE_OF_LARGEST = 0.25
 # From this time on, a step is shown in milliseconds.
 _MILLISECOND_US = 100.0
+
+
+def step_facts(step: StepTime) -> Iterator[Fact]:
+    """Yield where the messages are from, and how sure the verdicts about step times are."""
+    workload = step.workload
+    text = f"{counted(workload.calls, 'call')} in {counted(workload.steps, 'step')}"
+    text += f", from {joined(workload.source)}" if workload.source else ""
+    if any(each.is_decided for each in step.comparisons):
+        text += f"; {percent(1 - FAMILYWISE_ERROR)} % that no verdict about a step is wrong"
+    yield Fact(name="Step", text=text)
 
 
 def step_lines(step: StepTime, candidates: Sequence[str] | None, sides: tuple[str, str]) -> Iterator[HeadlineLine]:
@@ -47,18 +57,28 @@ def step_lines(step: StepTime, candidates: Sequence[str] | None, sides: tuple[st
 
 def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime) -> str:
     baseline, candidate = comparison.baseline, comparison.candidate
-    names = [baseline.arm, candidate.arm]
-    if sides != ("baseline", "candidate"):
-        names = [f"{arm} {side}" if arm not in sides else arm for arm, side in zip(names, sides, strict=True)]
+    names = named_arms(comparison, sides)
     if comparison.missing:
         return f"no step time of {joined(_without_time(comparison, names))}: {_missing(comparison, step)}"
     before, after = time_texts(baseline.step_us, candidate.step_us)
-    text = f"{names[1]} takes {after} a step where {names[0]} takes {before.partition(' ')[0]} ({change(comparison)})"
-    if comparison.verdict is not Verdict.EQUIVALENT and (parts := _contributions(comparison, after)):
+    relative = f", relative to {step.shared_arm}" if step.shared_arm is not None else ""
+    text = (
+        f"{names[1]} takes {after} a step where {names[0]} takes {before.partition(' ')[0]} "
+        f"({change(comparison)}{relative})"
+    )
+    if comparison.verdict is not Verdict.EQUIVALENT and not relative and (parts := _contributions(comparison, after)):
         text += f", of it {parts}"
     if comparison.verdict in (Verdict.INCONCLUSIVE, None):
         text += f": {_open(comparison)}"
     return text
+
+
+def named_arms(comparison: StepComparison, sides: tuple[str, str]) -> tuple[str, str]:
+    """Return the names of both arms; of two sides, with the name of the side."""
+    first, second = comparison.baseline.arm, comparison.candidate.arm
+    if sides == ("baseline", "candidate"):
+        return first, second
+    return with_notes(first, sides[0]), with_notes(second, sides[1])
 
 
 def _alone(arm: ArmStep, step: StepTime) -> str:
@@ -101,7 +121,10 @@ def change(comparison: StepComparison) -> str:
 
 
 def _range(interval: Interval) -> str:
-    return " to ".join(percent(end - 1, sign=True) for end in (interval.low, interval.high))
+    low, high = (percent(end - 1, sign=True) for end in (interval.low, interval.high))
+    if low == high:
+        low, high = (f"{(end - 1) * 100:+.1f}" for end in (interval.low, interval.high))
+    return f"{low} to {high}"
 
 
 def _open(comparison: StepComparison) -> str:

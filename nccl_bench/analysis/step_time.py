@@ -81,6 +81,11 @@ class StepComparison:
         return tuple(dict.fromkeys((*self.baseline.missing, *self.candidate.missing)))
 
     @property
+    def is_decided(self) -> bool:
+        """True if the verdict is not open."""
+        return self.verdict not in (Verdict.INCONCLUSIVE, None)
+
+    @property
     def largest(self) -> tuple[Contribution, ...]:
         """The contributions, those with the largest difference first."""
         return tuple(sorted(self.contributions, key=lambda each: -abs(each.saved_us)))
@@ -95,6 +100,7 @@ class StepTime:
     other_groups: str  # how many calls are of groups with another number of ranks, in words; empty if there are none
     arms: tuple[ArmStep, ...]  # the step time of each arm
     comparisons: tuple[StepComparison, ...]  # each candidate against the baseline
+    shared_arm: str | None = None  # the arm to which the ratios of two sides are relative; None if there is none
     twin: StepComparison | None = None  # the baseline's twin against the baseline; None without a twin
 
     def of(self, candidates: Iterable[str] | None) -> tuple[StepComparison, ...]:

@@ -36,14 +36,17 @@ def refuse_gate_of_one_arm(arms: Collection[str], fail_on: Collection[FailOn]) -
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
     """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has no such verdict.
 
-    The verdicts are those of the bands that the headline shows, and only those that answer the question of the run. If
-    no band could be judged, the gate does not pass. A case in which the candidate was not compared counts as
-    inconclusive. If no table shows why the gate does not pass, the reason is printed.
+    The verdicts are those of the bands that the headline shows, and only those that answer the question of the run. Of
+    a workload they are those of the step times. If nothing could be judged, the gate does not pass. A case in which the
+    candidate was not compared counts as inconclusive. If no table shows why the gate does not pass, the reason is
+    printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
-    verdicts = {str(each.verdict) for each in analysis.answer_bands if each.verdict is not None}
+    verdicts = {str(each.verdict) for each in analysis.judged if each.verdict is not None}
     if gated and not analysis.could_be_judged:
         reason = "there are too few rounds for an interval, or no twin" if verdicts else analysis.reason
+        if analysis.step is not None and not verdicts:
+            reason = "no step time has all messages of the workload"
         print_message(f"nothing could be judged, so --fail-on {','.join(gated)} does not pass: {reason}")
         return ExitCode.INCONCLUSIVE
     if FailOn.SLOWER in gated and FailOn.SLOWER in verdicts:

@@ -19,6 +19,7 @@ from nccl_bench.audit.findings.suppressions import Suppression
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.json_schema import independent_of_msgspec
+from nccl_bench.report.step_document import StepRecord
 from nccl_bench.verify.findings import Processes, TrialGroup
 
 REPORT_VERSION: Literal[1] = 1
@@ -118,6 +119,9 @@ class _Comparisons(_Report, omit_defaults=True, kw_only=True):
     basis_reason: Annotated[str, Meta(description="the basis in words, or why there are no verdicts")]
     shared_arm: Annotated[str | None, Meta(description="the arm to which all times are relative")] = None
     notes: _Texts
+    step: Annotated[
+        StepRecord | None, Meta(description="the communication time of a step; absent without a workload")
+    ] = None
     bands: list[BandRecord]
     cells: list[CellRecord]
     failures: _Texts

@@ -10,6 +10,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_text
 from nccl_bench.report.document import REPORT_VERSION, BandRecord, CellRecord, ComparisonReport, RunRecord, RunReport
 from nccl_bench.report.formats import encoded_json
+from nccl_bench.report.step_document import step_record
 
 
 def json_report(analysis: Analysis) -> str:
@@ -24,6 +25,7 @@ def json_report(analysis: Analysis) -> str:
         "basis_reason": analysis.reason,
         "shared_arm": analysis.shared_arm,
         "notes": list(analysis.notes),
+        "step": None if analysis.step is None else step_record(analysis.step),
         "bands": [_band(band, analysis.sides) for band in analysis.bands],
         "cells": [_cell(each, analysis.sides) for each in analysis.comparisons],
         "failures": list(analysis.failures),

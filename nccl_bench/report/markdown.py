@@ -11,6 +11,7 @@ from nccl_bench.report.band_table import band_table
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
@@ -52,6 +53,8 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     def folded(title: str, lines: Iterable[str]) -> tuple[str, Iterable[str]]:
         return title, _folded(title, lines)
 
+    for of_step in step_tables(analysis):
+        yield of_step.title, list(markdown_table(of_step))
     bands = band_table(analysis)
     if bands is not None:
         title, table = "Verdicts by band of sizes", list(markdown_table(bands))

@@ -16,10 +16,13 @@ from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.layout import Remarks, Table
 from nccl_bench.report.question import question_tables
+from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
+# A table of step times has so many lines. With --full it has all messages.
+_MOST_MESSAGES = 8
 # More verdicts are printed only with --full. The marks in the first table have them too.
 _MOST_VERDICTS = 16
 _VERDICTS_ELSEWHERE = "--full prints the verdict of each band of sizes, with its interval."
@@ -47,6 +50,8 @@ class TerminalReport(TextReport[Analysis]):
         if words := _words(content):
             yield from self._entry(fact_entry("Words", words))
         full = self.detail is Detail.FULL
+        for table in step_tables(content, None if full else _MOST_MESSAGES):
+            yield from self._fitting(table, "give --format json")
         tables = _untitled(list(question_tables(content, self.width, every_size=full)))
         for table in tables:
             yield from self._fitting(table, "give --format json")

@@ -27,10 +27,12 @@ from nccl_bench.report.html.page import (
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks, text_tables
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.verdicts import heading as verdicts_heading
 
 _HEADINGS: Mapping[str, str] = {
     "answer": "Answer",
+    "step": "Step time",
     "times": "Times",
     "ratio": "Ratio",
     "saved": "Time saved",
@@ -111,6 +113,7 @@ def _sections(
         return Section(identifier=identifier, title=_HEADINGS[identifier], blocks=blocks)
 
     yield section("answer", *_answer(analysis, headline, of_kinds))
+    yield section("step", *text_tables(step_tables(analysis)))
     below_enqueue = any(map(eager_below_enqueue, charts["latency"]))
     if drawn("latency"):
         one_run = analysis.basis.of_one_run
