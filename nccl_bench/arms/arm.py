@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.arms.ordering import fork_join, wait_stream
+from nccl_bench.arms.split import SplitCall, on_private_stream, on_private_stream_waiting, on_side_stream
 from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -85,12 +86,28 @@ class Arm:
         ``y`` is ``None`` if the call returns its output. With ``keep``, each call passes what it returns to ``keep``.
         The stream that is current now must also be current when the returned operation is called.
         """
-        communicator, name = self.communicator, case.collective
-        if y is None:
-            call: Operation = partial(communicator.returning(name), x, *RETURNING[name](communicator, case))
-        else:
-            call = CALLS[name](communicator, case, x, y)
-        return self.order(call if keep is None else partial(_call_and_keep, call, keep))
+        return self.order(_call(self.communicator, case, x, y, keep))
+
+    def split(
+        self, case: Case, x: Tensor, y: Tensor | None, side: Any, keep: Callable[[object], object] | None = None
+    ) -> SplitCall:
+        """Return the call of ``bind`` in three steps, so that the caller can enqueue other work beside it.
+
+        A communicator with a stream of its own uses that stream. Any other one is called on ``side``, a second stream
+        of the caller.
+        """
+        communicator, private = self.communicator, self.communicator.stream
+        if private is not None:
+            call = communicator.prepare(_call(communicator, case, x, y, keep))
+            if self.spec.order is Order.WAIT_STREAM:
+                return on_private_stream_waiting(call, self.streams, private)
+            return on_private_stream(call, self.streams, private, self._fork, self._join)
+        if deferring := communicator.deferring():
+            without_wait, wait = deferring
+            call = _call(without_wait, case, x, y, keep)
+            return SplitCall(fork=_nothing, call=call, join=wait, stream=None)
+        make_call = partial(_prepared, communicator, case, x, y, keep)
+        return on_side_stream(make_call, self.streams, side, self._fork, self._join)
 
     def order(self, operation: Operation) -> Operation:
         """Return ``operation``, a call on this arm's communicator, ordered as this arm orders calls. See ``bind``."""
@@ -143,6 +160,28 @@ class Arm:
     def close(self) -> None:
         """Close the communicator. All graphs of the communicator's calls must already be reset."""
         self.communicator.close()
+
+
+def _call(
+    communicator: ArmCommunicator, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object] | None
+) -> Operation:
+    """Return the call of ``case`` on ``communicator``, without any order. See ``Arm.bind``."""
+    name = case.collective
+    if y is None:
+        call: Operation = partial(communicator.returning(name), x, *RETURNING[name](communicator, case))
+    else:
+        call = CALLS[name](communicator, case, x, y)
+    return call if keep is None else partial(_call_and_keep, call, keep)
+
+
+def _prepared(
+    communicator: ArmCommunicator, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object] | None
+) -> Operation:
+    return communicator.prepare(_call(communicator, case, x, y, keep))
+
+
+def _nothing() -> None:
+    """Do nothing: the library forks by itself."""
 
 
 def _call_and_keep(call: Operation, keep: Callable[[object], object]) -> None:

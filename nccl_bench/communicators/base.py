@@ -5,6 +5,8 @@ A communicator is *available* from construction to ``close``. A communicator is 
 its output. Without an exception, the caller would read an output that was never written.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -84,6 +86,13 @@ class ArmCommunicator(Communicator):
     def prepare(self, operation: Operation) -> Operation:
         """Return the function that an arm calls to run ``operation``, which is a call on this communicator."""
         return operation
+
+    def deferring(self) -> tuple[ArmCommunicator, Operation] | None:
+        """Return this communicator with calls that do not wait, and the function that makes the caller's stream wait.
+
+        ``None`` if the communicator's calls have no end that could be waited for later.
+        """
+        return None
 
     def graph_capture(self) -> AbstractContextManager[Any]:
         """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` if any stream is allowed."""

@@ -4,6 +4,8 @@
 asynchronous form forks to the process group's own stream and joins with ``wait()``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.ranks.process import NO_TIMEOUT, destroy_group
 from nccl_bench.transports.device import Device
@@ -156,9 +159,41 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         if self.async_op:
             work.wait()
 
+    def deferring(self) -> tuple[ProcessGroupCommunicator, Operation] | None:
+        return _Deferring.of(self) if self.async_op else None
+
     def _wire(self, tensor: Tensor) -> Tensor:
         return tensor.view(torch.uint8) if self._float8_as_bytes and tensor.dtype in _FLOAT8_DTYPES else tensor
 
     def _refuse_out(self, name: str, out: Tensor | None) -> None:
         if out is not None:
             raise InvalidArgumentError(f"torch.distributed has no out-of-place {name}: leave out `out`")
+
+
+class _Deferring(ProcessGroupCommunicator):
+    """An asynchronous communicator whose calls do not wait. ``wait`` makes the current stream wait for all of them."""
+
+    @classmethod
+    def of(cls, communicator: ProcessGroupCommunicator) -> tuple[ProcessGroupCommunicator, Operation]:
+        """Return a communicator with the group of ``communicator``, and the function that waits for its calls."""
+        deferring = cls.__new__(cls)
+        deferring.__dict__.update(communicator.__dict__)
+        deferring._works = []
+        return deferring, deferring.wait
+
+    _works: list[dist.Work]  # the calls that nothing has waited for yet
+
+    def wait(self) -> None:
+        """Make the current stream wait for all calls."""
+        self._submit(self._wait)
+
+    def _wait(self) -> None:
+        works, self._works = self._works, []
+        for work in works:
+            work.wait()
+
+    def _call(self, function: Callable[..., Any], tensors: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._works.append(function(*tensors, group=self._group, async_op=True, **options))
+
+    def _join(self, operations: list[dist.P2POp]) -> None:
+        self._works += dist.batch_isend_irecv(operations)

@@ -1,0 +1,68 @@
+"""Calls in three steps, so that a caller can enqueue work that runs beside the collective: fork, call, join.
+
+The caller orders the three steps as an engine does: it forks, calls, enqueues its own work on its stream, and joins.
+What the caller must give differs. A communicator with a private stream has the second stream already. Another
+communicator runs on the current stream, so the caller makes a stream of its own current during the call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nccl_bench.communicators.protocol import Operation
+from nccl_bench.streams.base import Streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitCall:
+    """A call of a collective beside which the caller's stream can do other work."""
+
+    fork: Operation  # makes the stream of the collective wait for the caller's stream
+    call: Operation  # enqueues the collective
+    join: Operation  # makes the caller's stream wait for the collective
+    stream: Any  # the stream of the collective; None if it is a stream that a library hides
+
+
+def on_private_stream(call: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> SplitCall:
+    """Return ``call``, which runs on the stream ``private``, with the events ``fork`` and ``join`` around it."""
+    return SplitCall(
+        fork=_edge(streams, fork, to=private), call=call, join=_edge(streams, join, of=private), stream=private
+    )
+
+
+def on_private_stream_waiting(call: Operation, streams: Streams, private: Any) -> SplitCall:
+    """Return ``call``, which runs on the stream ``private``, between two calls of ``Stream.wait_stream``."""
+    current_stream = streams.current_stream
+
+    def fork() -> None:
+        private.wait_stream(current_stream())
+
+    def join() -> None:
+        current_stream().wait_stream(private)
+
+    return SplitCall(fork=fork, call=call, join=join, stream=private)
+
+
+def on_side_stream(make_call: Callable[[], Operation], streams: Streams, side: Any, fork: Any, join: Any) -> SplitCall:
+    """Return the call that ``make_call`` makes for the current stream, on the caller's second stream ``side``."""
+    with streams.stream(side):
+        call = make_call()
+    stream = streams.stream
+
+    def on_side() -> object:
+        with stream(side):
+            return call()
+
+    return SplitCall(fork=_edge(streams, fork, to=side), call=on_side, join=_edge(streams, join, of=side), stream=side)
+
+
+def _edge(streams: Streams, event: Any, *, of: Any = None, to: Any = None) -> Operation:
+    """Return a function that orders two streams with ``event``; ``None`` stands for the caller's stream."""
+    current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
+
+    def order() -> None:
+        caller = from_handle(current_handle(index))
+        event.record(caller if of is None else of)
+        event.wait(caller if to is None else to)
+
+    return order

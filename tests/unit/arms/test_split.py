@@ -1,0 +1,174 @@
+"""Calls in three steps: other work of the caller runs beside the collective, and is ordered with it at both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import ARMS, Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import Placement
+from nccl_bench.streams import cpu
+from nccl_bench.transports.device import open_device
+from tests.support.communicators import one_rank_group
+from tests.support.stream_control import PATIENCE_S, Gate, finishes_within
+
+COUNT = 6
+GATHER = Case(
+    scenario=Scenario.ISOLATED,
+    collective="all_gather",
+    dtype="float32",
+    redop=None,
+    placement=Placement.OUT_OF_PLACE,
+    root=None,
+    size_bytes=4 * COUNT,
+    count=COUNT,
+)
+ORDERED = [name for name, arm in ARMS.items() if "gloo" in arm.transports and arm.order is not Order.BARE]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[dist.ProcessGroup]:
+    with one_rank_group() as group:
+        yield group
+
+
+@pytest.fixture
+def make(group: dist.ProcessGroup) -> Iterator[Callable[[str], Arm]]:
+    arms: list[Arm] = []
+
+    def make(name: str) -> Arm:
+        arms.append(Arm(name, group, open_device("cpu", 0)))
+        return arms[-1]
+
+    yield make
+    for arm in arms:
+        arm.close()
+
+
+def split_gather(arm: Arm, caller: cpu.Stream) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    given, output = torch.zeros(COUNT), torch.zeros(COUNT)
+    with cpu.stream(caller):
+        return arm.split(GATHER, given, output, cpu.Stream()), given, output
+
+
+def check_waits_for_the_caller(arm: Arm, patience_s: float = 0.03) -> None:
+    caller = cpu.Stream()
+    split, given, output = split_gather(arm, caller)
+    with cpu.stream(caller):
+        gate = Gate(caller)
+        caller.submit(given.fill_, 7)
+        split.fork()
+        split.call()
+        split.join()
+    overtook = split.stream is not None and finishes_within(split.stream, patience_s)
+    gate.open()
+    cpu.synchronize()
+    assert not overtook
+    assert output.tolist() == [7] * COUNT
+
+
+def check_is_joined(arm: Arm, patience_s: float = 0.03) -> None:
+    caller = cpu.Stream()
+    split, given, output = split_gather(arm, caller)
+    seen = torch.zeros(COUNT)
+    gate = Gate(split.stream or caller)
+    with cpu.stream(caller):
+        caller.submit(given.fill_, 7)
+        split.fork()
+        split.call()
+        split.join()
+        caller.submit(seen.copy_, output)
+    overtook = finishes_within(caller, patience_s)
+    gate.open()
+    cpu.synchronize()
+    assert not overtook
+    assert seen.tolist() == [7] * COUNT
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_a_split_call_is_ordered_with_what_surrounds_it(make: Callable[[str], Arm], name: str) -> None:
+    arm = make(name)
+    check_waits_for_the_caller(arm)
+    check_is_joined(arm)
+
+
+@pytest.mark.parametrize("name", [name for name in ORDERED if name != "torch-async"])
+def test_work_of_the_caller_runs_while_the_collective_waits(make: Callable[[str], Arm], name: str) -> None:
+    arm, caller = make(name), cpu.Stream()
+    split, _, _ = split_gather(arm, caller)
+    gate = Gate(split.stream)
+    with cpu.stream(caller):
+        split.fork()
+        split.call()
+        done = caller.record_event()
+        done.synchronize()
+        assert not split.stream.query()
+        split.join()
+    gate.open()
+    cpu.synchronize()
+
+
+def test_a_private_stream_is_used_as_it_is_and_other_arms_get_a_stream_of_the_caller(
+    make: Callable[[str], Arm],
+) -> None:
+    with_own = [
+        arm.name for arm in map(make, ORDERED) if split_gather(arm, cpu.Stream())[0].stream is arm.communicator.stream
+    ]
+    assert with_own == ["dedicated-stream", "torch-async", "dedicated-stream-wait-stream"]
+    assert split_gather(make("torch-async"), cpu.Stream())[0].stream is None
+
+
+class Work:
+    """An operation of torch.distributed that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def wait(self) -> None:
+        self.waits += 1
+
+
+def test_an_asynchronous_call_of_torch_is_waited_for_in_the_join_and_only_there(
+    make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, work, caller = make("torch-async"), Work(), cpu.Stream()
+    split, _, _ = split_gather(arm, caller)
+    monkeypatch.setattr("nccl_bench.communicators.torch_distributed._all_gather", lambda *args, **options: work)
+    with cpu.stream(caller):
+        for joined in range(3):
+            split.call()
+            caller.synchronize()
+            assert work.waits == joined
+            split.join()
+            caller.synchronize()
+            assert work.waits == joined + 1
+        # The usual calls of the arm still wait at once.
+        arm.bind(GATHER, torch.zeros(COUNT), torch.zeros(COUNT))()
+        caller.synchronize()
+    assert work.waits == 4
+
+
+class Silent:
+    """An event that orders nothing."""
+
+    def record(self, stream: Any = None) -> None: ...
+
+    def wait(self, stream: Any = None) -> None: ...
+
+
+@pytest.mark.parametrize("name", ["stream-free", "dedicated-stream"])
+def test_the_checks_catch_a_missing_fork_and_a_missing_join(make: Callable[[str], Arm], name: str) -> None:
+    arm = make(name)
+    arm._fork = Silent()
+    with pytest.raises(AssertionError):
+        check_waits_for_the_caller(arm, PATIENCE_S)
+    arm = make(name)
+    arm._join = Silent()
+    with pytest.raises(AssertionError):
+        check_is_joined(arm, PATIENCE_S)
