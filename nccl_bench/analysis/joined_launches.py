@@ -1,7 +1,7 @@
 """Joins the launches of a run: each cell of a joined run has one record, which holds the rounds of all launches."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from statistics import median
 from typing import TypeVar
@@ -14,7 +14,7 @@ from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Skew, Status
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PartTimes, PerIteration, Skew, Status
 
 Rounds = tuple[int, ...]
 _Number = TypeVar("_Number", int, float)
@@ -69,6 +69,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         registered=_joined(ordered.registered, starts, _join_registered),
         kernels=_joined(ordered.kernels, starts, _join_kernels),
         skew=_joined(ordered.skew, starts, _join_skews),
+        parts=_joined(ordered.parts, starts, _join_parts),
     )
 
 
@@ -136,6 +137,17 @@ def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration | None:
         max_us=max(each.max_us for each in launches),
         **{name: median(values) if values else None for name, values in columns.items()},
     )
+
+
+def _join_parts(launches: Sequence[PartTimes]) -> PartTimes | None:
+    """Return the rounds of all launches in a row. A time that a launch lacks is left out."""
+    if not launches:
+        return None
+    products = dict.fromkeys(each.product for each in launches)
+    names = [each.name for each in fields(PartTimes) if each.name != "product"]
+    of_launches = {name: [getattr(each, name) for each in launches] for name in names}
+    joined = {name: tuple(chain.from_iterable(times)) if all(times) else () for name, times in of_launches.items()}
+    return PartTimes(product=" or ".join(products), **joined)
 
 
 def _join_states(states: Sequence[GpuState]) -> GpuState | None:

@@ -22,6 +22,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.kernels import KERNEL_COLUMNS
 from nccl_bench.analysis.one_run import median_ratios
+from nccl_bench.analysis.parts import PartFigures
 from nccl_bench.analysis.spread import spreads_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES
@@ -154,6 +155,36 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     per_iteration_cost_us: Annotated[
         float | None, Meta(description="time that events add to an operation; p50 to p99 include it")
     ] = None
+    product: Annotated[
+        str | None, Meta(description="sides of the matrix product beside the collective; only in the scenario overlap")
+    ] = None
+    product_us: Annotated[float | None, Meta(description="the product alone: median over the rounds of the parts")] = (
+        None
+    )
+    collective_us: Annotated[float | None, Meta(description="the collective alone: median over these rounds")] = None
+    sequence_us: Annotated[
+        float | None, Meta(description="the product and then the collective: median over these rounds")
+    ] = None
+    together_us: Annotated[
+        float | None, Meta(description="the collective beside the product: median over these rounds")
+    ] = None
+    hidden_share: Annotated[
+        float | None,
+        Meta(
+            description="of the time that the collective adds in sequence, the share that is gone if both run together"
+        ),
+    ] = None
+    product_slowdown: Annotated[
+        float | None,
+        Meta(description="how much longer the product takes beside the collective than before it, as a share"),
+    ] = None
+    collective_slowdown: Annotated[
+        float | None,
+        Meta(
+            description="how much longer the collective takes beside the product than after it, as a share; absent "
+            "if a library hides its stream"
+        ),
+    ] = None
 
     sm_clock_mhz: Annotated[
         int | None, Meta(description="lowest SM clock of a GPU, right after the timing; absent without GPUs")
@@ -188,6 +219,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
+_OF_PARTS = tuple(column.name for column in fields(PartFigures) if column.name in COLUMNS)
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 # The ratio to the baseline of each case and timing, and arm.
 OtherRatios = Mapping[tuple[Point, str], float]
@@ -267,6 +299,8 @@ def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, l
     ).tolist()
     columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
     columns |= {name: samples.kernels.map(part_of, object).tolist() for name, part_of in KERNEL_COLUMNS.items()}
+    figures = samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist()
+    columns |= {name: [each and getattr(each, name) for each in figures] for name in _OF_PARTS}
     columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
     columns |= spreads_of(samples)
     columns |= _skews(samples)

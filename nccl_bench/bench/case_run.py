@@ -11,10 +11,11 @@ from nccl_bench.bench.logged_calls import Logged, read_log
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
+from nccl_bench.bench.scenarios.overlap_parts import measure_parts
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.records.schema import GpuState, PerIteration, Samples, Skew, Status
+from nccl_bench.records.schema import GpuState, PartTimes, PerIteration, Samples, Skew, Status
 
 _NOTHING_LOGGED = Logged()
 
@@ -40,6 +41,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         # The work of a wrong arm can go on, so measure the other arms where it does not write.
         context = context.with_new_buffers()
     _record_paths(context, right, record)
+    context.work.prepare(context, right, record)
     logged = read_log(context, right, timings)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
@@ -58,6 +60,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
             context.watch.begin()
             kept = measure_rounds(context, timed, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, timed, timing, schedule, kept)
+            parts = measure_parts(context, timed, timing, schedule)
             gpus = context.watch.end()
             errors = check_after(context, timed, timing, schedule, graphs)
         record.append(
@@ -71,6 +74,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
                 per_iteration=percentiles.get(name),
                 gpus=gpus,
                 logged=logged.get((name, timing), _NOTHING_LOGGED),
+                parts=parts.get(name),
             )
             for name in timed
         )
@@ -113,6 +117,7 @@ def _line(
     per_iteration: PerIteration | None = None,
     gpus: GpuState | None = None,
     logged: Logged = _NOTHING_LOGGED,
+    parts: PartTimes | None = None,
 ) -> Samples:
     """Return the line of the record for ``arm`` in ``timing``. Without a ``schedule``, the line has no times."""
     kept = kept or KeptBatches()
@@ -141,6 +146,7 @@ def _line(
         arms_before=tuple(kept.arms_before),
         skew=_skew(context, kept),
         began_s=tuple(round(batch.began_s, 6) for batch in batches),
+        parts=parts,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nccl_bench.arms.arm import Arm
+from nccl_bench.arms.ordering import fork_join
 from nccl_bench.bench.schedule import gate_length_s
 from nccl_bench.bench.timing import Batch, Clock, no_operation
 from nccl_bench.communicators.protocol import Operation
@@ -61,12 +62,25 @@ class LaunchMemory:
 
     def _fork_join(self, arm: Arm, caller: Any, private: Any) -> tuple[Any, Operation]:
         arm.move(private)
+        return caller, arm.order(self._kernel_on(private))
 
+    def second_stream(self, caller: Any) -> Any:
+        """Return the spare stream on which a fork from ``caller`` and a join are fastest, or a new stream."""
+        if not self._spare:
+            return self._streams.new_stream()
+        events = self._streams.new_event(), self._streams.new_event()
+
+        def use(spare: Any) -> tuple[Any, Operation]:
+            return caller, fork_join(self._kernel_on(spare), self._streams, spare, *events)
+
+        return self._take_best("fork and join", use)
+
+    def _kernel_on(self, stream: Any) -> Operation:
         def kernel() -> None:
-            with self._streams.stream(private):
+            with self._streams.stream(stream):
                 self._kernel()
 
-        return caller, arm.order(kernel)
+        return kernel
 
     def _take_best(self, kind: str, use: Callable[[Any], tuple[Any, Operation]]) -> Any:
         """Take the spare stream with the fastest launches from the spare streams.

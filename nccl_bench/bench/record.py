@@ -35,6 +35,8 @@ class Record:
         self._earlier_paths: list[Mapping[str, Any]] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
+        # Label of a case -> the shape of the product that was chosen for it. Later launches use the same product.
+        self.products: dict[str, list[int]] = dict(earlier.get("products") or {})
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
         self.paths: dict[tuple[str, str], dict[str, str]] = {}
         # Arm -> whether the memory of the slots was registered with the arm.
@@ -60,6 +62,7 @@ class Record:
             **self._facts,
             "paths": list(paths.values()),
             "registered": self._earlier_registrations | self.registrations,
+            **({"products": self.products} if self.products else {}),
         }
         if self._store is not None and worker != self._written:
             self._store.update(worker=worker)

@@ -22,6 +22,7 @@ from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.memory import Memory, Register
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
@@ -53,23 +54,28 @@ class Runner:
     log: NcclLog | None = None  # the log of NCCL; None without NCCL
     expandable_segments: bool = False  # whether torch's allocator uses expandable segments in any process
     _caller: Any = field(init=False)
+    _side: Any = field(init=False)
     _clock: Clock = field(init=False)
     _watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         """Choose the streams, make the clock and begin to watch the GPUs."""
-        self._caller = self.arms.exclusively(self._choose_streams)
+        self._caller, self._side = self.arms.exclusively(self._choose_streams)
         self._clock = Clock(self.device.streams, self._caller, self.align, self.started)
         self._watch = Watch(self.device.streams.sensors(), self.arms.ranks)
 
-    def _choose_streams(self) -> Any:
-        """Choose the caller's stream, then the private streams of this process's arms. Return the caller's stream."""
+    def _choose_streams(self) -> tuple[Any, Any]:
+        """Choose the caller's stream, then the private streams of this process's arms.
+
+        Return the caller's stream, and its second stream if the scenario has one.
+        """
         if self.config.caller_stream is CallerStream.DEFAULT:
             caller = self.device.streams.default_stream()
         else:
             caller = self.launch_memory.callers_stream()
         self.launch_memory.settle(self.arms.own.values(), caller)
-        return caller
+        has_second = SCENARIOS[self.config.scenario].second_stream
+        return caller, self.launch_memory.second_stream(caller) if has_second else None
 
     def run(self, indices: Sequence[int] | None = None) -> None:
         """Measure the plan's cases at ``indices``, in this order; ``None`` means all cases."""
@@ -115,6 +121,7 @@ class Runner:
                     own_set=self.arms.ranks.own_set,
                     streams=streams,
                     clock=self._clock,
+                    side=self._side,
                 )
             )
             context = CaseContext(

@@ -20,6 +20,7 @@ class Scenario(StrEnum):
     ISOLATED = "isolated"  # no other work
     CHAIN = "chain"  # matrix products before and after it, as in the layers of a decoder
     SKEW = "skew"  # no other work, but one rank comes late
+    OVERLAP = "overlap"  # a matrix product beside it, on another stream
 
 
 # Field of a case -> its words in the name of the case. Each field is ``None`` in a scenario that has no such thing.

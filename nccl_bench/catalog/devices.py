@@ -18,6 +18,7 @@ class DeviceSpec:
     missing_on_default_stream: Mapping[Timing, str]  # timing -> why it cannot be measured on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
     sizes: str  # the default sweep, in the form that --sizes takes
+    overlap_sizes: str  # the default sweep of an overlap: messages that are worth a second stream
     hidden: str  # the default hidden sizes of a chain, in the form that --hidden takes
     tokens: str  # the default numbers of tokens of a chain, in the form that --tokens takes
     layers: str  # the default numbers of layers of a chain, in the form that --layers takes
@@ -77,6 +78,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
             Timing.GRAPH: "on the default stream every gate opened before all replays were queued"
         },
         sizes="8:1G:x2",
+        overlap_sizes="1M:256M:x4",
         hidden="8192",
         tokens="1,32,512",
         layers="40",
@@ -108,6 +110,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
         missing_probes={"allocator": "the CPU's queues keep their tensors in memory", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
+        overlap_sizes="64K:1M:x16",
         hidden="256",
         tokens="1,16",
         layers="8",

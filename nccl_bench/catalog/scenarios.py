@@ -16,13 +16,15 @@ class ScenarioSpec:
     # The options that not every scenario reads, and this one does, by the names of their fields.
     options: frozenset[str]
     unit: str = "call"  # the work that one time belongs to
-    sweeps_few_sizes: bool = False  # whether its default sweep is short, because it varies more than sizes
     launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
     timings: tuple[Timing, ...] = tuple(Timing)  # the timings that the scenario has
     has_bandwidth: bool = False  # whether a time is that of the collective alone, so that a bandwidth can be computed
     collectives: tuple[str, ...] = ()  # the collectives that it can measure, the default first; empty: all
     redops: tuple[RedOp, ...] = ()  # the reductions that it can measure, the default first; empty: all
     dtypes: tuple[str, ...] = ()  # the data types that it can measure; empty: all
+    default_collective: str | None = None  # the collective, if the user asks for none; None for the usual default
+    default_sizes: str = "sizes"  # the field of a device that has the sizes, if the user gives none
+    second_stream: bool = False  # whether the caller has a second stream
 
 
 SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
@@ -47,9 +49,18 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         question="The time of a collective to which one rank comes late: of the late rank, which is the transfer, and "
         "of the early ranks, which wait.",
         options=frozenset({"sizes", "delays"}),
-        sweeps_few_sizes=True,
+        default_sizes="few_sizes",
         launch_entries=6,  # the alignment, the delay and three events
         timings=(Timing.GATED,),
+    ),
+    Scenario.OVERLAP: ScenarioSpec(
+        question="The time of a collective beside a matrix product, each on a stream of its own, from the fork to the "
+        "join.",
+        options=frozenset({"sizes", "product", "ops_per_batch", "per_iteration"}),
+        launch_entries=6,  # a fork, a join, and a product in two kernels
+        default_collective="all_gather",  # the collective of context parallelism, which engines overlap
+        default_sizes="overlap_sizes",
+        second_stream=True,
     ),
 }
 # The options that not every scenario reads.

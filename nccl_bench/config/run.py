@@ -12,6 +12,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.memory import Memory, Register
+from nccl_bench.catalog.scenarios import readers_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.buffers import parse_memory, parse_register, resolve_memory
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
@@ -38,8 +39,17 @@ from nccl_bench.config.parsers import (
     seconds,
     unparsed,
 )
+from nccl_bench.config.product import Shape, parse_product
 from nccl_bench.config.question import COMPANION, default_arms, default_baseline
-from nccl_bench.config.scenarios import delays_option, given_options, numbers_option, settle
+from nccl_bench.config.scenarios import (
+    DEFAULT_COLLECTIVE,
+    default_collectives,
+    default_sizes,
+    delays_option,
+    given_options,
+    numbers_option,
+    settle,
+)
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
@@ -112,8 +122,15 @@ class RunConfig(CommonConfig):
         "Message sizes in bytes, as a sweep (8:1G:x2, 1M:8M:+1M) or a list (16K,512K,2M).",
         parse_sizes,
         default=lambda device: device.sizes,
+        default_text=default_sizes(),
     )
-    collectives: tuple[str, ...] = choices_option(Panel.SWEEP, COLLECTIVES, flag="--collective", default="all_reduce")
+    collectives: tuple[str, ...] = choices_option(
+        Panel.SWEEP,
+        COLLECTIVES,
+        flag="--collective",
+        default=DEFAULT_COLLECTIVE,
+        default_text=default_collectives(),
+    )
     dtypes: tuple[str, ...] = choices_option(
         Panel.SWEEP, DTYPES, DTYPE_ALIASES, short="-d", flag="--dtype", default=lambda device: device.dtype
     )
@@ -127,6 +144,14 @@ class RunConfig(CommonConfig):
     tokens: tuple[int, ...] | None = numbers_option("tokens", "Numbers of tokens in a message")
     layers: tuple[int, ...] | None = numbers_option("layers", "Numbers of layers")
     delays: tuple[int, ...] | None = delays_option()
+    # None: the product is chosen, or the scenario has none.
+    product: Shape | None = option(
+        Panel.SWEEP,
+        "M,N,K: the matrix product beside the collective, M x K times K x N in bfloat16. Only with --scenario "
+        f"{listed(readers_of('product'))}.",
+        parse_product,
+        default_text="one that takes about as long as the baseline's collective, measured for each size",
+    )
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.scenarios import SCENARIO_OPTIONS, SCENARIOS, readers_of
 from nccl_bench.config.options import Option, Panel, listed, option
@@ -13,6 +14,7 @@ from nccl_bench.errors import UsageError
 
 # The most of any number below. A record holds numbers up to this one.
 _MOST = 1_000_000
+DEFAULT_COLLECTIVE = "all_reduce"
 _WHOLE = re.compile(r"\s*[0-9]{1,7}\s*")
 # The values of an option that ask for nothing.
 _NOTHING: tuple[object, ...] = (None, False)
@@ -57,6 +59,29 @@ def _default(name: str, device: DeviceSpec) -> str:
     return text
 
 
+def default_collectives() -> str:
+    """Return the default of the option ``collectives`` in words."""
+    others = [
+        f"{spec.default_collective} in {scenario}" for scenario, spec in SCENARIOS.items() if spec.default_collective
+    ]
+    return ", ".join((DEFAULT_COLLECTIVE, *others))
+
+
+def default_sizes() -> str:
+    """Return the default of the option ``sizes`` in words."""
+    usual = SCENARIOS[Scenario.ISOLATED].default_sizes
+    others = [
+        f"in {scenario} {_of_devices(spec.default_sizes)}"
+        for scenario, spec in SCENARIOS.items()
+        if spec.default_sizes != usual
+    ]
+    return "; ".join((_of_devices(usual), *others))
+
+
+def _of_devices(name: str) -> str:
+    return ", ".join(f"{getattr(device, name)} on {device.name}" for device in DEVICES.values())
+
+
 def given_options(layers: Collection[Mapping[str, object]]) -> frozenset[str]:
     """Return the options that ``layers`` give a value that asks for something."""
     return frozenset(name for layer in layers for name, value in layer.items() if value not in _NOTHING)
@@ -65,7 +90,7 @@ def given_options(layers: Collection[Mapping[str, object]]) -> frozenset[str]:
 def settle(
     values: dict[str, Any], given: Collection[str], options: Mapping[str, Option], spellings: Mapping[str, str]
 ) -> None:
-    """Remove from ``values`` what the scenario does not read, and choose its timings if none are ``given``.
+    """Remove from ``values`` what the scenario does not read. Choose its defaults of options that are not ``given``.
 
     Raises ``UsageError`` if an option is given that the scenario does not read.
     """
@@ -80,8 +105,9 @@ def settle(
                 f"leave it out, or choose another --scenario ({listed(readers_of(name))})"
             )
         values[name] = _UNREAD.get(name)
-    if spec.sweeps_few_sizes and "sizes" not in given:
-        device = DEVICES[values["device"]]
-        values["sizes"] = parse_sizes("sizes", device.few_sizes)
+    if "collectives" not in given and spec.default_collective is not None:
+        values["collectives"] = (spec.default_collective,)
+    if spec.default_sizes != "sizes" and "sizes" not in given:
+        values["sizes"] = parse_sizes("sizes", getattr(DEVICES[values["device"]], spec.default_sizes))
     if "timings" not in given:
         values["timings"] = tuple(timing for timing in values["timings"] if timing in spec.timings)

@@ -7,6 +7,7 @@ from itertools import product
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.scenarios import ScenarioSpec
+from nccl_bench.config.product import product_bytes
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import MOST_BYTES
 from nccl_bench.errors import UsageError
@@ -17,6 +18,11 @@ ROTATED_BYTES = 256 * 1024**2
 _SKEWED_CALLS = 8
 # The values of tokens and hidden elements in a chain are at most these.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
+
+# The matrices of a product that is chosen have at most so many bytes, or twice those of the message.
+_LEAST_PRODUCT_BYTES = 64 * 1024**2
+# The four parts of an overlap, and two of them a second time with more events.
+_PART_BATCHES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class WorkPlan:
     bytes: int = 0  # the memory of its tensors, without the slots of the collective
     seconds: float = 0.0  # the nominal time of the work around one operation
     operations: int | None = None  # the operations in a batch; None if the times of the pilots decide
+    part_batches: int = 0  # the batches of an arm in a round of the parts; 0 if there are no parts
 
 
 NO_WORK = WorkPlan()
@@ -109,6 +116,23 @@ def _skew_work(_config: RunConfig, case: Case, _world_size: int) -> WorkPlan:
     return WorkPlan(seconds=case.delay_us / 1e6, operations=_SKEWED_CALLS)
 
 
+def _overlap_work(config: RunConfig, case: Case, _world_size: int) -> WorkPlan:
+    spec = config.device_spec
+    if config.product is None:
+        return WorkPlan(
+            bytes=max(_LEAST_PRODUCT_BYTES, 2 * case.size_bytes),
+            # The product is chosen so that it takes as long as the collective.
+            seconds=spec.operation_s + case.size_bytes / spec.bytes_per_s,
+            part_batches=_PART_BATCHES,
+        )
+    m, n, k = config.product
+    return WorkPlan(
+        bytes=product_bytes(config.product),
+        seconds=spec.operation_s + m * n * k / spec.multiplications_per_s,
+        part_batches=_PART_BATCHES,
+    )
+
+
 def weight_bytes_of(case: Case, world_size: int) -> int:
     """Return the bytes of one rank's weights in a layer of a chain."""
     assert case.hidden is not None
@@ -125,9 +149,11 @@ _POINTS: Mapping[Scenario, Callable[[RunConfig, str, int], Iterator[Point]]] = {
     Scenario.ISOLATED: _isolated_points,
     Scenario.CHAIN: _chain_points,
     Scenario.SKEW: _skew_points,
+    Scenario.OVERLAP: _isolated_points,
 }
 _WORK: Mapping[Scenario, Callable[[RunConfig, Case, int], WorkPlan]] = {
     Scenario.ISOLATED: _no_work,
     Scenario.CHAIN: _chain_work,
     Scenario.SKEW: _skew_work,
+    Scenario.OVERLAP: _overlap_work,
 }

@@ -48,7 +48,8 @@ def estimate_case_s(config: RunConfig, planned: PlannedCase, rounds: int) -> flo
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s + planned.work.seconds
     operations = max(FEWEST_SLOTS, planned.work.operations or 0)
     batch_s = max(BATCH_S, operations * operation_s) + spec.batch_overhead_s
-    return len(planned.arms) * (len(planned.timings) * rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
+    batches = rounds + min(rounds, config.rounds) * planned.work.part_batches
+    return len(planned.arms) * (len(planned.timings) * batches * batch_s + 2 * FEWEST_SLOTS * operation_s)
 
 
 def deadline_s(config: RunConfig, planned: PlannedCase) -> float:

@@ -17,7 +17,7 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.kernels import Kernels
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Skew, Status
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PartTimes, PerIteration, Samples, Skew, Status
 
 Value = TypeVar("Value")
 Indexes = NDArray[np.intp]
@@ -170,6 +170,7 @@ class SampleColumns:
     arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
     kernels: ValueColumn[Kernels]  # what NCCL ran
     skew: ValueColumn[Skew]  # the times of the late rank
+    parts: ValueColumn[PartTimes]  # the times of the parts of an overlap
     world_size: NDArray[np.int64]  # the number of ranks
     ops_per_batch: NDArray[np.int64]  # operations in one timed batch
     discarded: NDArray[np.int64]  # discarded batches

@@ -22,7 +22,7 @@ from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.mirrors import mirror
 from nccl_bench.records.redaction import redact_line
-from nccl_bench.records.schema import CaseEnd, Entry, Samples, Skipped, check_case, parse
+from nccl_bench.records.schema import CaseEnd, Entry, PartTimes, Samples, Skipped, check_case, check_parts, parse
 
 # So many lines are read at once. More would only need more memory.
 _BLOCK = 2000
@@ -158,6 +158,8 @@ class _CodesOfJson(Codes):
         value = decode(self._hint, parse_json(key.decode()), self._field)
         if isinstance(value, Case):
             check_case(value)
+        if isinstance(value, PartTimes):
+            check_parts(value)
         code = self[key] = self[value]
         return code
 

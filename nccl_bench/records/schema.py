@@ -124,6 +124,25 @@ class Skew:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartTimes:
+    """The times of the parts of an overlap: one entry for each round of the parts.
+
+    Each time is the maximum over ranks, per call. The last four are of events around the product and around the
+    collective. They are empty in a graph, and for a collective on a stream that a library hides.
+    """
+
+    product: Name  # the sides of the matrix product, such as `4096x4096x16384`
+    product_us: tuple[TimeUs, ...]  # the product alone
+    collective_us: tuple[TimeUs, ...]  # the collective alone
+    sequence_us: tuple[TimeUs, ...]  # the product, then the collective
+    together_us: tuple[TimeUs, ...]  # the collective beside the product
+    product_in_sequence_us: tuple[TimeUs, ...] = ()  # the product before the collective
+    collective_in_sequence_us: tuple[TimeUs, ...] = ()  # the collective after the product
+    product_together_us: tuple[TimeUs, ...] = ()  # the product beside the collective
+    collective_together_us: tuple[TimeUs, ...] = ()  # the collective beside the product
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuState:
     """The state of all ranks' GPUs while one timing of a case was measured, in all its arms.
 
@@ -187,6 +206,9 @@ class Samples(_Line):
     arm_placement: Placement | None = None
     kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, and if its log cannot be read
     skew: Skew | None = None  # the times of the late rank; None in other scenarios
+
+    # The times of the parts; None in other scenarios, without times of the device, and before schema 5.
+    parts: PartTimes | None = None
 
     @property
     def placement(self) -> Placement:
@@ -309,6 +331,21 @@ def check(line: Entry) -> None:
         skew = line.skew
         if skew is not None and {len(skew.delay_us), len(skew.late_rank_us)} != {count}:
             raise RecordError("rounds, skew.delay_us and skew.late_rank_us differ in length")
+        if line.parts is not None:
+            check_parts(line.parts)
+
+
+def check_parts(parts: PartTimes) -> None:
+    """Raise ``RecordError`` if the times of ``parts`` are not of the same rounds."""
+    lists = {name: value for name, value in asdict(parts).items() if name != "product"}
+    rounds = len(parts.product_us)
+    required = (parts.collective_us, parts.sequence_us, parts.together_us)
+    if (
+        not rounds
+        or any(len(times) != rounds for times in required)
+        or any(len(times) not in (rounds, 0) for times in lists.values())
+    ):
+        raise RecordError(f"the lists of parts are empty or differ in length: {', '.join(lists)}")
 
 
 def check_case(case: Case) -> None:

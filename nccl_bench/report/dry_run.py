@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nccl_bench.analysis.wording import counted, significant, size_with_unit
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.product import product_name
 from nccl_bench.config.question import default_baseline
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
@@ -34,6 +37,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     lines = [
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.min_rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
+        *_scenario_lines(config),
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
         *(_workload_lines(config.workload, world_size) if config.workload is not None else ()),
         *([f"{config.launches} launches, each with new ranks and all cases"] if config.launches > 1 else []),
@@ -93,6 +97,16 @@ def _workload_lines(workload: Workload, world_size: int) -> Iterator[str]:
             size = size_with_unit(message.size_bytes)
             yield f"  {message.collective} {message.dtype} {size}, {message.timing}: {counted(message.count, 'call')}"
             yield from textwrap.wrap(message.reason, _WIDEST, initial_indent="    ", subsequent_indent="    ")
+
+
+def _scenario_lines(config: RunConfig) -> Iterator[str]:
+    """Yield what surrounds the collective; nothing in the usual scenario."""
+    spec = SCENARIOS[config.scenario]
+    if config.scenario is not Scenario.ISOLATED:
+        yield f"scenario {config.scenario}: {spec.question}"
+    if "product" in spec.options:
+        chosen = f"chosen for each size, about as long as the collective of {config.baseline}"
+        yield f"product: {chosen if config.product is None else product_name(config.product)}"
 
 
 def _common_placement(config: RunConfig, planned: PlannedCase) -> Placement | None:

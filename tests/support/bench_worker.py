@@ -268,8 +268,8 @@ class Bench:
 
             return call
 
-        def tiny(*arguments: Any) -> Schedule:
-            schedule = make_schedule(*arguments)
+        def tiny(*arguments: Any, **options: Any) -> Schedule:
+            schedule = make_schedule(*arguments, **options)
             return replace(schedule, gates_s=dict.fromkeys(schedule.gates_s, 1e-3))
 
         with mock.patch.object(case_run, "make_schedule", tiny):

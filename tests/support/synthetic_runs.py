@@ -11,7 +11,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PerIteration, Samples, Status
+from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PartTimes, PerIteration, Samples, Status
 
 ARMS = ("stream-free", "dedicated-stream", "torch", "torch-async")
 ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-user arm")
@@ -111,6 +111,22 @@ def per_iteration() -> PerIteration:
     return PerIteration(
         operations=900, min_us=10.1, p50_us=11.22, p90_us=14.8, p99_us=33.3, max_us=1234.5, cost_us=2.75
     )
+
+
+def part_times(**changes: Any) -> PartTimes:
+    """Return the times of parts of which half of the collective is hidden, and the product becomes a tenth slower."""
+    fields: dict[str, Any] = {
+        "product": "4096x4096x4096",
+        "product_us": (800.0, 802.0, 798.0),
+        "collective_us": (210.0, 208.0, 212.0),
+        "sequence_us": (1000.0, 1002.0, 998.0),
+        "together_us": (900.0, 902.0, 898.0),
+        "product_in_sequence_us": (790.0, 791.0, 789.0),
+        "collective_in_sequence_us": (205.0, 205.0, 205.0),
+        "product_together_us": (869.0, 870.1, 867.9),
+        "collective_together_us": (410.0, 410.0, 410.0),
+    }
+    return PartTimes(**{**fields, **changes})
 
 
 def gpus(**changes: Any) -> GpuState:

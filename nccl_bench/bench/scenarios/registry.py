@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from nccl_bench.bench.scenarios.chain import ChainWork
+from nccl_bench.bench.scenarios.overlap import OverlapWork
 from nccl_bench.bench.scenarios.skew import SkewWork
 from nccl_bench.bench.scenarios.work import IsolatedWork, Surroundings, Work
 from nccl_bench.catalog.cases import Scenario
@@ -10,6 +11,7 @@ from nccl_bench.catalog.cases import Scenario
 _WORKS: Mapping[Scenario, Callable[[Surroundings], Work]] = {
     Scenario.ISOLATED: IsolatedWork,
     Scenario.CHAIN: ChainWork,
+    Scenario.OVERLAP: OverlapWork,
     Scenario.SKEW: SkewWork,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
@@ -17,6 +17,11 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.scenarios import WorkPlan
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
+
+if TYPE_CHECKING:
+    from nccl_bench.bench.context import CaseContext
+    from nccl_bench.bench.record import Record
+    from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls
 
 # What is done with the result of a call; ``None`` if nothing is.
 Keep = Callable[[object], object] | None
@@ -32,6 +37,7 @@ class Surroundings:
     own_set: Control  # the ranks of this process set
     streams: Streams  # the streams of this rank's device
     clock: Clock  # the clock for batches on the caller's stream, which is the current stream
+    side: Any = None  # the caller's second stream; None if the scenario needs none
 
 
 class Work(Protocol):
@@ -41,6 +47,10 @@ class Work(Protocol):
     clock: Clock  # the clock for batches
     values: BufferValues | None = None  # what the buffers hold; None for the usual values
     late_rank: int | None = None  # the rank of the process set that comes late to each call; None if no rank does
+    overlap: OverlapCalls | None = None  # the parts of an overlap; None in other scenarios
+
+    def prepare(self, context: CaseContext, names: Sequence[str], record: Record) -> None:
+        """Choose what depends on the time of the collective. Collective; ``names`` are the arms that are measured."""
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.

@@ -27,6 +27,7 @@ from nccl_bench.report.html.page import (
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks, text_tables
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.parts import part_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.verdicts import heading as verdicts_heading
 
@@ -35,6 +36,7 @@ _HEADINGS: Mapping[str, str] = {
     "step": "Step time",
     "times": "Times",
     "ratio": "Ratio",
+    "parts": "Beside other work",
     "saved": "Time saved",
     "latency": "Latency",
     "cost": "Where the time goes",
@@ -125,6 +127,7 @@ def _sections(
     if ratio:
         heading = Paragraphs(items=[verdicts_heading(analysis)])
         yield section("ratio", heading, *ratio, bands_table(analysis.bands, analysis.sides))
+    yield section("parts", *text_tables(part_tables(analysis)))
     yield section("saved", *drawn("saved"))
     yield section("latency", *drawn("latency"))
     if drawn("cost"):

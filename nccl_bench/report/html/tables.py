@@ -49,8 +49,8 @@ def text_tables(tables: Iterable[Table]) -> Iterator[Block]:
     for table in tables:
         rows = zip(*([cell.strip() for cell in each.cells] for each in table.columns), strict=True)
         yield PageTable(
-            caption=". ".join((table.title, *table.notes)),
-            header=[" ".join(line.strip() for line in each.header).strip() for each in table.columns],
+            caption=" ".join((f"{table.title}.", *table.notes)) if table.notes else table.title,
+            header=[each.name for each in table.columns],
             rows=list(rows),
             numeric=[not each.left for each in table.columns],
         )

@@ -53,6 +53,8 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("scenario", "chain", Scenario.CHAIN),
     ("hidden", [8192, "4K"], (8192, 4096)),
     ("tokens", "1:4:x2", (1, 2, 4)),
+    ("product", "4096, 512,16384", (4096, 512, 16384)),
+    ("product", [64, 64, 128], (64, 64, 128)),
     ("layers", 40, (40,)),
     ("workload", asdict(WORKLOAD), WORKLOAD),
     ("delays", "0, 50,0", (0, 50)),
@@ -125,6 +127,9 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("scenario", "alone", ("'alone'", *Scenario)),
     ("hidden", "2M", ("2097152", "at most 1,000,000")),
     ("tokens", [0], ("0", "at least 1")),
+    ("product", "4096,4096", ("'4096,4096'", "M,N,K", "4096,4096,16384")),
+    ("product", [64, 0, 64], ("[64, 0, 64]", "from 1 to 1,000,000")),
+    ("product", [64, True, 64.0], ("[64, True, 64.0]",)),
     ("layers", True, ("True", "is not")),
     ("workload", 3, ("3", "nccl-bench trace --out")),
     ("workload", "no.toml", ("no.toml cannot be read",)),
@@ -229,6 +234,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 # The layer that a key needs besides.
 COMPANIONS: dict[str, dict[str, object]] = {
     "routes": {"arms": "dedicated-stream,coordinator"},
+    "product": {"scenario": "overlap"},
     **{key: {"scenario": "chain"} for key in ("hidden", "tokens", "layers")},
     "delays": {"scenario": "skew"},
 }
@@ -274,6 +280,17 @@ def test_a_scenario_has_its_own_timings_and_no_value_of_what_it_does_not_read(de
     assert Timing.ENQUEUE not in config.timings
     assert config.sizes is None
     assert config.layers is not None
+
+
+def test_an_overlap_has_the_collective_and_the_sizes_that_are_worth_it_unless_others_are_given() -> None:
+    config = resolve("cuda", {"scenario": "overlap"})
+    assert (config.collectives, config.sizes, config.product) == (
+        ("all_gather",),
+        tuple(4**at << 20 for at in range(5)),
+        None,
+    )
+    given = {"scenario": "overlap", "collectives": "all_reduce", "sizes": "8"}
+    assert (resolve("cuda", given).collectives, resolve("cuda", given).sizes) == (("all_reduce",), (8,))
 
 
 @pytest.mark.parametrize("device", DEVICES)

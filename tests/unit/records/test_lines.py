@@ -12,12 +12,29 @@ from nccl_bench.records.columns import COLUMNS
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.schema import BuffersRegistered, Line, Samples
-from tests.support.synthetic_runs import case, crash, declined, gpus, hang, imported, per_iteration, samples, wrong
+from tests.support.synthetic_runs import (
+    case,
+    crash,
+    declined,
+    gpus,
+    hang,
+    imported,
+    part_times,
+    per_iteration,
+    samples,
+    wrong,
+)
 
 LINES: tuple[Line, ...] = (
     hang(),
     samples(
-        per_iteration=per_iteration(), gpus=gpus(), launch=3, arms_before=(0, 2, 1), began_s=(1.5, 2.0, 3.0), late=0
+        per_iteration=per_iteration(),
+        gpus=gpus(),
+        launch=3,
+        arms_before=(0, 2, 1),
+        began_s=(1.5, 2.0, 3.0),
+        late=0,
+        parts=part_times(),
     ),
     imported(case=case(2048)),
     crash(case=None),

@@ -14,7 +14,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.kernels import Kernel, Kernels
 from nccl_bench.records.reading import read_entries
 from nccl_bench.records.schema import CaseEnd, Entry, dump, parse
-from tests.support.synthetic_runs import case, crash, gpus, hang, imported, per_iteration, samples, wrong
+from tests.support.synthetic_runs import case, crash, gpus, hang, imported, part_times, per_iteration, samples, wrong
 
 FILE = Path("samples.jsonl")
 KERNELS = Kernels.of([Kernel(algorithm="RING", protocol="LL", channels=4), Kernel(special="copy engine")])
@@ -27,6 +27,7 @@ ENTRIES: tuple[Entry, ...] = (
         began_s=(1.5, 2.0, 3.0),
         late=0,
         kernels=KERNELS,
+        parts=part_times(),
     ),
     imported(),
     wrong(case=case(collective="broadcast")),

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,18 @@ from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.run import FILES, VERIFICATION, VERIFICATION_FILES, Run
 from nccl_bench.records.schema import Line, Skipped, dump, from_json, parse
 from nccl_bench.records.store import RESERVE, RunStatus, RunStore
-from tests.support.synthetic_runs import case, crash, gpus, hang, imported, meta, per_iteration, samples, wrong
+from tests.support.synthetic_runs import (
+    case,
+    crash,
+    gpus,
+    hang,
+    imported,
+    meta,
+    part_times,
+    per_iteration,
+    samples,
+    wrong,
+)
 
 LINES: tuple[Line, ...] = (
     samples(per_iteration=per_iteration()),
@@ -66,6 +77,14 @@ def broken(**changes: Any) -> dict[str, Any]:
     return {key: item for key, item in value.items() if key != drop}
 
 
+LISTS = ("product_us", "collective_us", "sequence_us", "together_us")
+
+
+def broken_parts(**changes: Any) -> dict[str, Any]:
+    """Return the times of parts with some fields changed."""
+    return {**json.loads(json.dumps(asdict(part_times()))), **changes}
+
+
 @pytest.mark.parametrize(
     ("value", "says"),
     [
@@ -92,6 +111,13 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(case={**broken()["case"], "collective": "allreduce"}), 'case.collective is "allreduce"'),
         (broken(case={**broken()["case"], "dtype": "half"}), 'case.dtype is "half"'),
         (broken(per_iteration={"operations": 3}), "samples.per_iteration has no 'min_us'"),
+        (broken(parts={"product": "1x1x1"}), "samples.parts has no 'product_us'"),
+        (broken(parts=broken_parts(together_us=[1.0])), "the lists of parts are empty or differ in length"),
+        (broken(parts=broken_parts(product_together_us=[1.0])), "the lists of parts are empty or differ in length"),
+        (
+            broken(parts=broken_parts(**{name: [] for name in LISTS})),
+            "the lists of parts are empty or differ in length",
+        ),
         # Larger than the tables of a report can hold.
         (broken(wrong=2**63), f"samples.wrong is {2**63}: it has to be between -2^63 and 2^63"),
         (broken(discarded=-(2**63)), "samples.discarded is -9223372036854775808: it has to be between -2^63 and 2^63"),
