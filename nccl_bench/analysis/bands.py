@@ -19,13 +19,15 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from operator import itemgetter
 
-from nccl_bench.analysis.comparable import Point, without_size
+from nccl_bench.analysis.cells import Point
+from nccl_bench.analysis.comparable import without_size
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.estimates import median_ratio
 from nccl_bench.analysis.judged_segments import Segment, Sizes, judged_segments
 from nccl_bench.analysis.judging import OpenReason, direction, nearer
+from nccl_bench.analysis.paired_ratios import median_ratio
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
@@ -142,14 +144,16 @@ def _swept(comparisons: Sequence[Comparison]) -> dict[Case, list[int]]:
 
 def _bands(of_series: Sequence[Segment], swept: Sequence[int]) -> Iterator[Band]:
     # The sizes of the series that follow each other in `swept` have the same difference of indices.
-    segment_of = [(segment, size) for segment in of_series for size in segment.sizes]
-    gaps = [bisect_right(swept, _size_bytes(size)) - index for index, (_, size) in enumerate(segment_of)]
-    together = zip(segment_of, gaps, strict=True)
-    shown_with = {id(segment): segment.shown_with for segment in of_series}
-    for _, neighbours in groupby(together, key=lambda each: (shown_with[id(each[0][0])], each[1])):
-        pairs = [pair for pair, _ in neighbours]
-        of_band = {id(segment): segment for segment, _ in pairs}
-        yield _band(list(of_band.values()), tuple([size for _, size in pairs]))
+    pieces: list[tuple[object, Segment, Sizes]] = []
+    count = 0
+    for segment in of_series:
+        gaps = [bisect_right(swept, _size_bytes(size)) - index for index, size in enumerate(segment.sizes, count)]
+        count += len(gaps)
+        for gap, neighbours in groupby(zip(gaps, segment.sizes, strict=True), key=itemgetter(0)):
+            pieces.append(((segment.shown_with, gap), segment, tuple([size for _, size in neighbours])))
+    for _, together in groupby(pieces, key=itemgetter(0)):
+        of_band = [piece[1:] for piece in together]
+        yield _band([segment for segment, _ in of_band], tuple(chain.from_iterable(sizes for _, sizes in of_band)))
 
 
 def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
@@ -159,7 +163,7 @@ def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
         comparisons=sizes,
         verdict=of_band[0].verdict,
         reason=of_band[0].reason,
-        ratio=_ratio(sizes),
+        ratio=_ratio(of_band, sizes),
         interval=Interval(
             low=min(each.low for each in intervals),
             high=max(each.high for each in intervals),
@@ -187,8 +191,11 @@ def _distance(segment: Segment) -> float:
     return 0.0 if near is None else min(abs(math.log(near.low)), abs(math.log(near.high)))
 
 
-def _ratio(sizes: Sizes) -> float:
-    estimates = [each.evidence.pair.estimate for each in sizes if each.evidence is not None]
-    if len(estimates) < len(sizes):
+def _ratio(of_band: Sequence[Segment], sizes: Sizes) -> float:
+    """Return the ratio from all rounds of all ``sizes``."""
+    evidence, own = sizes[0].evidence, of_band[0].ratio
+    if evidence is None:
         return median_ratio([each.ratio for each in sizes])
-    return estimates[0].pooled(estimates[1:]).ratio
+    if own is not None and of_band[0].sizes == sizes:
+        return own
+    return evidence.pairs.estimates.pooled([[each.number for each in sizes]]).ratios[0]

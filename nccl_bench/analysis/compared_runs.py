@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.comparable import Cell
+from nccl_bench.analysis.cells import Cell
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import failures, summary_failures, worst

@@ -6,7 +6,8 @@ An eager time that is no longer than the time of the device alone does not say h
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, medians_us
+from nccl_bench.analysis.cells import Point
+from nccl_bench.analysis.comparable import ComparableRun, medians_us
 from nccl_bench.analysis.shared_arm import Factors
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing

@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import fmean, median
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nccl_bench.analysis.statistics import (
-    Interval,
-    decisive_error,
-    interval,
-    interval_errors,
-    pairs_needed,
-)
+from nccl_bench.analysis.paired_ratios import Floats, PairedRatios
+from nccl_bench.analysis.statistics import Interval, decisive_error, interval, pairs_needed
 from nccl_bench.analysis.student import student_error, student_quantile
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
-from nccl_bench.records.columns import ListColumn
 
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
@@ -55,125 +47,57 @@ class Estimate(Protocol):
         return decisive_error(self.interval, threshold)
 
 
-# No subclass of `Estimate`, which would have no slots: a run can have a million of these.
-class PairedRatios:
-    """The median of the ratios of two arms: one ratio for each round of one run."""
+class EstimateColumns(Protocol):
+    """Estimates of many pairs of arms, as columns."""
 
-    __slots__ = ("deviation", "ordered", "ratio")
+    ratios: list[float]
+    deviations: list[float | None]  # the standard errors of the logarithms of `ratios`; None if unknown
+    communicator_variances: list[float | None]  # as `Estimate.communicator_variance`
 
-    communicator_variance: ClassVar[None] = None
-    deviation: float | None
+    def __len__(self) -> int: ...
 
-    def __init__(self, ordered: NDArray[np.float64], ratio: float, deviation: float) -> None:
-        self.ordered = ordered  # the ratios in order
-        self.ratio = ratio
-        # Half of the distance between two middle ratios, between which the true median is in two of three cases.
-        self.deviation = deviation
+    def pooled(self, groups: Sequence[Sequence[int]]) -> EstimateColumns:
+        """Return, for each group of estimates, the estimate of the ratio that they have in common."""
 
-    @classmethod
-    def of(cls, ratios: Sequence[float]) -> PairedRatios:
-        """Return the estimate from these ratios."""
-        return cls.of_each(ListColumn.of([ratios], np.float64))[0]
+    def decisive_errors(self, thresholds: Sequence[float]) -> list[float]:
+        """Return the smallest error at which each verdict is decided; 1 if there is no such error."""
 
-    @classmethod
-    def of_each(cls, ratios: ListColumn) -> list[PairedRatios]:
-        """Return the estimate from each list of ratios; no list is empty."""
-        estimates: dict[int, PairedRatios] = {}
-        for lines in ratios.of_equal_length():
-            ordered = np.sort(ratios.matrix(lines), axis=1)
-            rank = _inner_rank(ordered.shape[1])
-            deviations = (math.log(quotient) / 2 for quotient in (ordered[:, -1 - rank] / ordered[:, rank]).tolist())
-            estimates |= zip(lines.tolist(), map(cls, ordered, _middles(ordered), deviations), strict=True)
-        return [estimates[line] for line in range(len(ratios))]
+    def intervals(self, errors: Sequence[float]) -> Floats:
+        """Return the intervals, each with its error: a row of lower ends, of upper ends and of errors.
 
-    def pooled(self, others: Sequence[Self]) -> PairedRatios:
-        """Return the median of the rounds of all sizes. A size with more rounds counts more."""
-        if not others:
-            return self
-        ratios = np.concatenate([each.ordered for each in (self, *others)])
-        return self.of_each(ListColumn.of_arrays([ratios]))[0]
+        NaN stands for an interval that the data does not allow.
+        """
 
-    def interval(self, error: float) -> Interval | None:
-        """Return the exact interval of the median."""
-        return EstimateColumns([self]).intervals([error])[0]
-
-    def pairs_needed(self, error: float) -> int:
-        """Return how many rounds an interval at ``error`` needs."""
-        return pairs_needed(error)
-
-    def decisive_error(self, threshold: float) -> float:
-        """Return the exact smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
-        return EstimateColumns([self]).decisive_errors(np.array([threshold]))[0]
+    def pairs_needed(self, index: int, error: float) -> int | None:
+        """Return how many pairs an interval at ``error`` needs; ``None`` if no number of pairs is enough."""
 
 
-class EstimateColumns:
-    """The intervals of many estimates, computed at once."""
+class EstimateList(EstimateColumns):
+    """Estimates that are objects, as columns."""
 
     def __init__(self, estimates: Sequence[Estimate]) -> None:
-        self._others: dict[int, Estimate] = {}
-        by_rounds: dict[int, list[int]] = {}
-        for index, estimate in enumerate(estimates):
-            if isinstance(estimate, PairedRatios):
-                by_rounds.setdefault(len(estimate.ordered), []).append(index)
-            else:
-                self._others[index] = estimate
-        self._count = len(estimates)
-        # The estimates with equally many rounds: their indexes, and their ratios in order as the rows of a matrix.
-        self._paired = [
-            (np.array(of_rounds), np.concatenate([estimates[index].ordered for index in of_rounds]).reshape(-1, rounds))  # type: ignore[attr-defined]  # of paired ratios
-            for rounds, of_rounds in by_rounds.items()
-        ]
+        self._estimates = estimates
+        self.ratios = [each.ratio for each in estimates]
+        self.deviations = [each.deviation for each in estimates]
+        self.communicator_variances = [each.communicator_variance for each in estimates]
 
-    def decisive_errors(self, thresholds: NDArray[np.float64]) -> list[float]:
-        """Return the smallest error at which each verdict is decided; 1 if there is no such error."""
-        least = np.ones(self._count)
-        for indexes, ordered in self._paired:
-            of_row, rounds = thresholds[indexes, None], ordered.shape[1]
-            below, above = (ordered < 1 - of_row).sum(axis=1), (ordered > 1 + of_row).sum(axis=1)
-            # The ratios against `faster`, against `slower` and against `equivalent`.
-            outside = np.minimum(rounds - np.maximum(below, above), np.maximum(below, above))
-            errors = np.array([*interval_errors(rounds), 1.0])
-            least[indexes] = errors[np.minimum(outside, len(errors) - 1)]
-        for index, estimate in self._others.items():
-            least[index] = estimate.decisive_error(float(thresholds[index]))
-        decisive: list[float] = least.tolist()
-        return decisive
+    def __len__(self) -> int:
+        return len(self._estimates)
 
-    def intervals(self, errors: Sequence[float]) -> list[Interval | None]:
-        """Return the interval of each estimate at its error; ``None`` if the data allows no interval."""
-        intervals: list[Interval | None] = [None] * self._count
-        levels = np.array(errors)
-        for indexes, ordered in self._paired:
-            of_rank = np.array(interval_errors(ordered.shape[1]))
-            ranks = np.searchsorted(of_rank, levels[indexes], side="right") - 1
-            (rows,) = np.nonzero(ranks >= 0)
-            known = ranks[rows]
-            ends = (ordered[rows, known], ordered[rows, -1 - known], of_rank[known])
-            for index, low, high, error in zip(indexes[rows].tolist(), *(end.tolist() for end in ends), strict=True):
-                intervals[index] = Interval(low=low, high=high, error=error)
-        for index, estimate in self._others.items():
-            intervals[index] = estimate.interval(errors[index])
-        return intervals
+    def pooled(self, groups: Sequence[Sequence[int]]) -> EstimateList:
+        of_groups = [[self._estimates[index] for index in group] for group in groups]
+        return EstimateList([first.pooled(others) if others else first for first, *others in of_groups])
 
+    def decisive_errors(self, thresholds: Sequence[float]) -> list[float]:
+        return [each.decisive_error(threshold) for each, threshold in zip(self._estimates, thresholds, strict=True)]
 
-@lru_cache(maxsize=1024)
-def _inner_rank(count: int) -> int:
-    return max(0, math.floor(count / 2 - math.sqrt(count) / 2))
+    def intervals(self, errors: Sequence[float]) -> Floats:
+        intervals = [each.interval(error) for each, error in zip(self._estimates, errors, strict=True)]
+        rows = [(each.low, each.high, each.error) if each else (math.nan,) * 3 for each in intervals]
+        return np.array(rows, dtype=np.float64).reshape(-1, 3).T
 
-
-def median_ratio(ratios: Sequence[float]) -> float:
-    """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
-    return _middles(np.sort(np.array([ratios])))[0]
-
-
-def _middles(ordered: NDArray[np.float64]) -> list[float]:
-    """Return the median of the logarithms of the ratios in each row, which are in order, as a ratio."""
-    middle, odd = divmod(ordered.shape[1], 2)
-    logarithms = [math.log(ratio) for ratio in ordered[:, middle].tolist()]
-    if not odd:
-        before = map(math.log, ordered[:, middle - 1].tolist())
-        logarithms = [(first + second) / 2 for first, second in zip(before, logarithms, strict=True)]
-    return list(map(math.exp, logarithms))
+    def pairs_needed(self, index: int, error: float) -> int | None:
+        return self._estimates[index].pairs_needed(error)
 
 
 class RelativeRatios(Estimate):
@@ -183,7 +107,7 @@ class RelativeRatios(Estimate):
         self.ratio = median(after) / median(before)
         self._before, self._after = before, after
         # The squares of the standard errors of both medians add up.
-        self.deviation = math.hypot(*(PairedRatios.of(side).deviation or 0.0 for side in (before, after)))
+        self.deviation = math.hypot(*(PairedRatios(side).deviation or 0.0 for side in (before, after)))
 
     def pooled(self, others: Sequence[Self]) -> RelativeRatios | PairedRatios:
         """Return the median over rounds of the quotients of all sizes.
@@ -192,7 +116,7 @@ class RelativeRatios(Estimate):
         are chosen.
         """
         pairs = [pair for each in (self, *others) for pair in zip(each._before, each._after, strict=False)]
-        return PairedRatios.of([after / before for before, after in pairs]) if others else self
+        return PairedRatios([after / before for before, after in pairs]) if others else self
 
     def interval(self, error: float) -> Interval | None:
         """Return the quotient of the two runs' intervals; each of these intervals has half of the error."""

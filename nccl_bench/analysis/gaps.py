@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from nccl_bench.analysis.comparable import Cell
+from nccl_bench.analysis.cells import Cell
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.declined import declined_cells
 from nccl_bench.analysis.description import recorded_user_arms

@@ -1,13 +1,14 @@
 """Judged segments: neighbouring sizes whose ratios are alike, with one verdict from the rounds of all of them."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from statistics import NormalDist, fmean, median
 
 from nccl_bench.analysis.comparison import Basis, Comparison
-from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
+from nccl_bench.analysis.judging import OpenReason, direction, judge
 from nccl_bench.analysis.odd_values import deviation_of_distance, odd_distance, odd_values
 from nccl_bench.analysis.segments import Series, segments
 from nccl_bench.analysis.shared_arm import unconfirmed
@@ -34,6 +35,7 @@ class Segment:
     interval: Interval | None  # the interval of the ratio; None if rounds are too few
     noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
+    ratio: float | None  # the ratio from all rounds of all sizes; None without data
 
     @property
     def shown_with(self) -> tuple[object, ...]:
@@ -74,37 +76,36 @@ class Segment:
         if len(self.sizes) == 1:
             return []
         decided = self.verdict not in (Verdict.INCONCLUSIVE, None)
-        against = {index for index, each in enumerate(self.sizes) if self._contradicts(each)} if decided else set()
+        against = self._contradicted([(each.ratio, each.ratio) for each in self.sizes]) if decided else frozenset()
         odd = odd_values([*map(_logarithm, self.sizes)], _deviation(self.sizes)) if against else []
-        return [
+        return sorted({*odd} & against | self._hidden())
+
+    def _hidden(self) -> frozenset[int]:
+        """Return the indices of the sizes whose own intervals or times contradict the verdict of the segment."""
+        if self.verdict is Verdict.INCONCLUSIVE:
+            decided = (Verdict.FASTER, Verdict.SLOWER)
+            return frozenset(index for index, each in enumerate(self.sizes) if each.verdict in decided)
+        intervals = [each.interval for each in self.sizes]
+        hidden = self._contradicted([(each.low, each.high) if each else None for each in intervals])
+        return hidden.union(
             index
             for index, each in enumerate(self.sizes)
-            if (index in odd and index in against) or self._would_hide(each)
-        ]
+            if each.shared is not None and self.verdict in unconfirmed([each], each.threshold)
+        )
 
-    def _contradicts(self, size: Comparison) -> bool:
-        """Return True if the verdict of the segment is wrong for the ratio of ``size``."""
-        if self.verdict is Verdict.FASTER:
-            return size.ratio >= 1 - size.threshold
-        if self.verdict is Verdict.SLOWER:
-            return size.ratio <= 1 + size.threshold
-        return self._differs(Interval(low=size.ratio, high=size.ratio, error=1.0), size.threshold)
-
-    def _would_hide(self, size: Comparison) -> bool:
-        if self.verdict is Verdict.INCONCLUSIVE:
-            return size.verdict in (Verdict.FASTER, Verdict.SLOWER)
-        if size.shared is not None and self.verdict in unconfirmed([size], size.threshold):
-            return True
-        own = size.interval
-        if own is None or self.verdict is None:
-            return False
-        if self.verdict is Verdict.EQUIVALENT:
-            return self._differs(own, size.threshold)
-        return own.low >= 1 - size.threshold if self.verdict is Verdict.FASTER else own.high <= 1 + size.threshold
-
-    def _differs(self, interval: Interval, threshold: float) -> bool:
-        """Return True if ``interval`` is beyond the threshold; a difference below the noise floor hides nothing."""
-        return verdict_of(nearer(interval, self.noise_floor), threshold) in (Verdict.FASTER, Verdict.SLOWER)
+    def _contradicted(self, ranges: Sequence[tuple[float, float] | None]) -> frozenset[int]:
+        """Return the indices of the ``ranges`` of ratios that the verdict of the segment excludes."""
+        threshold, factor = self.sizes[0].threshold, 1 + (self.noise_floor or 0.0)
+        faster, slower = 1 - threshold, 1 + threshold
+        # A difference below the noise floor contradicts nothing.
+        excluded: Mapping[Verdict | None, Callable[[float, float], bool]] = {
+            Verdict.FASTER: lambda low, _: low >= faster,
+            Verdict.SLOWER: lambda _, high: high <= slower,
+            Verdict.EQUIVALENT: lambda low, high: high * factor < faster or low / factor > slower,
+            None: lambda *_: False,
+        }
+        excludes = excluded[self.verdict]
+        return frozenset(index for index, each in enumerate(ranges) if each and excludes(*each))
 
 
 def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
@@ -126,10 +127,8 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
 
 def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
     """Return neighbouring sizes with equal thresholds whose ratios differ no more than their deviations explain."""
-    parts = [
-        [tuple(part) for _, part in groupby(sizes, key=lambda each: (each.threshold, _has_evidence(each)))]
-        for sizes in series
-    ]
+    # All evidence is of one analysis, so it is the same object.
+    parts = [[tuple(part) for _, part in groupby(sizes, key=attrgetter("threshold", "evidence"))] for sizes in series]
     known = [part for of_series in parts for part in of_series if _has_evidence(part[0])]
     cuts = iter(segments([_values(part) for part in known]))
     return [
@@ -153,7 +152,7 @@ def _single(sizes: Sizes) -> list[tuple[int, int]]:
 def _deviation(sizes: Sizes) -> float:
     """Return how far the ratio of a size usually lies from those of the others, as a logarithm."""
     # The rounds of a single size show badly how much they vary, so the usual size stands for all.
-    return max(_scatter(sizes), median(map(_sampling_error, sizes)), _LEAST_DEVIATION * sizes[0].threshold)
+    return max(_scatter(sizes), median(_sampling_errors(sizes)), _LEAST_DEVIATION * sizes[0].threshold)
 
 
 def _has_evidence(size: Comparison) -> bool:
@@ -165,44 +164,63 @@ def _logarithm(size: Comparison) -> float:
 
 
 def _deviations(sizes: Sizes) -> list[float]:
-    scatter = _scatter(sizes)
-    return [max(_sampling_error(each), scatter, _LEAST_DEVIATION * each.threshold) for each in sizes]
+    least = max(_scatter(sizes), _LEAST_DEVIATION * sizes[0].threshold)
+    return [max(error, least) for error in _sampling_errors(sizes)]
 
 
-def _sampling_error(size: Comparison) -> float:
-    return (size.evidence.pair.estimate.deviation or 0.0) if size.evidence is not None else 0.0
+def _sampling_errors(sizes: Sizes) -> list[float]:
+    evidence = sizes[0].evidence
+    deviations = evidence.pairs.estimates.deviations if evidence is not None else ()
+    return [deviations[each.number] or 0.0 for each in sizes] if deviations else [0.0] * len(sizes)
 
 
 def _scatter(sizes: Sizes) -> float:
     # The scatter is that of the twin in this kind of case and timing, so it is the same for all sizes.
     evidence = sizes[0].evidence
-    return evidence.noise.scatter(evidence.pair) if evidence and evidence.noise else 0.0
+    return evidence.scatter(sizes[0].number) if evidence is not None else 0.0
 
 
 def _judged(parts: Sequence[Sequence[Sizes]]) -> list[list[Segment]]:
-    claims = [_claim(sizes) for of_series in parts for sizes in of_series if _has_evidence(sizes[0])]
-    judgements = zip(claims, judge(claims), strict=True)
+    known = [sizes for of_series in parts for sizes in of_series if _has_evidence(sizes[0])]
+    segments_of_known = iter(_with_verdicts(known))
     return [
-        [_segment(sizes, *(next(judgements) if _has_evidence(sizes[0]) else (None, None))) for sizes in of_series]
+        [next(segments_of_known) if _has_evidence(sizes[0]) else _without_data(sizes) for sizes in of_series]
         for of_series in parts
     ]
 
 
-def _claim(sizes: Sizes) -> Claim:
-    first, *others = [each.evidence for each in sizes if each.evidence is not None]
-    return first.claim(sizes[0].threshold, others)
+def _with_verdicts(parts: Sequence[Sizes]) -> Iterator[Segment]:
+    """Yield the segment of each of ``parts``, with the verdict about the ratio that its sizes have in common."""
+    evidence = parts[0][0].evidence if parts else None
+    if evidence is None:
+        return
+    claims = evidence.claims(
+        [sizes[0].threshold for sizes in parts], [[each.number for each in sizes] for sizes in parts]
+    )
+    columns = (judge(claims), claims.noise_floors, claims.estimates.ratios)
+    for sizes, judged, noise_floor, ratio in zip(parts, *columns, strict=True):
+        yield Segment(
+            sizes=sizes,
+            verdict=judged.verdict,
+            reason=judged.reason,
+            interval=judged.interval,
+            noise_floor=noise_floor,
+            pairs_needed=judged.pairs_needed,
+            ratio=ratio,
+        )
 
 
-def _segment(sizes: Sizes, claim: Claim | None, judged: Judgement | None) -> Segment:
-    """Return the segment of ``sizes``; without a judgement, ``sizes`` is one size, which keeps its own verdict."""
-    own = sizes[0] if claim is None or judged is None else judged
+def _without_data(sizes: Sizes) -> Segment:
+    """Return the segment of one size without data, which keeps its own verdict."""
+    (size,) = sizes
     return Segment(
         sizes=sizes,
-        verdict=own.verdict,
-        reason=own.reason,
-        interval=own.interval,
-        noise_floor=sizes[0].noise_floor if claim is None else claim.noise_floor,
-        pairs_needed=own.pairs_needed,
+        verdict=size.verdict,
+        reason=size.reason,
+        interval=size.interval,
+        noise_floor=size.noise_floor,
+        pairs_needed=size.pairs_needed,
+        ratio=None,
     )
 
 

@@ -1,13 +1,20 @@
 """The rule for verdicts: it is the same for one size and for a band of sizes."""
 
-from collections.abc import Collection, Sequence
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from nccl_bench.analysis.estimates import Estimate, EstimateColumns
+from nccl_bench.analysis.estimates import Estimate, EstimateColumns, EstimateList
+from nccl_bench.analysis.paired_ratios import Floats, intervals_of
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
+
+Mask = NDArray[np.bool_]
 
 
 class OpenReason(StrEnum):
@@ -22,8 +29,14 @@ class OpenReason(StrEnum):
     SHARED_ARM_MOVED = "shared arm moved"  # the machine changed between two runs, and that alone can explain the change
 
 
-# No dataclass: a run can have a million claims, and msgspec makes one in a fraction of the time.
-class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+# The codes of verdicts in arrays.
+_FASTER, _SLOWER, _EQUIVALENT, _INCONCLUSIVE = range(4)
+_DIRECTIONS = (_FASTER, _SLOWER)
+_VERDICTS = tuple(Verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
     """A ratio to be judged."""
 
     estimate: Estimate  # the estimated ratio, candidate / baseline
@@ -34,45 +47,40 @@ class Claim(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     # The directions, of FASTER and SLOWER, that the own times of two sides do not confirm: see `shared_arm`.
     unconfirmed: Collection[Verdict] = ()
 
-    def judge(self, interval: Interval | None, error: float) -> "Judgement":
-        """Return the verdict of the ``interval`` at the level ``error``, if it stays when the noise floor is added.
 
-        ``faster`` and ``slower`` need an interval that lies beyond the threshold even if its ratios are nearer to 1 by
-        the noise floor, and that is not ``unconfirmed``. ``equivalent`` needs a noise floor of at most the threshold.
-        """
-        verdict, reason = verdict_of(interval, self.threshold), None
-        if verdict is Verdict.EQUIVALENT:
-            decided = (self.noise_floor or 0.0) <= self.threshold
-        else:
-            decided = verdict_of(nearer(interval, self.noise_floor), self.threshold) is verdict
-            decided = decided and verdict is not Verdict.INCONCLUSIVE and not self.cpu_speeds_differ
-            decided = decided and verdict not in self.unconfirmed
-        if self.needs_noise_floor and self.noise_floor is None:
-            decided = False
-        if not decided:
-            verdict, reason = Verdict.INCONCLUSIVE, self._reason(interval, error)
-        return Judgement(
-            interval=interval,
-            verdict=verdict,
-            reason=reason,
-            pairs_needed=self.estimate.pairs_needed(error) if interval is None else None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """Ratios to be judged, as columns: entry i of each column is about the claim i."""
+
+    estimates: EstimateColumns  # the estimated ratios, candidate / baseline
+    thresholds: list[float]  # the smallest difference that matters, as a share
+    noise_floors: list[float | None]  # the noise floor as a share; None if it is unknown or not needed
+    needs_noise_floor: Mask  # True if the interval does not contain communicator variance
+    cpu_speeds_differ: Mask  # True if the ratio contains the difference between the CPU speeds of two processes
+    # True for a direction that the own times of two sides do not confirm: a row for FASTER and a row for SLOWER. See
+    # `shared_arm`.
+    unconfirmed: Mask
+
+    @classmethod
+    def of(cls, claims: Sequence[Claim]) -> Claims:
+        """Return ``claims`` as columns."""
+        return cls(
+            estimates=EstimateList([claim.estimate for claim in claims]),
+            thresholds=[claim.threshold for claim in claims],
+            noise_floors=[claim.noise_floor for claim in claims],
+            needs_noise_floor=np.array([claim.needs_noise_floor for claim in claims], dtype=bool),
+            cpu_speeds_differ=np.array([claim.cpu_speeds_differ for claim in claims], dtype=bool),
+            unconfirmed=unconfirmed_of([claim.unconfirmed for claim in claims]),
         )
 
-    def _reason(self, interval: Interval | None, error: float) -> OpenReason:
-        if self.cpu_speeds_differ and verdict_of(interval, self.threshold) is not Verdict.EQUIVALENT:
-            return OpenReason.DIFFERENT_PROCESSES
-        if interval is None:
-            few = self.estimate.pairs_needed(error) is not None
-            return OpenReason.TOO_FEW_ROUNDS if few else OpenReason.ONE_LAUNCH
-        if self.needs_noise_floor and self.noise_floor is None:
-            return OpenReason.NO_TWIN
-        sure = direction(interval, self.noise_floor)
-        if sure is None or verdict_of(interval, self.threshold) is Verdict.EQUIVALENT:
-            return OpenReason.WITHIN_NOISE
-        return OpenReason.SHARED_ARM_MOVED if sure in self.unconfirmed else OpenReason.BELOW_THRESHOLD
+
+def unconfirmed_of(directions: Sequence[Collection[Verdict]]) -> Mask:
+    """Return the column ``unconfirmed`` of ``Claims`` from the directions of each claim."""
+    rows = [[direction in of_claim for of_claim in directions] for direction in (Verdict.FASTER, Verdict.SLOWER)]
+    return np.array(rows, dtype=bool)
 
 
-class Judgement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Judgement(NamedTuple):
     """The verdict about a ratio."""
 
     interval: Interval | None  # the interval of the ratio; None if rounds are too few or variation is unknown
@@ -81,13 +89,68 @@ class Judgement(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
 
 
-def judge(claims: Sequence[Claim]) -> list[Judgement]:
-    """Return a judgement for each claim. With probability 1 - ``FAMILYWISE_ERROR`` or more, all intervals are right."""
-    estimates = EstimateColumns([claim.estimate for claim in claims])
-    least = estimates.decisive_errors(np.array([claim.threshold for claim in claims]))
-    levels = holm(least, FAMILYWISE_ERROR)
-    intervals = estimates.intervals(levels)
-    return [claim.judge(interval, error) for claim, interval, error in zip(claims, intervals, levels, strict=True)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgements:
+    """The verdicts about ratios, as columns: entry i of each column is the field of the judgement i."""
+
+    intervals: list[Interval | None]
+    verdicts: list[Verdict]
+    reasons: list[OpenReason | None]
+    pairs_needed: list[int | None]
+
+    def __iter__(self) -> Iterator[Judgement]:
+        return map(Judgement, self.intervals, self.verdicts, self.reasons, self.pairs_needed)
+
+
+def judge(claims: Claims) -> Judgements:
+    """Return a judgement for each claim. With probability 1 - ``FAMILYWISE_ERROR`` or more, all intervals are right.
+
+    A verdict must stay when the noise floor is added. ``faster`` and ``slower`` need an interval that lies beyond the
+    threshold even if its ratios are nearer to 1 by the noise floor, and that is not ``unconfirmed``. ``equivalent``
+    needs a noise floor of at most the threshold.
+    """
+    levels = holm(claims.estimates.decisive_errors(claims.thresholds), FAMILYWISE_ERROR)
+    ends = claims.estimates.intervals(levels)
+    low, high, _ = ends
+    thresholds, floors = np.array(claims.thresholds), np.array(claims.noise_floors, dtype=np.float64)
+    lacks_floor, floors = np.isnan(floors) & claims.needs_noise_floor, np.nan_to_num(floors)
+    near = low / (1 + floors), high * (1 + floors)
+    verdicts, sure = _codes(low, high, thresholds), _codes(*near, np.zeros(len(low)))
+    is_same = verdicts == _EQUIVALENT
+    # Whether the direction of the verdict, and the one that is sure, are not confirmed.
+    unconfirmed, unsure = (np.choose(codes, [*claims.unconfirmed, np.False_, np.False_]) for codes in (verdicts, sure))
+    stays = (verdicts != _INCONCLUSIVE) & (_codes(*near, thresholds) == verdicts)
+    stays &= ~claims.cpu_speeds_differ & ~unconfirmed
+    decided = np.where(is_same, floors <= thresholds, stays) & ~lacks_floor
+    pairs = {
+        index: claims.estimates.pairs_needed(index, levels[index]) for index in np.flatnonzero(np.isnan(low)).tolist()
+    }
+    # The first condition that is true names the reason.
+    conditions: Mapping[OpenReason | None, Mask] = {
+        None: decided,
+        OpenReason.DIFFERENT_PROCESSES: claims.cpu_speeds_differ & ~is_same,
+        OpenReason.TOO_FEW_ROUNDS: np.isin(np.arange(len(low)), [index for index, number in pairs.items() if number]),
+        OpenReason.ONE_LAUNCH: np.isnan(low),
+        OpenReason.NO_TWIN: lacks_floor,
+        OpenReason.WITHIN_NOISE: ~np.isin(sure, _DIRECTIONS) | is_same,
+        OpenReason.SHARED_ARM_MOVED: unsure,
+        OpenReason.BELOW_THRESHOLD: np.ones(len(low), dtype=bool),
+    }
+    reasons = [*conditions]
+    return Judgements(
+        intervals=intervals_of(ends),
+        verdicts=[_VERDICTS[code] for code in np.where(decided, verdicts, _INCONCLUSIVE).tolist()],
+        reasons=[reasons[at] for at in np.argmax([*conditions.values()], axis=0).tolist()],
+        pairs_needed=[pairs.get(index) for index in range(len(low))],
+    )
+
+
+def _codes(low: Floats, high: Floats, thresholds: Floats) -> NDArray[np.intp]:
+    """Return the code of the verdict of each interval, by the rule of ``verdict_of``; NaN stands for no interval."""
+    within = (1 - thresholds <= low) & (high <= 1 + thresholds)
+    return np.select(
+        [high < 1 - thresholds, low > 1 + thresholds, within], [_FASTER, _SLOWER, _EQUIVALENT], _INCONCLUSIVE
+    )
 
 
 def nearer(interval: Interval | None, noise_floor: float | None) -> Interval | None:

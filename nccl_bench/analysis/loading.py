@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun
+from nccl_bench.analysis.cells import Cell, Cells
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.failures import exit_code_of, exit_code_of_statuses
 from nccl_bench.catalog.arms import TWIN_SUFFIX
@@ -89,7 +90,7 @@ def _load_summary(path: Path) -> LoadedRun:
         comparable=ComparableRun(
             name=str(path),
             arms=tuple(dict.fromkeys((medians.baseline, *measured))),
-            cells={key: {0: us} for key, us in medians.times_us.items()},
+            cells=Cells.of({key: {0: us} for key, us in medians.times_us.items()}),
             placements=medians.placements,
             medians_only=True,
         ),

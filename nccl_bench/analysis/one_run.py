@@ -5,10 +5,16 @@ from the launches' median ratios, so it contains communicator variance and needs
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
-from nccl_bench.analysis.estimates import Estimate, Medians, mean_ratios
+import numpy as np
+
+from nccl_bench.analysis.arm_pairs import ArmPairs, Noise, PairKind, compare_pairs
+from nccl_bench.analysis.cells import Cells, PairedLines
+from nccl_bench.analysis.comparable import ComparableRun
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.estimates import EstimateList, Medians, mean_ratios
+from nccl_bench.analysis.paired_ratios import PairedColumns
 from nccl_bench.analysis.variance import CommunicatorVariance
 from nccl_bench.config.limits import Limits
 
@@ -23,52 +29,55 @@ def compare_arms(
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
-    launches = run.launches()
-    cells, estimates = run.pairs(arms, base)
-    medians = [[estimate.ratio] for estimate in estimates]
-    if len(launches) > 1:
-        of_launches = median_ratios(launches, arms, base)
-        medians = [of_launches[cell] for cell in cells]
-    several = any(len(of_launches) > 1 for of_launches in medians)
-    of_pairs: Sequence[Estimate] = estimates
-    if several:
-        kinds = [(without_size(point), arm) for point, arm in cells]
-        of_pairs = mean_ratios(
-            [Medians(kind=kind, sides=(of_cell,)) for kind, of_cell in zip(kinds, medians, strict=True)]
-        )
-    medians_us = run.medians_us
-    apart = {arm: run.in_different_processes(arm, base) for arm in arms}
-    pairs = [
-        ArmPair(
-            point=point,
-            baseline=base,
-            candidate=arm,
-            baseline_us=medians_us[*point, base],
-            candidate_us=medians_us[*point, arm],
-            estimate=estimate,
-            placements=(run.placement(point, base), run.placement(point, arm)),
-            kernels=run.kernels_with((*point, base), run, (*point, arm)),
-            launches=len(of_pair),
-            in_different_processes=apart[arm],
-        )
-        for (point, arm), of_pair, estimate in zip(cells, medians, of_pairs, strict=True)
-    ]
+    cells, paired = run.cells, run.cells.paired(arms, base)
+    # The first line of each pair, that of the baseline and that of the arm.
+    of_base, of_arm = paired.bases[paired.starts], paired.lines[paired.starts]
+    launches = np.diff(paired.starts, append=len(paired.lines))
+    several = bool((launches > 1).any())
+    of_pairs = [cells.of_lines[line] for line in of_arm.tolist()]
+    pairs = ArmPairs(
+        case=cells.case.take(of_arm),
+        timing=cells.timing.take(of_arm),
+        baseline=cells.arm.take(of_base),
+        candidate=cells.arm.take(of_arm),
+        baseline_us=cells.medians_us[of_base].tolist(),
+        candidate_us=cells.medians_us[of_arm].tolist(),
+        estimates=_means_of_launches(cells, paired) if several else PairedColumns(paired.of_cells),
+        placements=[
+            (run.placement((case, timing), base), run.placement((case, timing), arm)) for case, timing, arm in of_pairs
+        ],
+        kernels=[run.kernels_with((case, timing, base), run, (case, timing, arm)) for case, timing, arm in of_pairs],
+        launches=launches.tolist(),
+        in_different_processes=cells.arm.take(of_arm).map(lambda arm: run.in_different_processes(arm, base)),
+    )
     if several:
         return compare_pairs(pairs, limits, Basis.LAUNCHES)
-    return compare_pairs(pairs, limits, Basis.ROUNDS, _NoiseOfRun(CommunicatorVariance(run, base)))
+    return compare_pairs(pairs, limits, Basis.ROUNDS, _NoiseOfRun(run, base))
+
+
+def _means_of_launches(cells: Cells, paired: PairedLines) -> EstimateList:
+    """Return the mean of each cell's median ratios, one for each launch in which a round has times of both arms."""
+    of_cells = zip(paired.lines[paired.starts].tolist(), median_ratios(paired), strict=True)
+    medians = []
+    for line, of_cell in of_cells:
+        case, timing, arm = cells.of_lines[line]
+        medians.append(Medians(kind=(case.kind, timing, arm), sides=(of_cell,)))
+    return EstimateList(mean_ratios(medians))
 
 
 class _NoiseOfRun(Noise):
     """The communicator variance of one run."""
 
-    def __init__(self, variance: CommunicatorVariance) -> None:
-        self._variance = variance
+    def __init__(self, run: ComparableRun, base: str) -> None:
+        self._run = run
+        self._variance = CommunicatorVariance(run, base)
 
-    def floor(self, pair: ArmPair, sizes: int) -> float | None:
-        return self._variance.floor(pair.point, sizes, in_different_processes=pair.in_different_processes)
+    def floor(self, kind: PairKind, sizes: int) -> float | None:
+        apart = self._run.in_different_processes(kind.candidate, kind.baseline)
+        return self._variance.floor(kind.point, sizes, in_different_processes=apart)
 
-    def scatter(self, pair: ArmPair) -> float:
-        return self._variance.scatter(pair.point)
+    def scatter(self, kind: PairKind) -> float:
+        return self._variance.scatter(kind.point)
 
 
 def basis_of(comparisons: Iterable[Comparison]) -> Basis:
@@ -76,12 +85,7 @@ def basis_of(comparisons: Iterable[Comparison]) -> Basis:
     return Basis.LAUNCHES if any(each.launches > 1 for each in comparisons) else Basis.ROUNDS
 
 
-def median_ratios(
-    launches: Sequence[ComparableRun], arms: Sequence[str], base: str
-) -> dict[tuple[Point, str], list[float]]:
-    """Return, by point and arm, the median ratio of each launch in which a round has times of ``base`` too."""
-    ratios: dict[tuple[Point, str], list[float]] = {}
-    for launch in launches:
-        for cell, estimate in zip(*launch.pairs(arms, base), strict=True):
-            ratios.setdefault(cell, []).append(estimate.ratio)
-    return ratios
+def median_ratios(paired: PairedLines) -> list[list[float]]:
+    """Return, for each cell of ``paired``, the median ratio of each launch in which a round has times of the base."""
+    medians = PairedColumns(paired.ratios).ratios
+    return [medians[first:after] for first, after in pairwise([*paired.starts.tolist(), len(medians)])]

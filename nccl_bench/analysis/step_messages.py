@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.analysis.comparable import Point
+from nccl_bench.analysis.cells import Point
 from nccl_bench.analysis.wording import counted, size_with_unit
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.devices import DEVICES

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from nccl_bench.analysis.estimates import Estimate, PairedRatios
+from nccl_bench.analysis.estimates import Estimate
+from nccl_bench.analysis.paired_ratios import PairedRatios
 from nccl_bench.analysis.statistics import Interval, interval, pairs_needed
 from nccl_bench.analysis.student import student_quantile
 
@@ -61,7 +62,7 @@ class StepRatio(Estimate):
                 return None
             share, ratio = self._share(term), term.ratios.ratio
             ends = [share * (end - ratio) for end in (of_ratio.low, of_ratio.high)]
-            spreads.append(_Spread.of(ends, of_ratio.error, len(term.ratios.ordered)))
+            spreads.append(_Spread.of(ends, of_ratio.error, term.ratios.rounds))
             # A term whose ratio is above that of the sums raises it if the baseline's time in the term is longer.
             surplus = share * (ratio - self.ratio)
             ends = [surplus * (end_us / term.base_us - 1) for end_us in (of_time.low, of_time.high)]

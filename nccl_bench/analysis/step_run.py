@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
-from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios
+from nccl_bench.analysis.cells import Point
+from nccl_bench.analysis.comparable import ComparableRun, without_size
+from nccl_bench.analysis.estimates import Estimate, Medians, mean_ratios
 from nccl_bench.analysis.judging import Claim
+from nccl_bench.analysis.paired_ratios import PairedRatios
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.analysis.step_messages import (
     other_groups,
@@ -105,9 +107,8 @@ class StepRun:
 
     def ratio(self, launch: ComparableRun, arm: str, base: str) -> StepRatio | None:
         """Return the ratio of the step times of two arms in a launch; ``None`` if a message has no common round."""
-        cells, estimates = launch.pairs([arm], base)
-        of_points: dict[Point, PairedRatios] = dict(zip((point for point, _ in cells), estimates, strict=True))
-        if not self.is_measured or not all(point in of_points for point in self.calls):
+        ratios = {point: launch.ratios(point, arm, base) for point in self.calls}
+        if not self.is_measured or not all(ratios.values()):
             return None
         return StepRatio(
             [
@@ -115,7 +116,7 @@ class StepRun:
                     calls=calls,
                     base_us=launch.medians_us[*point, base],
                     base_times_us=[*launch.cells[*point, base].values()],
-                    ratios=of_points[point],
+                    ratios=PairedRatios(ratios[point]),
                 )
                 for point, calls in self.calls.items()
             ]
@@ -123,8 +124,11 @@ class StepRun:
 
     def contributions(self, arm: str, base: str) -> tuple[Contribution, ...]:
         """Return the messages that both arms have."""
-        cells, estimates = self.comparable.pairs([arm], base)
-        ratios = {point: estimate.ratio for (point, _), estimate in zip(cells, estimates, strict=True)}
+        ratios = {
+            point: PairedRatios(of_point).ratio
+            for point in self.calls
+            if (of_point := self.comparable.ratios(point, arm, base))
+        }
         medians_us = self.comparable.medians_us
         return tuple(
             Contribution(

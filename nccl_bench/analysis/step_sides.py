@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import geometric_mean
 
-from nccl_bench.analysis.comparable import Point
+from nccl_bench.analysis.cells import Point
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.estimates import Estimate, Medians, UnknownVariation, mean_ratios
 from nccl_bench.analysis.judging import Claim

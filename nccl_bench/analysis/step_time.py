@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nccl_bench.analysis.estimates import Estimate
-from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, judge
+from nccl_bench.analysis.judging import Claim, Claims, Judgement, OpenReason, judge
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.step_messages import StepMessage
 from nccl_bench.config.workload import Workload
@@ -125,7 +125,7 @@ def judge_steps(
 ) -> list[StepComparison]:
     """Return the comparison of each pair. With 95 % confidence, no verdict about a step time is wrong."""
     claims = [pair.claim for pair in pairs if pair.claim is not None]
-    judgements = iter(judge(claims) if claims else ())
+    judgements = iter(judge(Claims.of(claims)))
     return [
         _compared(pair, threshold, None if pair.claim is None else next(judgements), known=variation_is_known)
         for pair in pairs

@@ -17,7 +17,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.comparable import ComparableRun, Point
+from nccl_bench.analysis.cells import Point
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.kernels import KERNEL_COLUMNS
@@ -269,8 +270,12 @@ def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[C
     """Return the ratios of arms without comparisons, such as a twin; ``comparable`` has the times of ``run``."""
     compared = {run.baseline, *(each.candidate for each in comparisons)}
     others = [arm for arm in run.samples.arm.distinct() if arm not in compared]
-    ratios = median_ratios(comparable.launches(), others, run.baseline)
-    return {cell: geometric_mean(of_launches) for cell, of_launches in ratios.items()}
+    cells, paired = comparable.cells, comparable.cells.paired(others, run.baseline)
+    of_cells = map(cells.of_lines.__getitem__, paired.lines[paired.starts].tolist())
+    return {
+        ((case, timing), arm): geometric_mean(of_launches)
+        for (case, timing, arm), of_launches in zip(of_cells, median_ratios(paired), strict=True)
+    }
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:

@@ -11,16 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us, without_size
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
+import numpy as np
+
+from nccl_bench.analysis.arm_pairs import ArmPairs, Noise, PairKind, compare_pairs
+from nccl_bench.analysis.cells import Cell, Point
+from nccl_bench.analysis.comparable import ComparableRun, medians_us, without_size
+from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.cpu_waits import CpuWaits
-from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
+from nccl_bench.analysis.estimates import Estimate, EstimateList, Medians, RelativeRatios, UnknownVariation, mean_ratios
 from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.variance import CommunicatorVariance, combined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX, fair_pair
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.config.limits import Limits
+from nccl_bench.records.columns import ValueColumn
 
 Side = Sequence[ComparableRun]
 # The point, the arm before and the arm after.
@@ -77,26 +82,32 @@ def compare_sides(
             shared_times[point] = SharedTimes.of(shared_arm, first, second, follows_cpu=follows_cpu)
     waits = CpuWaits(before, after, shared_arm, shared_times) if basis is Basis.SHARED_ARM and shared_arm else None
 
-    def shared_at(point: Point, first: str, second: str) -> SharedTimes | None:
-        times = shared_times.get(point)
-        return replace(times, cpu_factors=waits.factors(point, first, second)) if times and waits else times
+    def shared_at(point: Point, first: str, second: str) -> SharedTimes:
+        times = shared_times[point]
+        return replace(times, cpu_factors=waits.factors(point, first, second)) if waits else times
 
-    pairs = [
-        ArmPair(
-            point=point,
-            baseline=first,
-            candidate=second,
-            baseline_us=median(medians_us(before, point, first)),
-            candidate_us=median(medians_us(after, point, second)),
-            estimate=estimate,
-            placements=(before[0].placement(point, first), after[0].placement(point, second)),
-            kernels=before[0].kernels_with((*point, first), after[0], (*point, second)),
-            in_different_processes=_in_different_processes(before, first, shared_arm)
-            or _in_different_processes(after, second, shared_arm),
-            shared=shared_at(point, first, second),
-        )
-        for (point, first, second), estimate in zip(keys, estimates, strict=True)
-    ]
+    pairs = ArmPairs(
+        case=ValueColumn.of([case for (case, _), _, _ in keys]),
+        timing=ValueColumn.of([timing for (_, timing), _, _ in keys]),
+        baseline=ValueColumn.of([first for _, first, _ in keys]),
+        candidate=ValueColumn.of([second for _, _, second in keys]),
+        baseline_us=[median(medians_us(before, point, first)) for point, first, _ in keys],
+        candidate_us=[median(medians_us(after, point, second)) for point, _, second in keys],
+        estimates=EstimateList(estimates),
+        placements=[
+            (before[0].placement(point, first), after[0].placement(point, second)) for point, first, second in keys
+        ],
+        kernels=[before[0].kernels_with((*point, first), after[0], (*point, second)) for point, first, second in keys],
+        launches=[1] * len(keys),
+        in_different_processes=np.array(
+            [
+                _in_different_processes(before, first, shared_arm) or _in_different_processes(after, second, shared_arm)
+                for _, first, second in keys
+            ],
+            dtype=bool,
+        ),
+        shared=None if shared_arm is None else [shared_at(*key) for key in keys],
+    )
     # Every run makes its own communicators, so intervals over several runs contain communicator variance.
     noise = None
     if basis is Basis.SHARED_ARM and shared_arm is not None:
@@ -153,15 +164,15 @@ class _NoiseOfSides(Noise):
         self._variances = [(run, CommunicatorVariance(run, shared_arm)) for run in (before, after)]
         self._shared_arm = shared_arm
 
-    def floor(self, pair: ArmPair, sizes: int) -> float | None:
+    def floor(self, kind: PairKind, sizes: int) -> float | None:
         first, second = (
-            variance.floor(pair.point, sizes, in_different_processes=run.in_different_processes(arm, self._shared_arm))
-            for (run, variance), arm in zip(self._variances, (pair.baseline, pair.candidate), strict=True)
+            variance.floor(kind.point, sizes, in_different_processes=run.in_different_processes(arm, self._shared_arm))
+            for (run, variance), arm in zip(self._variances, (kind.baseline, kind.candidate), strict=True)
         )
         return combined(first, second)
 
-    def scatter(self, pair: ArmPair) -> float:
-        return math.hypot(*(variance.scatter(pair.point) for _, variance in self._variances))
+    def scatter(self, kind: PairKind) -> float:
+        return math.hypot(*(variance.scatter(kind.point) for _, variance in self._variances))
 
 
 def _in_different_processes(side: Side, arm: str, shared_arm: str | None) -> bool:

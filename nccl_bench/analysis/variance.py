@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
-from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.cells import Point
+from nccl_bench.analysis.comparable import ComparableRun, without_size
+from nccl_bench.analysis.paired_ratios import PairedColumns
 from nccl_bench.analysis.student import student_quantile
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -77,19 +78,26 @@ class CommunicatorVariance:
     """The communicator variance within one run, from the twin of ``arm``; if ``arm`` has no twin, from another twin."""
 
     def __init__(self, run: ComparableRun, arm: str) -> None:
+        cells = run.cells
         twins = sorted(
-            {name for _, _, name in run.cells if name.endswith(TWIN_SUFFIX)},
+            {name for name in cells.arm.distinct() if name.endswith(TWIN_SUFFIX)},
             key=lambda name: (name != twin_of(arm), name),
         )
-        ratios: dict[Point, dict[int, PairedRatios]] = {}
+        # The ratio of each size, and its deviation.
+        ratios: dict[Point, dict[int, tuple[float, float | None]]] = {}
         self._apart = False
         # The twin of `arm` is the first. Each size needs only one twin.
         for twin in twins:
             base = twin.removesuffix(TWIN_SUFFIX)
-            for ((case, timing), _), estimate in zip(*run.pairs([twin], base), strict=True):
-                of_kind = ratios.setdefault(without_size((case, timing)), {})
+            paired = cells.paired([twin], base)
+            estimates = PairedColumns(paired.of_cells)
+            for line, ratio, deviation in zip(
+                paired.lines[paired.starts].tolist(), estimates.ratios, estimates.deviations, strict=True
+            ):
+                case, timing, _ = cells.of_lines[line]
+                of_kind = ratios.setdefault((case.kind, timing), {})
                 if case.size_bytes not in of_kind:
-                    of_kind[case.size_bytes] = estimate
+                    of_kind[case.size_bytes] = (ratio, deviation)
                     self._apart = self._apart or run.in_different_processes(twin, base)
         self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
         # A kind can have hundreds of sizes, and every one of them asks.
@@ -149,9 +157,9 @@ def combined(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else math.hypot(first, second)
 
 
-def _twin(ratios: Sequence[PairedRatios]) -> _Twin:
-    medians = [math.log(of_size.ratio) for of_size in ratios]
-    errors = [of_size.deviation or 0.0 for of_size in ratios]
+def _twin(ratios: Sequence[tuple[float, float | None]]) -> _Twin:
+    medians = [math.log(ratio) for ratio, _ in ratios]
+    errors = [deviation or 0.0 for _, deviation in ratios]
     return _Twin(medians=medians, sampling_error=math.sqrt(sum(error**2 for error in errors)) / len(errors))
 
 

@@ -32,6 +32,13 @@ class ValueColumn(Generic[Value]):
     values: tuple[Value, ...]  # the distinct values; some may be in no line
     codes: NDArray[np.int32]  # for each line, the index of its value; -1 for None
 
+    @classmethod
+    def of(cls, values: Sequence[Value | None]) -> ValueColumn[Value]:
+        """Return the column of ``values``."""
+        codes = Codes()
+        of_lines = np.array([codes[value] for value in values], dtype=np.int32)
+        return cls(tuple(codes.in_order), of_lines)
+
     def take(self, indexes: NDArray[Any]) -> ValueColumn[Value]:
         """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
         return ValueColumn(self.values, self.codes[indexes])
@@ -92,6 +99,11 @@ class ListColumn:
     def of_arrays(cls, arrays: Sequence[NDArray[Any]]) -> ListColumn:
         """Return the column of ``arrays``, which have numbers of the same type."""
         return cls(np.concatenate(arrays) if arrays else np.empty(0), _ends(np.array([*map(len, arrays)], np.intp)))
+
+    @classmethod
+    def with_lengths(cls, numbers: NDArray[Any], lengths: Indexes) -> ListColumn:
+        """Return the column of lists that stand in ``numbers`` one behind the other."""
+        return cls(numbers, _ends(lengths))
 
     @property
     def lengths(self) -> Indexes:

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.random import Generator
 
 from nccl_bench.analysis.bands import Band, bands_of
-from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
+from nccl_bench.analysis.cells import LAUNCH_STRIDE, Cell
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.next_step import confirming_step
 from nccl_bench.analysis.one_run import compare_arms

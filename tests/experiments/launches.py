@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.random import Generator
 
-from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
+from nccl_bench.analysis.cells import LAUNCH_STRIDE, Cell
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, narrow_enough

@@ -5,13 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.arm_pairs import ArmPairs
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
+from nccl_bench.analysis.estimates import EstimateColumns
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
+from nccl_bench.records.columns import ValueColumn
 from tests.support.synthetic_runs import case
+
+
+def arm_pairs(cases: Sequence[Case], estimates: EstimateColumns) -> ArmPairs:
+    """Return ``stream-free`` and ``dedicated-stream`` at each of ``cases``, with these estimated ratios."""
+    return ArmPairs(
+        case=ValueColumn.of(cases),
+        timing=ValueColumn.of([Timing.GATED] * len(cases)),
+        baseline=ValueColumn.of(["dedicated-stream"] * len(cases)),
+        candidate=ValueColumn.of(["stream-free"] * len(cases)),
+        baseline_us=[1.0] * len(cases),
+        candidate_us=[1.0] * len(cases),
+        estimates=estimates,
+        placements=[(Placement.IN_PLACE, Placement.IN_PLACE)] * len(cases),
+        kernels=[None] * len(cases),
+        launches=[1] * len(cases),
+        in_different_processes=np.zeros(len(cases), dtype=bool),
+    )
 
 
 def comparison(

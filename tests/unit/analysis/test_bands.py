@@ -12,7 +12,8 @@ import pytest
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band, OpenReason, bands_of
-from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
+from nccl_bench.analysis.cells import LAUNCH_STRIDE, Cell
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.one_run import compare_arms

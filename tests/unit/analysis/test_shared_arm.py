@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nccl_bench.analysis.bands import bands_of
-from nccl_bench.analysis.comparable import Cell, ComparableRun, Rounds
+from nccl_bench.analysis.cells import Cell, Rounds
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, OpenReason
 from nccl_bench.analysis.next_step import next_step
 from nccl_bench.analysis.one_run import compare_arms

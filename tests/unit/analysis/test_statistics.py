@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
-from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.arm_pairs import compare_pairs
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.paired_ratios import PairedColumns, PairedRatios
 from nccl_bench.analysis.statistics import (
     FAMILYWISE_ERROR,
     Interval,
@@ -27,10 +28,10 @@ from nccl_bench.analysis.statistics import (
     pairs_needed,
     verdict_of,
 )
-from nccl_bench.catalog.collectives import Placement
-from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limit, Limits
+from nccl_bench.records.columns import ListColumn
 from tests.support.chance import at_most
+from tests.support.synthetic_comparisons import arm_pairs
 from tests.support.synthetic_runs import case
 
 FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
@@ -58,18 +59,7 @@ def right(truth: float, threshold: float = THRESHOLD) -> Verdict:
 def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float]) -> tuple[Comparison, ...]:
     """Compare by the paired ratios of rounds alone, without a noise floor; each comparison has a size of its own."""
     bands = tuple(Limit(threshold=each, least_bytes=size, most_bytes=size) for size, each in enumerate(thresholds))
-    pairs = [
-        ArmPair(
-            point=(case(size), Timing.GATED),
-            baseline="dedicated-stream",
-            candidate="stream-free",
-            baseline_us=1.0,
-            candidate_us=1.0,
-            estimate=PairedRatios.of(ratios),
-            placements=(Placement.IN_PLACE, Placement.IN_PLACE),
-        )
-        for size, ratios in enumerate(paired)
-    ]
+    pairs = arm_pairs([case(size) for size in range(len(paired))], PairedColumns(ListColumn.of(paired, np.float64)))
     return compare_pairs(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
 
 
@@ -240,7 +230,7 @@ def test_levels_of_a_known_family() -> None:
 )
 def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
     result = compare_ratios(paired, [threshold] * len(paired))
-    levels = holm([PairedRatios.of(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
+    levels = holm([PairedRatios(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
     for each, pairs, level in zip(result, paired, levels, strict=True):
         at = interval(pairs, level)
         assert each.interval == at

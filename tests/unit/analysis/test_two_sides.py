@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun, Rounds
+from nccl_bench.analysis.cells import Cell, Rounds
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
 from nccl_bench.analysis.wording import compared_text

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun
+from nccl_bench.analysis.cells import Cell
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.variance import CommunicatorVariance, combined
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.timings import Timing

@@ -10,13 +10,13 @@ import pytest
 from numpy.random import Generator
 from scipy.special import gammaincinv
 
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
-from nccl_bench.analysis.estimates import Medians, mean_ratios
+from nccl_bench.analysis.arm_pairs import compare_pairs
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.estimates import EstimateList, Medians, mean_ratios
 from nccl_bench.analysis.statistics import Verdict, decisive_error
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
-from nccl_bench.catalog.collectives import Placement
-from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
+from tests.support.synthetic_comparisons import arm_pairs
 from tests.support.synthetic_runs import case
 
 THRESHOLD = 0.02
@@ -35,18 +35,8 @@ def known(*variances: float, freedom: float = 4) -> list[Variation]:
 def compared(medians: np.ndarray, kinds: Sequence[int]) -> tuple[Comparison, ...]:
     """Compare cells by their launches' ``medians`` (logarithms): a row for each launch, a column for each cell."""
     cells = [Medians(kind=kind, sides=(np.exp(of).tolist(),)) for kind, of in zip(kinds, medians.T, strict=True)]
-    pairs = [
-        ArmPair(
-            point=(case(8 * number + 8), Timing.GATED),
-            baseline="dedicated-stream",
-            candidate="stream-free",
-            baseline_us=1.0,
-            candidate_us=1.0,
-            estimate=estimate,
-            placements=(Placement.IN_PLACE, Placement.IN_PLACE),
-        )
-        for number, estimate in enumerate(mean_ratios(cells))
-    ]
+    estimates = EstimateList(mean_ratios(cells))
+    pairs = arm_pairs([case(8 * number + 8) for number in range(len(cells))], estimates)
     return compare_pairs(pairs, Limits(default=THRESHOLD), Basis.LAUNCHES)
 
 

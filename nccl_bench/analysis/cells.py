@@ -1,0 +1,202 @@
+"""The times of cells as columns, and the ratios of times of the same round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nccl_bench.analysis.spread import quartile
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.columns import Indexes, ListColumn, SampleColumns, ValueColumn
+
+# A point at which arms are compared: a case and a timing.
+Point = tuple[Case, Timing]
+# A case, a timing and the name of an arm.
+Cell = tuple[Case, Timing, str]
+# The times of rounds in microseconds; each key is the number of a round. Later launches have keys of their own: the key
+# of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
+Rounds = Mapping[int, float]
+LAUNCH_STRIDE = 2**63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedLines:
+    """The lines of some arms that have rounds with the base, as columns: ordered by point, arm and launch."""
+
+    lines: Indexes  # the line of the arm
+    bases: Indexes  # the line of the base in the same launch
+    ratios: ListColumn  # the ratios arm / base of the rounds that both lines have; no list is empty
+    starts: Indexes  # where the lines of each cell begin
+
+    @property
+    def of_cells(self) -> ListColumn:
+        """The ratios of each cell, of all launches together."""
+        return self.ratios.joined(self.starts)
+
+
+# No slots: the order of the cells is computed once.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cells(Mapping[Cell, Rounds]):
+    """The times of each cell. A line of the columns has the rounds of a cell in one launch."""
+
+    case: ValueColumn[Case]  # the measured case
+    timing: ValueColumn[Timing]  # the way of measuring
+    arm: ValueColumn[str]  # the arm's name
+    rounds: ValueColumn[tuple[int, ...]]  # the number of each round
+    launch: NDArray[np.int64]  # the launch, counted from 1
+    samples_us: ListColumn  # the time of each round
+
+    @classmethod
+    def of_samples(cls, samples: SampleColumns) -> Cells:
+        """Return the times of ``samples``, which all have times."""
+        return cls(
+            case=samples.case,
+            timing=samples.timing,
+            arm=samples.arm,
+            rounds=samples.rounds,
+            launch=samples.launch,
+            samples_us=samples.samples_us,
+        )
+
+    @classmethod
+    def of(cls, cells: Mapping[Cell, Rounds]) -> Cells:
+        """Return the times in ``cells``."""
+        if isinstance(cells, Cells):
+            return cells
+        lines: dict[tuple[Cell, int], dict[int, float]] = {}
+        for cell, rounds in cells.items():
+            for key, time_us in rounds.items():
+                lines.setdefault((cell, key // LAUNCH_STRIDE + 1), {})[key % LAUNCH_STRIDE] = time_us
+        return cls(
+            case=ValueColumn.of([case for (case, _, _), _ in lines]),
+            timing=ValueColumn.of([timing for (_, timing, _), _ in lines]),
+            arm=ValueColumn.of([arm for (_, _, arm), _ in lines]),
+            rounds=ValueColumn.of([tuple(rounds) for rounds in lines.values()]),
+            launch=np.array([launch for _, launch in lines], dtype=np.int64),
+            samples_us=ListColumn.of([[*rounds.values()] for rounds in lines.values()], np.float64),
+        )
+
+    def __getitem__(self, cell: Cell) -> Rounds:
+        return {
+            (self.launch.item(line) - 1) * LAUNCH_STRIDE + number: time_us
+            for line in self._lines[cell]
+            for number, time_us in zip(self.rounds[line], self.samples_us[line].tolist(), strict=True)
+        }
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._lines
+
+    def __iter__(self) -> Iterator[Cell]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @cached_property
+    def _lines(self) -> Mapping[Cell, list[int]]:
+        """The lines of each cell."""
+        lines: dict[Cell, list[int]] = {}
+        for line, cell in enumerate(self.of_lines):
+            lines.setdefault(cell, []).append(line)
+        return lines
+
+    @cached_property
+    def of_lines(self) -> Sequence[Cell]:
+        """The cell of each line."""
+        return list(zip(self.case.to_list(), self.timing.to_list(), self.arm.to_list(), strict=True))
+
+    @property
+    def most_rounds(self) -> int:
+        """The largest number of rounds of a cell, in all launches together."""
+        _, cells = np.unique(self.number, return_inverse=True)
+        return int(np.bincount(cells, self.samples_us.lengths).max(initial=0))
+
+    @cached_property
+    def point(self) -> Indexes:
+        """A number for each line: the first line at its point. Lines of the same case and timing have the same."""
+        points = self.case.codes * np.intp(len(self.timing.values)) + self.timing.codes
+        _, first, point = np.unique(points, return_index=True, return_inverse=True)
+        numbers: Indexes = first[point]
+        return numbers
+
+    @cached_property
+    def number(self) -> Indexes:
+        """A number for each line: lines of the same cell have the same."""
+        return self.point * len(self.arm.values) + self.arm.codes
+
+    def only(self, lines: NDArray[np.bool_]) -> Cells:
+        """Return the times of some lines, a mask."""
+        names = ("case", "timing", "arm", "rounds", "samples_us")
+        return replace(self, launch=self.launch[lines], **{name: getattr(self, name).take(lines) for name in names})
+
+    @cached_property
+    def medians_us(self) -> NDArray[np.float64]:
+        """The median time of each line's cell, of all launches together, microseconds."""
+        order = np.argsort(self.number, kind="stable")
+        starts = np.flatnonzero(np.diff(self.number[order], prepend=-1))
+        times_us = self.samples_us.take(order).joined(starts)
+        medians = np.empty(len(starts))
+        for cells in times_us.of_equal_length():
+            medians[cells] = quartile(np.sort(times_us.matrix(cells), axis=1), 2)
+        of_lines = np.empty(len(order))
+        of_lines[order] = np.repeat(medians, np.diff(starts, append=len(order)))
+        return of_lines
+
+    def paired(self, arms: Sequence[str], base: str) -> PairedLines:
+        """Return the lines of ``arms`` with a round that ``base`` has too. Points come in the order of measurement."""
+        names = [*map(str, self.arm.values)]
+        place = np.array([arms.index(name) if name in arms else -1 for name in names] or [-1])[self.arm.codes]
+        _, launch = np.unique(self.launch, return_inverse=True)
+        group = self.point * (launch.max(initial=0) + 1) + launch
+        of_base = np.flatnonzero(self.arm.equals(base))
+        of_base = of_base[np.argsort(group[of_base])]
+        of_arms = np.flatnonzero(place >= 0)
+        at = np.searchsorted(group[of_base], group[of_arms])
+        has_base = np.append(group[of_base], -1)[at] == group[of_arms]
+        lines, bases = of_arms[has_base], of_base[at[has_base]]
+        order = np.lexsort((launch[lines], place[lines], self.point[lines]))
+        ratios = self._ratios(lines[order], bases[order])
+        known = order[ratios.lengths > 0]
+        return PairedLines(
+            lines=lines[known],
+            bases=bases[known],
+            ratios=ListColumn.with_lengths(ratios.numbers, ratios.lengths[ratios.lengths > 0]),
+            starts=np.flatnonzero(np.diff(self.number[lines[known]], prepend=-1)),
+        )
+
+    def _ratios(self, lines: Indexes, bases: Indexes) -> ListColumn:
+        """Return, for each of ``lines``, the ratios to the line of ``bases`` in the rounds that both have."""
+        times_us, same = self.samples_us, self.rounds.codes[lines] == self.rounds.codes[bases]
+        owners = np.repeat(np.flatnonzero(same), times_us.lengths[lines[same]])
+        above, below = times_us.flat_places(lines[same]), times_us.flat_places(bases[same])
+        if not same.all():
+            others = self._common_rounds(lines[~same], bases[~same])
+            columns = [np.flatnonzero(~same)[others[0]], *others[1:]]
+            owners, above, below = map(np.append, (owners, above, below), columns)
+            order = np.argsort(owners, kind="stable")
+            owners, above, below = owners[order], above[order], below[order]
+        numbers = times_us.numbers[above] / times_us.numbers[below]
+        return ListColumn.with_lengths(numbers, np.bincount(owners, minlength=len(lines)))
+
+    def _common_rounds(self, lines: Indexes, bases: Indexes) -> tuple[Indexes, Indexes, Indexes]:
+        """Return the rounds that both lines of a pair have: the number of the pair, and the places of both times."""
+        present, codes = np.unique(self.rounds.codes, return_inverse=True)
+        numbers = ListColumn.of([self.rounds.values[code] for code in present.tolist()], np.int64)
+        distinct, of_numbers = np.unique(numbers.numbers, return_inverse=True)
+        numbers = ListColumn(of_numbers, numbers.ends)
+        # For each side, a number for each round of each pair.
+        pairs = [np.repeat(np.arange(len(side)), self.samples_us.lengths[side]) for side in (lines, bases)]
+        rounds = [
+            pair * len(distinct) + numbers.take(codes[side]).numbers
+            for pair, side in zip(pairs, (lines, bases), strict=True)
+        ]
+        order = np.argsort(rounds[1], kind="stable")
+        at = np.searchsorted(rounds[1][order], rounds[0])
+        both = np.append(rounds[1][order], -1)[at] == rounds[0]
+        above, below = (self.samples_us.flat_places(side) for side in (lines, bases))
+        return pairs[0][both], above[both], below[order[at[both]]]
