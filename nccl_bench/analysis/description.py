@@ -11,7 +11,7 @@ from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.question import default_baseline
 from nccl_bench.records.importers import READERS
-from nccl_bench.records.run import Run
+from nccl_bench.records.run import PROFILES, Run
 
 
 def title(run: Run) -> str:
@@ -88,6 +88,11 @@ def notes(run: Run) -> Iterator[str]:
             "the same devices."
         )
     yield from registration_notes(run)
+    if profiles := (run.meta.get("worker") or {}).get("profiles"):
+        yield (
+            f"{counted(len(profiles), 'profile')} of torch.profiler are in the directory `{PROFILES}` of the run, one "
+            "for each arm and profiled case. Perfetto opens them, and `nccl-bench trace FILE` prints their calls."
+        )
     yield from figures_notices([run.device])
 
 

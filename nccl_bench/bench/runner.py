@@ -1,11 +1,12 @@
 """The loop over the cases of a run. Every rank does the same steps in the same order."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.bench.budget import Budget
@@ -15,6 +16,7 @@ from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.known_hangs import hang_in_graphs
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.memory import slots_memory
+from nccl_bench.bench.profile import profile_case
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.scenarios.registry import make_work
 from nccl_bench.bench.scenarios.work import Surroundings, Work
@@ -23,16 +25,19 @@ from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.scenarios import SCENARIOS
-from nccl_bench.catalog.timings import TIMINGS
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena
 from nccl_bench.plan.time import deadline_s
 from nccl_bench.ranks.progress import Progress
+from nccl_bench.records.meta import RecordedProfile
 from nccl_bench.records.schema import Skipped
 from nccl_bench.transports.device import Device, refusal
 from nccl_bench.transports.nccl_log import NcclLog
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(kw_only=True)
@@ -90,15 +95,33 @@ class Runner:
             self.budget.begin_case(limit_s, len(planned.timings), timings_left)
             timings_left -= len(planned.timings)
             gc.collect()
-            # Process sets can have different libraries, so any rank can refuse a case.
-            reason = self._refusal(planned) if planned.arms else "no arm supports the case"
-            refused = self.arms.ranks.all_ranks.first_message(reason)
-            if refused is not None:
-                self.record.append([Skipped(case=planned.case, reason=refused[1])])
-            elif arena := self._fit(planned):
-                self._measure(planned, arena)
+            arena = self._arena(planned)
+            if isinstance(arena, str):
+                self.record.append([Skipped(case=planned.case, reason=arena)])
+            else:
+                self._work_on(planned, arena, partial(run_case, record=self.record))
                 self.record.update(launch_us=self.launch_memory.describe())
             self.record.end_case(planned.case)
+
+    def profile(self, directory: Path | None) -> None:
+        """Profile some of the plan's cases, those of earlier ranks too, and record the files in ``directory``."""
+        profiles: list[RecordedProfile] = []
+        for planned in self.plan.smallest_and_largest():
+            # All cases are measured. After a hang, no new ranks follow.
+            after_all = len(self.plan.cases)
+            self.progress.update(case_index=after_all, arm="", phase="profile", deadline_s=self.config.timeout_s)
+            gc.collect()
+            arena = self._arena(planned)
+            if not isinstance(arena, str):
+                profiles += self._work_on(planned, arena, partial(profile_case, run_directory=directory))
+        self.record.update(profiles=profiles)
+
+    def _arena(self, planned: PlannedCase) -> Arena | str:
+        """Return an arena for ``planned`` that fits on every rank, or why it cannot be measured. Collective."""
+        # Process sets can have different libraries, so any rank can refuse a case.
+        reason = self._refusal(planned) if planned.arms else "no arm supports the case"
+        refused = self.arms.ranks.all_ranks.first_message(reason)
+        return self._fit(planned) if refused is None else refused[1]
 
     def _refusal(self, planned: PlannedCase) -> str | None:
         """Return why ``planned`` cannot be measured; ``None`` if it can."""
@@ -109,7 +132,13 @@ class Runner:
             reason = hang_in_graphs(case, self.arms.ranks.own_set.world_size, self.device.transport.version)
         return reason
 
-    def _measure(self, planned: PlannedCase, arena: Arena) -> None:
+    def _work_on(
+        self,
+        planned: PlannedCase,
+        arena: Arena,
+        work_on: Callable[[CaseContext, Sequence[str], Sequence[Timing]], _Result],
+    ) -> _Result:
+        """Return what ``work_on`` returns for ``planned``, its arms and its timings."""
         # The buffers are local to this method, so they are freed before the next case asks how much memory is free.
         config, case, streams = self.config, planned.case, self.device.streams
         with ExitStack() as memory, streams.stream(self._caller):
@@ -140,7 +169,7 @@ class Runner:
                 allocate=partial(self._allocate, planned, memory, work),
                 log=self.log,
             )
-            run_case(context, planned.arms, planned.timings, self.record)
+            return work_on(context, planned.arms, planned.timings)
 
     def _allocate(
         self, planned: PlannedCase, memory: ExitStack, work: Work, arena: Arena, register: Register
@@ -175,17 +204,16 @@ class Runner:
         comparisons = self.plan.comparisons(self.config.baseline) if self.config.launches == 1 else 1
         return FAMILYWISE_ERROR / max(1, comparisons)
 
-    def _fit(self, planned: PlannedCase) -> Arena | None:
-        """Return an arena that fits on every rank. If no arena fits, record the case as skipped and return ``None``."""
+    def _fit(self, planned: PlannedCase) -> Arena | str:
+        """Return an arena that fits on every rank, or why none fits."""
         world_size, free_bytes = self.arms.ranks.own_set.world_size, self._free_bytes()
         arena = plan_arena(self.config, planned.case, world_size, free_bytes, planned.placements.values())
-        if arena is None:
-            unlimited = plan_arena(self.config, planned.case, world_size, 2**62, planned.placements.values())
-            assert unlimited is not None
-            needed_bytes = replace(unlimited, slots=1).total_bytes
-            reason = (
-                f"the buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} "
-                f"of the {free_bytes / 1024**3:.2f} GiB that are free: use smaller --sizes"
-            )
-            self.record.append([Skipped(case=planned.case, reason=reason)])
-        return arena
+        if arena is not None:
+            return arena
+        unlimited = plan_arena(self.config, planned.case, world_size, 2**62, planned.placements.values())
+        assert unlimited is not None
+        needed_bytes = replace(unlimited, slots=1).total_bytes
+        return (
+            f"the buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} of "
+            f"the {free_bytes / 1024**3:.2f} GiB that are free: use smaller --sizes"
+        )

@@ -132,6 +132,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     )
     try:
         runner.run(to_measure)
+        if config.profile and not later_cases:
+            runner.profile(None if spec.run_dir is None else Path(spec.run_dir))
         for name, arm in own_arms.items():
             deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)

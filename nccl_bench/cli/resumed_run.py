@@ -27,7 +27,7 @@ from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line, seconds_since
 from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes, refuse_links, refuse_many_ranks
-from nccl_bench.records.run import FILES, SAMPLES, Run
+from nccl_bench.records.run import FILES, PROFILES, SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
 
 
@@ -43,7 +43,7 @@ def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any], 
     """
     # This refuses a directory without a run, which has no file to lock.
     Run.load(directory)
-    refuse_links(directory, FILES)
+    refuse_links(directory, (*FILES, PROFILES))
     with locked(directory / SAMPLES):
         run = Run.load(directory)
         config = configuration_of(run, directory, given, allow_recorded_code=allow_recorded_code)

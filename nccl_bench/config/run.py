@@ -224,6 +224,13 @@ class RunConfig(CommonConfig):
         flag="--tuning/--no-tuning",
         default=False,
     )
+    profile: bool = method_option(
+        "After all timed rounds, also profile ten calls of each arm with torch.profiler on rank 0, eagerly and in a "
+        "CUDA graph: at the smallest and the largest size of each kind of case. The files are in the run's directory.",
+        boolean,
+        flag="--profile/--no-profile",
+        default=False,
+    )
     same_buffer: bool = method_option(
         "--same-buffer uses one buffer for all calls; --rotate uses several buffers, which together exceed the cache.",
         boolean,

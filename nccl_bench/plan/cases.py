@@ -63,6 +63,18 @@ class Plan:
         """The timings of all cases together."""
         return tuple(timing for timing in Timing if any(timing in planned.timings for planned in self.cases))
 
+    def smallest_and_largest(self) -> tuple[PlannedCase, ...]:
+        """Return the cases with the smallest and with the largest size of each kind, in the order of the plan."""
+        by_kind: dict[Case, list[PlannedCase]] = {}
+        for planned in self.cases:
+            by_kind.setdefault(planned.case.kind, []).append(planned)
+        chosen = {
+            choose(of_kind, key=lambda planned: planned.case.size_bytes).case
+            for of_kind in by_kind.values()
+            for choose in (min, max)
+        }
+        return tuple(planned for planned in self.cases if planned.case in chosen)
+
     def only(self, baseline: str, able: Mapping[str, Sequence[Sequence[str]]]) -> Plan:
         """Return a plan with only the arms and placements in ``able``.
 

@@ -168,6 +168,16 @@ class LoadedUserArm(TypedDict, total=False):
     misfits: Texts | None  # reasons by collective
 
 
+class RecordedProfile(TypedDict):
+    """A profile of untimed calls, which torch.profiler recorded on the first rank."""
+
+    arm: Name  # the arm
+    case: Name  # the case
+    file: Name  # the file, from the directory of the run
+    eager_calls: Count  # the number of calls outside of graphs
+    graph_calls: Count  # the number of calls in a replay of a CUDA graph
+
+
 class RecordedWorker(TypedDict, total=False):
     """The facts that the ranks recorded."""
 
@@ -184,6 +194,7 @@ class RecordedWorker(TypedDict, total=False):
     registered: dict[str, Name] | None  # the result of registration by arm
     expandable_segments: bool | None  # True if torch's allocator used them
     log_absent: Text | None  # why NCCL's log cannot be read
+    profiles: Annotated[list[RecordedProfile], Bounds(longest=100_000)]  # the profiles of --profile; absent without it
 
 
 class RunMeta(TypedDict):

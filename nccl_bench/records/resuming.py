@@ -19,12 +19,10 @@ _MOST_RANKS = 1024
 
 
 def refuse_links(directory: Path, names: Iterable[str]) -> None:
-    """Raise ``UsageError`` if a file of a record is a link: a resume would write into another file."""
+    """Raise ``UsageError`` if a file or a directory of a record is a link: a resume would write elsewhere."""
     for name in names:
         if os.path.islink(directory / name):
-            raise UsageError(
-                f"{directory / name} is a link, and --resume writes into it: replace the link by a copy of the file"
-            )
+            raise UsageError(f"{directory / name} is a link, and --resume writes into it: replace the link by a copy")
 
 
 def refuse_many_ranks(directory: Path, ranks: int) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
+# The directory of profiles, in the directory of a run.
+PROFILES = "profile"
 VERIFICATION, FINDINGS = VERIFICATION_FILES = ("verification.json", "findings.jsonl")
 # The `launch.mode` in run.json of a run whose ranks nccl-bench started itself.
 LAUNCHED = "torchrun"

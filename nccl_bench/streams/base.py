@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
+from torch.autograd.profiler import profile
 
 from nccl_bench.streams.sensors import GpuSensors
 
@@ -80,6 +81,12 @@ class Streams(Protocol):
     def has_expandable_segments(self) -> bool:
         """Return whether torch's allocator uses expandable segments. torch must have allocated some memory."""
         return False
+
+    def profiler(self) -> profile:
+        """Return a profiler of the host's calls and of the work of this device, to enter with ``with``.
+
+        ``torch.profiler`` would import torch's compiler, which takes a second and makes a directory for its cache.
+        """
 
     def sensors(self) -> GpuSensors | None:
         """Return the sensors of the device; ``None`` if the device or this machine has none."""

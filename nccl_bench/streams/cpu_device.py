@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.autograd.profiler import profile
 
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.records.environment import proc_fields
@@ -64,6 +65,13 @@ class CpuStreams(Streams):
             return int(fields["MemAvailable"].split()[0]) * 1024, int(fields["MemTotal"].split()[0]) * 1024
         page = os.sysconf("SC_PAGE_SIZE")
         return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+
+    def profiler(self) -> profile:
+        # The work of a stream runs in a thread of its own, which a profiler sees since torch 2.7.
+        from torch._C._profiler import _ExperimentalConfig
+
+        config = _ExperimentalConfig(profile_all_threads=True) if torch.__version__ >= "2.7" else None
+        return profile(use_kineto=True, record_shapes=True, experimental_config=config)
 
     def describe(self) -> dict[str, object]:
         """Return the name of the processor and the number of threads that torch uses in one operation."""

@@ -1,9 +1,11 @@
 """torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU; importing does not."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
+from torch.autograd.profiler import profile
 
 from nccl_bench.errors import SetupError
 from nccl_bench.records.nvml import open_nvml
@@ -144,6 +146,11 @@ class CudaStreams(Streams):
             return False
         segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
         return any(segment["is_expandable"] for segment in segments)
+
+    def profiler(self) -> profile:
+        # Graphs can crash if CUPTI leaves the process and comes back for another profile. torch.profiler does this too.
+        os.environ |= {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
+        return profile(use_device="cuda", use_kineto=True, record_shapes=True)
 
     def sensors(self) -> GpuSensors | None:
         uuid = getattr(torch.cuda.get_device_properties(self.device), "uuid", None)

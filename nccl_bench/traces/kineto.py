@@ -2,6 +2,8 @@
 
 torch.distributed records each of its calls with its size (``record_param_comms``). Whatever else calls NCCL is only
 there as kernels, which have no size: in replays of a CUDA graph, or launched by a communicator of an engine.
+
+Where nothing called NCCL, as on a CPU, the calls of Gloo count. They have sizes if torch recorded shapes.
 """
 
 from collections import Counter, defaultdict
@@ -11,10 +13,11 @@ from typing import Any
 from nccl_bench.traces.names import collective_of, is_no_collective, kernel_collective, torch_type
 from nccl_bench.traces.recording import Call, Launch, Message, Mode, Recording, left_out, message_of_tensors
 from nccl_bench.traces.streaming import Unpacked
-from nccl_bench.traces.values import is_uneven, mapping, number_before, sequence, text, whole
+from nccl_bench.traces.values import elements, is_uneven, mapping, number_before, numbers_before, sequence, text, whole
 
 SOURCE = "torch.profiler"
 _CALL = "record_param_comms"
+_GLOO = "gloo:"
 # Parts of the names of kernels with which engines and torch reduce small messages without NCCL: vLLM and SGLang,
 # FlashInfer and TensorRT-LLM, torch's symmetric memory.
 _FOREIGN = (
@@ -55,6 +58,9 @@ class _Trace:
     kernels: list[_Kernel] = field(default_factory=list)  # kernels that do not name their collective in their fields
     streams: dict[int | None, str] = field(default_factory=dict)  # External id of a call -> the stream of its kernel
     graphs: set[int] = field(default_factory=set)  # the numbers of launches of graphs
+    of_gloo: list[Message] = field(default_factory=list)  # calls of Gloo
+    of_gloo_unsized: int = 0  # calls of Gloo without a size
+    group_size: int | None = None  # the number of ranks in every group; None if groups differ, or if it is absent
     foreign: int = 0  # kernels of all-reduces that are not NCCL's
     unnamed: int = 0  # calls without the name of their collective, which older versions of torch write
     unknown: Counter[str] = field(default_factory=Counter)  # names of collectives that this module does not know
@@ -62,7 +68,10 @@ class _Trace:
 
 def read(unpacked: Unpacked, file: str) -> list[Recording]:
     """Return the recording of the one rank of a trace."""
-    trace = _Trace(rank=number_before(unpacked.head, "rank", "traceEvents"))
+    sizes = {*numbers_before(unpacked.head, "pg_size", "traceEvents")}
+    trace = _Trace(
+        rank=number_before(unpacked.head, "rank", "traceEvents"), group_size=sizes.pop() if len(sizes) == 1 else None
+    )
     for event in unpacked.items("traceEvents.item"):
         if isinstance(event, dict):
             _read_event(trace, event)
@@ -85,6 +94,8 @@ def _read_event(trace: _Trace, event: dict[str, Any]) -> None:
         return
     if name == _CALL:
         _read_call(trace, event)
+    elif name.startswith(_GLOO):
+        _read_call_of_gloo(trace, event, name)
     elif name.startswith("nccl") and text(event.get("cat")).lower() == "kernel":
         _read_kernel(trace, event, name)
     elif any(part in name for part in _FOREIGN) and text(event.get("cat")).lower() == "kernel":
@@ -120,6 +131,22 @@ def _read_call(trace: _Trace, event: dict[str, Any]) -> None:
         trace.calls.append((message, whole(fields.get("External id"))))
 
 
+def _read_call_of_gloo(trace: _Trace, event: dict[str, Any], name: str) -> None:
+    """Read a call of Gloo, whose event has the tensors that this rank gives."""
+    fields = mapping(event.get("args"))
+    trace.process = whole(event.get("pid")) if trace.process is None else trace.process
+    collective = collective_of(name)
+    element = torch_type(text(next(iter(sequence(fields.get("Input type"))), None)))
+    given = elements(fields.get("Input Dims"))
+    if collective is None:
+        trace.unknown[name] += 1
+    elif element is None or not given:
+        trace.of_gloo_unsized += 1
+    else:
+        in_bytes = given * element.itemsize
+        trace.of_gloo.append(message_of_tensors(collective, in_bytes, 0, trace.group_size, element.name))
+
+
 def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
     fields = mapping(event.get("args"))
     stream = whole(fields.get("stream"))
@@ -143,7 +170,14 @@ def _read_kernel(trace: _Trace, event: dict[str, Any], name: str) -> None:
 
 
 def _calls(trace: _Trace) -> Counter[Call]:
+    if _only_gloo(trace):
+        return Counter(Call(message, Mode.EAGER, "") for message in trace.of_gloo)
     return Counter(Call(message, Mode.EAGER, trace.streams.get(number, "")) for message, number in trace.calls)
+
+
+def _only_gloo(trace: _Trace) -> bool:
+    """Return True if no call reached NCCL. Beside NCCL, Gloo carries only what hosts say to each other."""
+    return not trace.calls and not trace.kernels
 
 
 def _launches(trace: _Trace) -> Counter[Launch]:
@@ -175,6 +209,13 @@ def _remarks(trace: _Trace) -> tuple[str, ...]:
         remarks.append(
             f"{without} of {len(trace.calls)} calls of torch.distributed have no kernel of NCCL: they were captured "
             "for a graph, or their group has one rank or another backend"
+        )
+    if trace.of_gloo and _only_gloo(trace):
+        remarks.append("no call reached NCCL: these are the calls of Gloo")
+    if trace.of_gloo_unsized and _only_gloo(trace):
+        remarks.append(
+            f"{trace.of_gloo_unsized} calls of Gloo have no size and are not counted: record the trace with "
+            "record_shapes=True"
         )
     if trace.foreign:
         remarks.append(

@@ -22,8 +22,13 @@ def whole(value: Any) -> int | None:
 
 def number_before(head: bytes, key: str, end: str) -> int | None:
     """Return the whole number of ``key`` in the beginning of a JSON file, before ``end``; ``None`` if it is absent."""
-    match = re.search(rb'"%s"\s*:\s*(\d{1,9})\b' % key.encode(), head.partition(b'"%s"' % end.encode())[0])
-    return int(match[1]) if match else None
+    return next(iter(numbers_before(head, key, end)), None)
+
+
+def numbers_before(head: bytes, key: str, end: str) -> list[int]:
+    """Return every whole number of ``key`` in the beginning of a JSON file, before ``end``."""
+    before = head.partition(b'"%s"' % end.encode())[0]
+    return [*map(int, re.findall(rb'"%s"\s*:\s*(\d{1,9})\b' % key.encode(), before))]
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.records import json_schema
 from nccl_bench.records.decoding import MOST_BYTES_OF_JSON
+from nccl_bench.records.run import PROFILES
 from nccl_bench.records.summary_csv import MOST_COLUMNS
 from nccl_bench.report import document, listing
 from nccl_bench.safety.plain_data import DEEPEST
@@ -194,6 +195,7 @@ def reference_page() -> str:
                     "marks the end of a case.",
                 ),
                 ("`summary.csv`", "One row for each case, arm and timing. An empty cell was not measured."),
+                (f"`{PROFILES}/`", "With `--profile`, a trace of torch's profiler for each arm and profiled case."),
             ),
         ),
         "",

@@ -289,6 +289,14 @@ def test_comparisons_are_counted_by_case_timing_and_candidate() -> None:
     assert comparisons(arms="stream-free") == 0
 
 
+def test_the_smallest_and_the_largest_case_of_each_kind_are_chosen_once() -> None:
+    plan = make_plan(resolve("cpu", {"sizes": "4K,64,1K", "collectives": "all_reduce,broadcast"}), 2)
+    chosen = [(planned.case.collective, planned.case.size_bytes) for planned in plan.smallest_and_largest()]
+    assert chosen == list(itertools.product(("all_reduce", "broadcast"), (4096, 64)))
+    one_size = make_plan(resolve("cpu", {"sizes": "64"}), 2)
+    assert one_size.smallest_and_largest() == one_size.cases
+
+
 def test_a_plan_of_millions_of_cases_is_refused() -> None:
     with pytest.raises(UsageError, match="the plan has 3,000,000 cases, each launch counted, and the most are"):
         make_plan(resolve("cpu", {"sizes": "8,16,32", "launches": 1_000_000}), 2)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,29 @@ def test_calls_of_older_versions_of_torch_are_counted_by_their_kernels(tmp_path:
     recording = read(tmp_path, "trace.json", recordings.kineto(events=events))
     assert recording.launches == {Launch(Mode.EAGER, ("send_recv",), (None,), ("21",)): 1}
     assert "1 records of torch.distributed have no name" in recording.remarks[0]
+
+
+def call_of_gloo(**fields: Any) -> dict[str, Any]:
+    """Return the event of a call of Gloo in which this rank gives 512 elements."""
+    return {"ph": "X", "cat": "user_annotation", "name": "gloo:all_gather", "ts": 1, "pid": 7, "args": fields}
+
+
+def test_where_nothing_called_nccl_the_calls_of_gloo_count(tmp_path: Path) -> None:
+    shapes = {"Input type": ["c10::BFloat16"], "Input Dims": [[512]]}
+    of_gloo = [call_of_gloo(**shapes), call_of_gloo(**shapes), call_of_gloo()]
+    groups = [{"pg_size": 4, "ranks": [0, 1, 2, 3]}] * 2
+    content = json.loads(recordings.kineto(events=of_gloo)) | {"distributedInfo": {"rank": 0, "pg_config": groups}}
+    in_order = {name: content[name] for name in ("schemaVersion", "deviceProperties", "distributedInfo", "traceEvents")}
+    recording = read(tmp_path, "trace.json", json.dumps(in_order).encode())
+    assert recording.calls == {Call(Message("all_gather", "bfloat16", 4096, 1024, 4), Mode.EAGER, ""): 2}
+    assert recording.process == 7
+    assert recording.remarks == (
+        "no call reached NCCL: these are the calls of Gloo",
+        "1 calls of Gloo have no size and are not counted: record the trace with record_shapes=True",
+    )
+    beside = read(tmp_path, "trace.json", recordings.kineto(events=[*of_gloo, recordings.call(1, 1.0)]))
+    assert [call.message.collective for call in beside.calls] == ["all_reduce"]
+    assert not any("Gloo" in remark for remark in beside.remarks)
 
 
 def test_a_group_without_ranks_has_an_unknown_number_of_ranks(tmp_path: Path) -> None:

@@ -1,0 +1,111 @@
+"""Profiles of untimed calls with torch.profiler, after all timed rounds of a run: a file for each arm and case.
+
+A profile is no measurement: the profiler makes each call slower. CUPTI, by which it sees the work of a GPU, also stays
+in the process and can slow down later calls. So no rounds are timed after the first profile.
+"""
+
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.autograd.profiler import record_function
+
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.first_call import try_captures, try_first_calls
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.errors import RecordError
+from nccl_bench.records.meta import RecordedProfile
+from nccl_bench.records.run import PROFILES
+
+# So many calls are made eagerly, and so many in a graph.
+CALLS = 10
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def profile_case(
+    context: CaseContext, names: Sequence[str], timings: Sequence[Timing], run_directory: Path | None
+) -> list[RecordedProfile]:
+    """Profile each arm but the twin, on the first rank of its processes, and return what was profiled. Collective.
+
+    Calls are eager if one of ``timings`` makes eager calls, and in a graph if one of them captures calls. Ranks of the
+    first node have the ``run_directory``, into which the first rank of each process set writes.
+    """
+    declined = try_first_calls(context, names)
+    names = [name for name in names if name not in declined and not name.endswith(TWIN_SUFFIX)]
+    captures = [TIMINGS[timing].captured for timing in timings]
+    not_captured = {*try_captures(context, names)} if any(captures) else {*names}
+    profiles = {
+        name: RecordedProfile(
+            arm=name,
+            case=context.case.label,
+            file=f"{PROFILES}/{name}.{_NO_NAME.sub('-', context.case.label.removesuffix(' B'))}.json.gz",
+            eager_calls=0 if all(captures) else CALLS,
+            graph_calls=0 if name in not_captured else CALLS,
+        )
+        for name in names
+    }
+    for name in context.arms.visit(names, "profile"):
+        own_set = context.arms.ranks.own_set
+        file = None if run_directory is None or own_set.rank else run_directory / profiles[name]["file"]
+        _profile(context, profiles[name], file)
+        own_set.barrier()
+    return list(profiles.values())
+
+
+def _profile(context: CaseContext, profile: RecordedProfile, file: Path | None) -> None:
+    """Make the calls of ``profile``, and write what a profiler sees of them into ``file`` if there is one."""
+    name, streams = profile["arm"], context.streams
+    make_calls = partial(context.call_each, name, CALLS)
+    steps: list[tuple[str, Callable[[], None]]] = []
+    graph = context.arms[name].capture(make_calls) if profile["graph_calls"] else None
+    if profile["eager_calls"]:
+        steps.append(("eager", make_calls))
+    if graph is not None:
+        steps.append(("graph", graph.replay))
+    for _, step in steps:
+        # A first call can do more than later ones.
+        step()
+    streams.synchronize()
+    context.restore(CALLS)
+    with nullcontext() if file is None else streams.profiler() as profiler:
+        if profiler is not None:
+            _add_group(context)
+        for mode, step in steps:
+            with record_function(f"{name} {mode}, {context.case.label}"):
+                step()
+                streams.synchronize()
+    if graph is not None:
+        graph.reset()
+    context.restore(CALLS)
+    if file is not None and profiler is not None:
+        _write(profiler.export_chrome_trace, file)
+
+
+def _add_group(context: CaseContext) -> None:
+    """Write the rank and the number of ranks into the trace of the profiler at work, as torch.profiler does."""
+    own_set = context.arms.ranks.own_set
+    info = {"rank": own_set.rank, "world_size": own_set.world_size, "pg_config": [{"pg_size": own_set.world_size}]}
+    torch.autograd._add_metadata_json("distributedInfo", json.dumps(info))  # type: ignore[attr-defined]
+
+
+def _write(export: Callable[[str], object], file: Path) -> None:
+    """Write the trace that ``export`` writes, compressed, into ``file``; raise ``RecordError`` if that fails."""
+    unpacked, packed = (file.with_name(f".{file.name}.{kind}") for kind in ("json", "part"))
+    try:
+        file.parent.mkdir(exist_ok=True)
+        for part in (unpacked, packed):
+            part.unlink(missing_ok=True)
+        export(str(unpacked))
+        with unpacked.open("rb") as source, packed.open("xb") as target, gzip.GzipFile("", "wb", 6, target, 0) as gz:
+            shutil.copyfileobj(source, gz)
+        unpacked.unlink()
+        packed.replace(file)
+    except OSError as error:
+        raise RecordError(f"the profile {file} cannot be written: {error.strerror}") from error
