@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nccl_bench.analysis.kernels import joined_kernels
 from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
@@ -67,6 +68,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         gpus=_joined(ordered.gpus, starts, _join_states),
         launch=np.where(is_joined, 1, worst.launch),
         registered=_joined(ordered.registered, starts, _join_registered),
+        cost=_joined(ordered.cost, starts, _join_costs),
         kernels=_joined(ordered.kernels, starts, _join_kernels),
         skew=_joined(ordered.skew, starts, _join_skews),
         parts=_joined(ordered.parts, starts, _join_parts),
@@ -107,6 +109,16 @@ def _total(values: NDArray[np.int64], starts: Indexes) -> NDArray[np.int64]:
 
 def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered | None:
     return BuffersRegistered.PARTLY if len({*answers}) > 1 else next(iter(answers), None)
+
+
+def _join_costs(of_launches: Sequence[CostSplit]) -> CostSplit | None:
+    """Return the median over the launches of each part, and the most nodes."""
+    if not of_launches:
+        return None
+    columns = {each.name: [getattr(split, each.name) for split in of_launches] for each in fields(CostSplit)}
+    nodes = _most(columns.pop("graph_nodes"))
+    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
+    return CostSplit(**{name: median(values) if values else None for name, values in known.items()}, graph_nodes=nodes)
 
 
 def _join_kernels(of_launches: Sequence[Kernels]) -> Kernels | None:

@@ -30,6 +30,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.columns import SampleColumns, ValueColumn
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import GpuState, Skipped, Status
 
@@ -187,6 +188,11 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         ),
     ] = None
 
+    stream_us: Annotated[float | None, Meta(description="cost split: the fetch of the stream, on the CPU")] = None
+    fork_us: Annotated[float | None, Meta(description="cost split: the fork to the private stream")] = None
+    call_us: Annotated[float | None, Meta(description="cost split: the call of the library alone")] = None
+    join_us: Annotated[float | None, Meta(description="cost split: the join of the private stream")] = None
+    graph_nodes: Annotated[int | None, Meta(description="nodes of a CUDA graph of one call, with --cost-split")] = None
     sm_clock_mhz: Annotated[
         int | None, Meta(description="lowest SM clock of a GPU, right after the timing; absent without GPUs")
     ] = None
@@ -299,6 +305,7 @@ def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, l
     columns["wrong"] = _known(samples.wrong, samples.wrong >= 0)
     columns["tolerance_ulp"] = _known(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0))
     columns |= {name: _of(samples.gpus, name) for name in _OF_GPUS}
+    columns |= {each.name: _of(samples.cost, each.name) for each in fields(CostSplit)}
     columns["throttled"] = samples.gpus.map(
         lambda state: state and (", ".join(state.lowering_reasons) or None), object
     ).tolist()

@@ -9,11 +9,12 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.arms.ordering import fork_join, wait_stream
+from nccl_bench.arms.ordering import fork_join, fork_join_parts, wait_stream, wait_stream_parts
 from nccl_bench.arms.split import SplitCall, on_private_stream, on_private_stream_waiting, on_side_stream
 from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.catalog.routes import ROUTES, Mode, Routes
 from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.communicators.protocol import CALLS, RETURNING, Operation
@@ -108,6 +109,27 @@ class Arm:
             return SplitCall(fork=_nothing, call=call, join=wait, stream=None)
         make_call = partial(_prepared, communicator, case, x, y, keep)
         return on_side_stream(make_call, self.streams, side, self._fork, self._join)
+
+    def cost_parts(
+        self, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object]
+    ) -> dict[CostPart, list[Operation]]:
+        """Return the functions of which a call consists, as far as each can be made alone: see ``bind``.
+
+        The memory of what passes to ``keep`` is that into which the library's call writes.
+        """
+        parts = self.communicator.cost_parts(_call(self.communicator, case, x, y, keep))
+        for part, operation in self._parts_of_order().items():
+            parts[part] = [operation, *parts.get(part, ())]
+        return parts
+
+    def _parts_of_order(self) -> dict[CostPart, Operation]:
+        """Return the parts that the order of this arm adds to a call."""
+        private = self.communicator.stream
+        if private is None or self.spec.order is Order.BARE:
+            return {}
+        if self.spec.order is Order.WAIT_STREAM:
+            return wait_stream_parts(self.streams, private)
+        return fork_join_parts(self.streams, private, self._fork, self._join)
 
     def order(self, operation: Operation) -> Operation:
         """Return ``operation``, a call on this arm's communicator, ordered as this arm orders calls. See ``bind``."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.cost_split import measure_cost_split
 from nccl_bench.bench.first_call import try_captures, try_first_calls
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.logged_calls import Logged, read_log
@@ -15,6 +16,7 @@ from nccl_bench.bench.scenarios.overlap_parts import measure_parts
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.schema import GpuState, PartTimes, PerIteration, Samples, Skew, Status
 
 _NOTHING_LOGGED = Logged()
@@ -63,6 +65,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
             parts = measure_parts(context, timed, timing, schedule)
             gpus = context.watch.end()
             errors = check_after(context, timed, timing, schedule, graphs)
+            costs = measure_cost_split(context, timed, timing, schedule)
         record.append(
             _line(
                 context,
@@ -73,6 +76,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
                 kept=kept[name],
                 per_iteration=percentiles.get(name),
                 gpus=gpus,
+                cost=costs.get(name),
                 logged=logged.get((name, timing), _NOTHING_LOGGED),
                 parts=parts.get(name),
             )
@@ -116,6 +120,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
     gpus: GpuState | None = None,
+    cost: CostSplit | None = None,
     logged: Logged = _NOTHING_LOGGED,
     parts: PartTimes | None = None,
 ) -> Samples:
@@ -143,6 +148,7 @@ def _line(
         gpus=gpus,
         registered=logged.registered,
         kernels=logged.kernels,
+        cost=cost,
         arms_before=tuple(kept.arms_before),
         skew=_skew(context, kept),
         began_s=tuple(round(batch.began_s, 6) for batch in batches),

@@ -30,7 +30,7 @@ class ScenarioSpec:
 SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
     Scenario.ISOLATED: ScenarioSpec(
         question="The time of a collective with no other work around it.",
-        options=frozenset({"workload", "sizes", "ops_per_batch", "per_iteration"}),
+        options=frozenset({"workload", "sizes", "ops_per_batch", "per_iteration", "cost_split"}),
         has_bandwidth=True,
     ),
     Scenario.CHAIN: ScenarioSpec(

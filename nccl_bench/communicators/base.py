@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.communicators.observations import Observation, Reply
 from nccl_bench.communicators.protocol import RETURNING_PREFIX, Communicator, Operation
 from nccl_bench.errors import DisabledError, InvalidArgumentError
@@ -93,6 +94,13 @@ class ArmCommunicator(Communicator):
         ``None`` if the communicator's calls have no end that could be waited for later.
         """
         return None
+
+    def cost_parts(self, operation: Operation) -> dict[CostPart, list[Operation]]:
+        """Return the functions of which ``operation``, a call on this communicator, consists.
+
+        A part is absent if it cannot be made alone, or if the communicator does not have it.
+        """
+        return {}
 
     def graph_capture(self) -> AbstractContextManager[Any]:
         """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` if any stream is allowed."""

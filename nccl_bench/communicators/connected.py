@@ -8,8 +8,11 @@ from typing import cast
 import torch
 import torch.distributed as dist
 
+from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.communicators.protocol import Operation
+from nccl_bench.communicators.recording import Recorder
 from nccl_bench.communicators.tracing import Tracer
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.transports.base import SYMMETRIC_WINDOW, Transport
@@ -70,6 +73,26 @@ class ConnectedCommunicator(SwitchableCommunicator):
             yield calls
         finally:
             self._call_through(transport)
+
+    def library_call(self, operation: Operation) -> Operation:
+        """Return a function that makes the calls of ``operation`` to the transport, and nothing else."""
+        transport, retain = self._transport, self._retain
+        recorder = Recorder(transport)
+        self._call_through(cast(Transport, recorder))
+        self._retain = None
+        try:
+            operation()
+        finally:
+            self._call_through(transport)
+            self._retain = retain
+        return recorder.recorded()
+
+    def stream_fetches(self) -> list[Operation]:
+        """Return the functions with which an operation fetches its stream."""
+        return [self._current_handle]
+
+    def cost_parts(self, operation: Operation) -> dict[CostPart, list[Operation]]:
+        return {CostPart.STREAM: self.stream_fetches(), CostPart.CALL: [self.library_call(operation)]}
 
     def close(self) -> None:
         """Destroy the communicator after its work. Callers must first reset the graphs of this communicator.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators.over_transport import TransportCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.transports.device import Device
 
 
@@ -37,6 +38,10 @@ class DedicatedStreamCommunicator(TransportCommunicator):
                 yield
             finally:
                 self.stream = before
+
+    def stream_fetches(self) -> list[Operation]:
+        """Return the function that chooses the stream of an operation."""
+        return [self._default_handle]
 
     def _default_handle(self) -> int:
         return self._resolve(None)

@@ -8,8 +8,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.errors import InvalidArgumentError, NcclBenchError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES
 from nccl_bench.transports.device import Device
@@ -66,6 +68,10 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
 
     def libraries(self) -> list[str]:
         return [self._path]
+
+    def cost_parts(self, operation: Operation) -> dict[CostPart, list[Operation]]:
+        # nccl4py makes the call of the library itself, so that part cannot be made alone.
+        return {CostPart.STREAM: [self._current_stream]}
 
     def close(self) -> None:
         """Destroy the communicator after its work. Callers must first reset the graphs of this communicator."""

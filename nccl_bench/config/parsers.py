@@ -1,10 +1,11 @@
 """Parsers of single values. Each raises ``UsageError`` with the option, the value and the values allowed. No torch."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel, Parser, listed, option
 from nccl_bench.errors import UsageError
@@ -51,6 +52,15 @@ def parse_tuning(name: str, value: object, device: DeviceSpec) -> bool:
     if wanted and device.missing_tuning:
         raise UsageError(f"{name} is asked for on the device {device.name}: {device.missing_tuning}: leave it out")
     return wanted
+
+
+def refuse_split_without_enqueue(cost_split: bool, timings: Collection[Timing]) -> None:
+    """Raise ``UsageError`` if the parts of a call are asked for, and the whole is not measured."""
+    if cost_split and Timing.ENQUEUE not in timings:
+        raise UsageError(
+            f"cost_split is asked for, and the timings are {listed(timings)}: the parts are those of {Timing.ENQUEUE}: "
+            f"add {Timing.ENQUEUE} to --timing, or leave --cost-split out"
+        )
 
 
 def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:

@@ -35,6 +35,7 @@ from nccl_bench.config.parsers import (
     integer,
     names_of,
     parse_tuning,
+    refuse_split_without_enqueue,
     run_name,
     seconds,
     unparsed,
@@ -217,6 +218,13 @@ class RunConfig(CommonConfig):
         flag="--per-iteration/--no-per-iteration",
         default=False,
     )
+    cost_split: bool = method_option(
+        "Also measure the parts of a call alone: the fetch of the stream, fork, join, and the call of the library; and "
+        "count the nodes of its CUDA graph. Needs the timing enqueue.",
+        boolean,
+        flag="--cost-split/--no-cost-split",
+        default=False,
+    )
     tuning: bool = method_option(
         "Also report what NCCL ran for each size and arm: algorithm, protocol, channels, and symmetric kernels or copy "
         "engines. NCCL's log of calls that are not timed says it.",
@@ -318,6 +326,7 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     if values["workload"] is not None:
         _refuse_options_beside_workload(values, layers, spellings)
         values |= values["workload"].options
+    refuse_split_without_enqueue(values["cost_split"], values["timings"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
     only_time_is_limited = values["rounds"] is None and any(layer.get("max_seconds") is not None for layer in layers)
     if values["rounds"] is None:

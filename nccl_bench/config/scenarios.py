@@ -19,7 +19,7 @@ _WHOLE = re.compile(r"\s*[0-9]{1,7}\s*")
 # The values of an option that ask for nothing.
 _NOTHING: tuple[object, ...] = (None, False)
 # Name of an option -> its value in a scenario that does not read it; ``None`` for other options.
-_UNREAD: Mapping[str, object] = {"per_iteration": False}
+_UNREAD: Mapping[str, object] = {"per_iteration": False, "cost_split": False}
 
 
 def _numbers(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:

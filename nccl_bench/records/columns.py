@@ -16,6 +16,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PartTimes, PerIteration, Samples, Skew, Status
 
@@ -180,6 +181,7 @@ class SampleColumns:
     reason: ValueColumn[str]  # how the arm declined
     registered: ValueColumn[BuffersRegistered]  # whether NCCL had the buffers registered
     arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
+    cost: ValueColumn[CostSplit]  # the parts of a call
     kernels: ValueColumn[Kernels]  # what NCCL ran
     skew: ValueColumn[Skew]  # the times of the late rank
     parts: ValueColumn[PartTimes]  # the times of the parts of an overlap

@@ -82,6 +82,7 @@ class RecordedConfig(TypedDict):
     register: NotRequired[Name]  # how the buffers are registered
     check: NotRequired[bool]  # True if results are checked
     per_iteration: NotRequired[bool]  # True if single operations are timed
+    cost_split: NotRequired[bool]  # True if the parts of a call are measured
     tuning: NotRequired[bool]  # True if what NCCL ran is recorded
 
 

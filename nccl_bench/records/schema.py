@@ -33,6 +33,7 @@ from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.memory import Arena
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.decoding import decode, parse_json, shown
 from nccl_bench.records.kernels import Kernels
 
@@ -46,7 +47,7 @@ from nccl_bench.records.kernels import Kernels
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
 #    launch. Samples have `registered` and `arm_placement`. In run.json `config.placements` can be null: then the arms
-#    of a case can differ in the placement of their calls. Samples can have `began_s` and `kernels`.
+#    of a case can differ in the placement of their calls. Samples can have `began_s`, `kernels` and `cost`.
 SCHEMA = 5
 
 
@@ -204,6 +205,7 @@ class Samples(_Line):
     registered: BuffersRegistered | None = None
     # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
     arm_placement: Placement | None = None
+    cost: CostSplit | None = None  # the parts of a call; None without --cost-split, and in other timings
     kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, and if its log cannot be read
     skew: Skew | None = None  # the times of the late rank; None in other scenarios
 

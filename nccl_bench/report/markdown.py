@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Fact, Headline
 from nccl_bench.report.band_table import band_table
+from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.kernels import kernel_tables
@@ -72,6 +73,9 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     kernels = list(kernel_tables(analysis))
     if kernels:
         yield folded("What NCCL ran", chain.from_iterable(map(markdown_table, kernels)))
+    costs = list(cost_tables(analysis, every_size=True))
+    if costs:
+        yield folded("Cost of a call", chain.from_iterable(map(markdown_table, costs)))
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
     notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]

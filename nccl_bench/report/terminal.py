@@ -12,6 +12,7 @@ from nccl_bench.analysis.description import times_note
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.report import Detail
 from nccl_bench.report.change_texts import SOME_SIZES
+from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.layout import Remarks, Table
@@ -63,7 +64,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._wrapped(heading(content) if shown else _VERDICTS_ELSEWHERE, "bold" if shown else "")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():
             yield from self._fitting(table, "give --format json")
-        for table in chain(part_tables(content), kernel_tables(content)):
+        for table in chain(part_tables(content), kernel_tables(content), cost_tables(content, every_size=full)):
             yield from self._fitting(table, "see summary.csv")
         if full or not content.comparisons:
             for table in chain(measurement_tables(content), percentile_tables(content)):

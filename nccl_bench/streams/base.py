@@ -72,6 +72,10 @@ class Streams(Protocol):
     def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
         """Capture the work that ``body`` enqueues on ``stream``. First, ``stream`` waits for the current stream."""
 
+    def captured_nodes(self) -> int | None:
+        """Return how many nodes the graph has that the current stream captures; ``None`` if that is unknown."""
+        return None
+
     def synchronize(self) -> None:
         """Block the host until the device is idle; raise the exception of queued work that failed."""
 

@@ -1,5 +1,6 @@
 """torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU; importing does not."""
 
+import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from nccl_bench.streams.sensors import GpuSensors
 # Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter.
 _CALIBRATION_CYCLES = 20_000_000
 _INT64_MAX = 2**63 - 1
+_DRIVER = "libcuda.so.1"
 
 
 class CudaStreams(Streams):
@@ -130,6 +132,18 @@ class CudaStreams(Streams):
             graph.capture_end()
         current.wait_stream(capturing)
         return graph
+
+    def captured_nodes(self) -> int | None:
+        # torch has no such function. A stream under capture knows its graph, which the driver lets others read
+        # (cuStreamGetCaptureInfo_v2 since CUDA 11.3; its node count does not depend on later versions).
+        driver, status, graph, count = ctypes.CDLL(_DRIVER), ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t()
+        if not hasattr(driver, "cuStreamGetCaptureInfo_v2"):
+            return None
+        stream = ctypes.c_void_p(self.current_handle(self.index))
+        error = driver.cuStreamGetCaptureInfo_v2(
+            stream, ctypes.byref(status), None, ctypes.byref(graph), None, None
+        ) or driver.cuGraphGetNodes(graph, None, ctypes.byref(count))
+        return None if error or not graph else count.value
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.device)

@@ -10,6 +10,7 @@ from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
+from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.html.answer import fact_block, headline_blocks
 from nccl_bench.report.html.data import charts_of, plain
 from nccl_bench.report.html.legend import eager_below_enqueue, legend
@@ -130,8 +131,10 @@ def _sections(
     yield section("parts", *text_tables(part_tables(analysis)))
     yield section("saved", *drawn("saved"))
     yield section("latency", *drawn("latency"))
-    if drawn("cost"):
-        yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"))
+    costs = list(text_tables(cost_tables(analysis, every_size=True)))
+    if drawn("cost") or costs:
+        charts_of_cost = [Paragraphs(items=[_TIME_GOES]), *drawn("cost")] if drawn("cost") else []
+        yield section("cost", *charts_of_cost, *costs)
     yield section("kernels", *text_tables(kernel_tables(analysis)))
     yield section("steady", *_steadiness(analysis, charts))
     yield section("bandwidth", *drawn("bandwidth"))

@@ -14,6 +14,9 @@ from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 from nccl_bench.report.layout import Table
 
+# A longer table of another report is folded.
+_MOST_ROWS = 30
+
 
 def bands_table(bands: Sequence[Band], sides: tuple[str, str]) -> PageTable:
     """Return the table of all bands, which the reader can unfold; ``sides`` are the names of the two sides."""
@@ -47,12 +50,13 @@ def _band(band: Band) -> tuple[str, ...]:
 def text_tables(tables: Iterable[Table]) -> Iterator[Block]:
     """Yield ``tables`` of the other reports as blocks of a page."""
     for table in tables:
-        rows = zip(*([cell.strip() for cell in each.cells] for each in table.columns), strict=True)
+        rows = list(zip(*([cell.strip() for cell in each.cells] for each in table.columns), strict=True))
         yield PageTable(
             caption=" ".join((f"{table.title}.", *table.notes)) if table.notes else table.title,
             header=[each.name for each in table.columns],
-            rows=list(rows),
+            rows=rows,
             numeric=[not each.left for each in table.columns],
+            folded=len(rows) > _MOST_ROWS,
         )
 
 

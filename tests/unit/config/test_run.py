@@ -104,6 +104,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("same_buffer", True, True),
     ("tuning", True, True),
     ("profile", True, True),
+    ("cost_split", True, True),
     ("memory", "nccl", Memory.NCCL),
     ("register", "window", Register.WINDOW),
     ("caller_stream", "default", CallerStream.DEFAULT),
@@ -211,6 +212,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("same_buffer", "", ("''", "true or false")),
     ("tuning", "yes", ("'yes'", "true or false")),
     ("profile", 2, ("2", "true or false")),
+    ("cost_split", "yes", ("'yes'", "true or false")),
     ("memory", "cudaMalloc", ("'cudaMalloc'", *Memory)),
     ("register", "symmetric", ("'symmetric'", *Register)),
     ("register", True, ("True", *Register)),
@@ -376,6 +378,11 @@ def test_the_baseline_has_a_twin_where_arms_are_compared() -> None:
 def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
     with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave the option out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
+
+
+def test_the_parts_of_a_call_need_the_whole() -> None:
+    with pytest.raises(UsageError, match=r"^cost_split is asked for, and the timings are eager, gated: .*add enqueue"):
+        resolve("cpu", {"cost_split": True, "timings": "eager,gated"})
 
 
 def test_the_cpu_has_no_kernels_of_nccl_to_report() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nccl_bench.errors import RecordError
+from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernel, Kernels
 from nccl_bench.records.reading import read_entries
 from nccl_bench.records.schema import CaseEnd, Entry, dump, parse
@@ -28,6 +29,7 @@ ENTRIES: tuple[Entry, ...] = (
         late=0,
         kernels=KERNELS,
         parts=part_times(),
+        cost=CostSplit(stream_us=0.1, call_us=8.0),
     ),
     imported(),
     wrong(case=case(collective="broadcast")),
