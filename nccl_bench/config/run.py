@@ -42,6 +42,13 @@ from nccl_bench.config.parsers import (
 )
 from nccl_bench.config.product import Shape, parse_product
 from nccl_bench.config.question import COMPANION, default_arms, default_baseline
+from nccl_bench.config.rounds import (
+    DEFAULT_MAX_ROUNDS,
+    DEFAULT_MIN_ROUNDS,
+    DEFAULT_ROUNDS,
+    DEFAULT_ROUNDS_OF_LAUNCHES,
+    settle_rounds,
+)
 from nccl_bench.config.scenarios import (
     DEFAULT_COLLECTIVE,
     default_collectives,
@@ -58,13 +65,6 @@ from nccl_bench.config.variables import parse_variables
 from nccl_bench.config.workload import MOST_BYTES, Workload, parse_workload, workload_of
 from nccl_bench.errors import UsageError
 
-# The fewest rounds, unless the user asks for another number: in a run of one launch, and in each of several launches.
-# Six is the smallest number of rounds with an interval at 5 %.
-DEFAULT_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES = 15, 6
-# The most rounds, unless the user asks for more. A ratio that needs more rounds than these would need many more.
-DEFAULT_MAX_ROUNDS = 60
-# The fewest rounds of a case whose time is up, if the user limits the time and not the rounds.
-DEFAULT_MIN_ROUNDS = 3
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
 
@@ -328,11 +328,7 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
         values |= values["workload"].options
     refuse_split_without_enqueue(values["cost_split"], values["timings"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
-    only_time_is_limited = values["rounds"] is None and any(layer.get("max_seconds") is not None for layer in layers)
-    if values["rounds"] is None:
-        values["rounds"] = DEFAULT_ROUNDS if values["launches"] == 1 else DEFAULT_ROUNDS_OF_LAUNCHES
-    values["min_rounds"] = _min_rounds(values["min_rounds"], values["rounds"], only_time_is_limited)
-    values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
+    settle_rounds(values, layers)
     refuse_unused_routes(values["routes"], values["arms"])
     return RunConfig(**values)
 
@@ -377,19 +373,3 @@ def _refuse_options_beside_workload(
             raise UsageError(
                 f"{spelled(name)} is {listed(values[name])}, and each message of a workload is measured once: give one"
             )
-
-
-def _min_rounds(fewest: int | None, rounds: int, only_time_is_limited: bool) -> int:
-    if fewest is None:
-        return min(rounds, DEFAULT_MIN_ROUNDS) if only_time_is_limited else rounds
-    if fewest > rounds:
-        raise UsageError(f"min_rounds is {fewest}, more than rounds ({rounds}): lower --min-rounds or raise --rounds")
-    return fewest
-
-
-def _max_rounds(most: int | None, fewest: int) -> int:
-    if most is None:
-        return max(fewest, DEFAULT_MAX_ROUNDS)
-    if most < fewest:
-        raise UsageError(f"max_rounds is {most}, less than rounds ({fewest}): raise --max-rounds or lower --rounds")
-    return most

@@ -26,7 +26,7 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, narrow_eno
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits
-from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES
+from nccl_bench.config.rounds import DEFAULT_MAX_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES
 from tests.support.synthetic_runs import case
 
 BASE = "baseline"
