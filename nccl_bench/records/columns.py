@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain, pairwise
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -93,18 +92,18 @@ class ListColumn:
     @classmethod
     def of(cls, lists: Sequence[Sequence[float]], dtype: Any) -> ListColumn:
         """Return the column of ``lists``."""
-        ends = _ends(np.fromiter(map(len, lists), np.intp, len(lists)))
+        ends = ends_of(np.fromiter(map(len, lists), np.intp, len(lists)))
         return cls(np.fromiter(chain.from_iterable(lists), dtype, ends[-1]), ends)
 
     @classmethod
     def of_arrays(cls, arrays: Sequence[NDArray[Any]]) -> ListColumn:
         """Return the column of ``arrays``, which have numbers of the same type."""
-        return cls(np.concatenate(arrays) if arrays else np.empty(0), _ends(np.array([*map(len, arrays)], np.intp)))
+        return cls(np.concatenate(arrays) if arrays else np.empty(0), ends_of(np.array([*map(len, arrays)], np.intp)))
 
     @classmethod
     def with_lengths(cls, numbers: NDArray[Any], lengths: Indexes) -> ListColumn:
         """Return the column of lists that stand in ``numbers`` one behind the other."""
-        return cls(numbers, _ends(lengths))
+        return cls(numbers, ends_of(lengths))
 
     @property
     def lengths(self) -> Indexes:
@@ -139,12 +138,12 @@ class ListColumn:
 
     def take(self, indexes: NDArray[Any]) -> ListColumn:
         """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
-        return ListColumn(self.numbers[self.flat_places(indexes)], _ends(self.lengths[indexes]))
+        return ListColumn(self.numbers[self.flat_places(indexes)], ends_of(self.lengths[indexes]))
 
     def flat_places(self, indexes: NDArray[Any]) -> Indexes:
         """Return where the numbers of some lines are, one list behind the other."""
         lengths = self.lengths[indexes]
-        ends = _ends(lengths)
+        ends = ends_of(lengths)
         # The place of a number in its list, behind the start of the list.
         places: Indexes = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
         return places
@@ -157,7 +156,7 @@ class ListColumn:
         """Return the column with an empty list for each of ``lines``, a mask."""
         lengths = self.lengths
         kept = np.repeat(~lines, lengths)
-        return ListColumn(self.numbers[kept], _ends(np.where(lines, 0, lengths)))
+        return ListColumn(self.numbers[kept], ends_of(np.where(lines, 0, lengths)))
 
     def to_lists(self) -> list[list[Any]]:
         """Return the list of each line."""
@@ -277,7 +276,7 @@ LISTS: Mapping[str, Any] = {
     "arms_before": np.int32,
     "began_s": np.float64,
 }
-_CAN_BE_ABSENT = ("wrong", "tolerance_ulp", "late")
+CAN_BE_ABSENT = ("wrong", "tolerance_ulp", "late")
 
 
 def _plain(column: Any, name: str) -> list[Any]:
@@ -287,7 +286,7 @@ def _plain(column: Any, name: str) -> list[Any]:
     if isinstance(column, ValueColumn):
         return column.to_list()
     numbers: list[Any] = column.tolist()
-    return [None if number < 0 else number for number in numbers] if name in _CAN_BE_ABSENT else numbers
+    return [None if number < 0 else number for number in numbers] if name in CAN_BE_ABSENT else numbers
 
 
 class Codes(dict[Any, int]):
@@ -306,58 +305,7 @@ class Codes(dict[Any, int]):
         return code
 
 
-class ColumnsBuilder:
-    """Makes the columns of lines that come block by block."""
-
-    def __init__(self, codes: Mapping[str, Codes] | None = None) -> None:
-        self._codes = codes or {name: Codes() for name in VALUES}
-        self._parts: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-
-    def columns_of(self, lines: Sequence[Any], as_json: Collection[str] = ()) -> dict[str, Any]:
-        """Return the columns of ``lines``, objects with the attributes of ``Samples``.
-
-        The attributes ``as_json`` have the JSON of their value, and ``codes`` know it.
-        """
-        columns: dict[str, Any] = {}
-        members = zip(*map(attrgetter(*COLUMNS), lines), strict=True) if lines else [()] * len(COLUMNS)
-        for name, values in zip(COLUMNS, members, strict=True):
-            if name in LISTS:
-                columns[name] = ListColumn.of(values, LISTS[name])
-            elif name in VALUES:
-                # The codes of JSON have bytes as keys. An absent field is None, and stays None.
-                keys = [None if value is None else bytes(value) for value in values] if name in as_json else values
-                columns[name] = np.array(list(map(self._codes[name].__getitem__, keys)), dtype=np.int32)
-            else:
-                numbers = [-1 if value is None else value for value in values] if name in _CAN_BE_ABSENT else values
-                columns[name] = np.array(numbers, dtype=np.int64)
-        return columns
-
-    def append(self, columns: Mapping[str, Any]) -> None:
-        """Append columns that ``columns_of`` returned."""
-        for name, part in columns.items():
-            self._parts[name].append(part)
-
-    def build(self) -> SampleColumns:
-        """Return the columns of all lines that were appended."""
-        columns: dict[str, Any] = {}
-        # Column by column, so that no more than one column is in memory twice.
-        for name, parts in self._parts.items():
-            if name in LISTS:
-                numbers = _joined([part.numbers for part in parts], LISTS[name])
-                columns[name] = ListColumn(numbers, _ends(_joined([part.lengths for part in parts], np.intp)))
-            elif name in VALUES:
-                columns[name] = ValueColumn(tuple(self._codes[name].in_order), _joined(parts, np.int32))
-            else:
-                columns[name] = _joined(parts, np.int64)
-            parts.clear()
-        return SampleColumns(**columns)
-
-
-def _joined(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-
-def _ends(lengths: Indexes) -> Indexes:
+def ends_of(lengths: Indexes) -> Indexes:
     """Return where each list ends in an array of all lists, and 0 before the first."""
     ends = np.zeros(len(lengths) + 1, dtype=np.intp)
     np.cumsum(lengths, out=ends[1:])

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from nccl_bench.records.columns import ColumnsBuilder, Indexes, SampleColumns
+from nccl_bench.records.columns import Indexes, SampleColumns
+from nccl_bench.records.columns_builder import ColumnsBuilder
 from nccl_bench.records.schema import Entry, Samples
 
 Kind = TypeVar("Kind", bound=Entry)

@@ -17,7 +17,8 @@ import numpy as np
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
-from nccl_bench.records.columns import VALUES, Codes, ColumnsBuilder
+from nccl_bench.records.columns import VALUES, Codes
+from nccl_bench.records.columns_builder import ColumnsBuilder
 from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.mirrors import mirror
