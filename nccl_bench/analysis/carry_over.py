@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from nccl_bench.analysis.rank_sums import RankSums, rank_sums
 from nccl_bench.catalog.cases import Case
@@ -55,11 +55,13 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
     pairs = list(_pairs(sums))
     windows = [_windows(len(pair.starts)) for pair in pairs]
     tests = sum(map(len, windows))
+    # The distance, in standard deviations, that a test exceeds on either side with the probability ``ERROR / tests``.
+    far = NormalDist().inv_cdf(1 - ERROR / tests / 2) if tests else math.inf
     # For each arm in a kind of case and a timing: the most certain effect.
     most_certain: dict[tuple[Case, Timing, str], tuple[float, CarryOver]] = {}
     for pair, of_pair in zip(pairs, windows, strict=True):
         distances = _distances(sums, pair, of_pair)
-        for index in np.nonzero(2 * ndtr(-distances) <= ERROR / tests)[0]:
+        for index in np.flatnonzero(distances >= far):
             carry_over = _carry_over(sums, pair, of_pair[index])
             cases, timing = carry_over.cases, carry_over.timing
             limit = min(limits.threshold(case.collective, timing, case.size_bytes) for case in cases)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, variance
 
-from scipy.special import digamma, polygamma
-
 # A margin for how much the variances of the cells differ, in standard errors. It gives the other cells less weight.
 _MARGIN = 2.0
 # The other cells count with at most this share of their degrees of freedom, because their deviations can be correlated.
@@ -67,7 +65,7 @@ def _usual(variations: Sequence[Variation]) -> Variation:
     deviations = [(value - mean) ** 2 for value in logarithms]
     margin = _MARGIN * math.sqrt(variance(deviations) / len(deviations))
     # What of the differences between the estimates does not come from their few degrees of freedom.
-    surplus = variance(logarithms) - fmean(_trigamma(each.freedom / 2) for each in known)
+    surplus = variance(logarithms) - fmean(_polygamma(1, each.freedom / 2) for each in known)
     most = _LARGEST_SHARE * (sum(each.freedom for each in known) - fmean(each.freedom for each in known))
     return Variation(variance=math.exp(mean + _bias(_freedom(surplus))), freedom=min(_freedom(surplus + margin), most))
 
@@ -78,22 +76,29 @@ def _freedom(surplus: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def _trigamma(number: float) -> float:
-    return float(polygamma(1, number))
+def _polygamma(order: int, number: float) -> float:
+    # Only several launches need it, and scipy loads slowly.
+    from scipy.special import polygamma
+
+    return float(polygamma(order, number))
 
 
 @lru_cache(maxsize=64)
 def _bias(freedom: float) -> float:
     """Return the mean logarithm of an estimated variance, if the true variance is 1."""
-    return float(digamma(freedom / 2)) - math.log(freedom / 2) if freedom < math.inf else 0.0
+    if freedom == math.inf:
+        return 0.0
+    from scipy.special import digamma
+
+    return float(digamma(freedom / 2)) - math.log(freedom / 2)
 
 
 def _inverse_trigamma(value: float) -> float:
     """Return the number whose trigamma is ``value``, by Newton's method (Smyth 2004, appendix)."""
     number = 0.5 + 1 / value
     for _ in range(50):
-        trigamma = _trigamma(number)
-        step = trigamma * (1 - trigamma / value) / float(polygamma(2, number))
+        trigamma = _polygamma(1, number)
+        step = trigamma * (1 - trigamma / value) / _polygamma(2, number)
         number += step
         if -step < 1e-8 * number:
             break

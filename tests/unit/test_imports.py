@@ -128,7 +128,7 @@ def test_list_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:
     assert "stream-free" in document
 
 
-def test_a_report_renders_without_torch(tmp_path: Path) -> None:
+def test_a_report_of_one_launch_loads_neither_torch_nor_scipy(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store = RunStore.create(
         run_dir,
@@ -143,7 +143,7 @@ def test_a_report_renders_without_torch(tmp_path: Path) -> None:
     store.append(samples("dedicated-stream"))
     store.finish(RunStatus.COMPLETE)
     lines = [["report", str(run_dir), "--format", form] for form in ("terminal", "json", "csv")]
-    _, output = loaded(tmp_path, COMMANDS.format(lines=lines), ("torch",))
+    _, output = loaded(tmp_path, COMMANDS.format(lines=lines), ("torch", "scipy"))
     tables, _, rest = output.partition("\n{")
     document, _, csv = rest.rpartition("}\n")
     assert all("stream-free" in text for text in (tables, document, csv))
