@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -103,3 +104,15 @@ def test_an_agent_whose_store_has_ended_signals_no_process_with_its_id_and_leave
         agent.end()
     assert signalled == []
     assert not scratch.exists()
+
+
+def test_the_agent_collects_no_garbage_during_imports_and_ranks_never_collect_what_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = AgentRequest(worker="w", scratch=str(tmp_path), nnodes=1, node_rank=1, host="127.0.0.1", port=0)
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr(agent_module.importlib, "import_module", lambda _name: seen.append(("import", gc.isenabled())))
+    monkeypatch.setattr(agent_module.gc, "freeze", lambda: seen.append(("freeze", gc.isenabled())))
+    _AgentProcess(request, *NOTHING).prepare()
+    assert dict.fromkeys(seen) == {("import", False): None, ("freeze", False): None}
+    assert gc.isenabled()
