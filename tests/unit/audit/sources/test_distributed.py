@@ -8,9 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
-import torch.distributed.fsdp
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from nccl_bench.audit import watch
@@ -101,6 +99,7 @@ def data_parallel(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def fully_sharded(model: torch.nn.Module) -> torch.nn.Module:
+    # Every process of the tests imports this module, and the next import takes a second.
     from torch.distributed.fsdp import fully_shard
 
     fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
@@ -108,12 +107,14 @@ def fully_sharded(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def tensor_parallel(model: torch.nn.Module) -> torch.nn.Module:
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
     plan = {"0": ColwiseParallel(), "1": RowwiseParallel()}
     return parallelize_module(model, init_device_mesh("cpu", (1,)), plan)
 
 
 _TORCH_2_6 = pytest.mark.skipif(
-    not hasattr(torch.distributed.fsdp, "fully_shard"),
+    torch.__version__ < "2.6",
     reason="torch 2.5 has no fully_shard here, and its tensor parallelism fails on a mesh of one rank",
 )
 
