@@ -13,6 +13,7 @@ from nccl_bench.analysis.open_lines import count_of_open, open_answers
 from nccl_bench.analysis.side_names import named_sides
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.scenarios import has_deadlocks
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Status
 
@@ -163,4 +164,6 @@ def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
 def _outcomes(run: Run, arm: str) -> Iterator[str]:
     """Yield the status of each cell of ``arm``, and what ended its measurements."""
     yield from run.samples.status.take(run.samples.arm.equals(arm)).distinct()
-    yield from (line.kind for line in run.others if isinstance(line, Hang | Crash) and line.arm == arm)
+    for line in run.others:
+        if isinstance(line, Hang | Crash) and line.arm == arm:
+            yield "deadlock" if isinstance(line, Hang) and has_deadlocks(line.case) else line.kind

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.scenarios import hang_word, has_deadlocks
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
@@ -72,14 +73,17 @@ def failures(run: Run) -> Iterator[str]:
             where = ", ".join(filter(None, (launch, activity, line.arm and f"arm {line.arm}", rank)))
             # Before schema 4 a line does not say this: then it is so for every user arm.
             excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
-            tried_again = "; the case was measured in another try" if (line.case, line.launch) in run.ended else ""
+            how = "in another try"
+            if isinstance(line, Hang) and has_deadlocks(line.case):
+                excluded, how = line.excludes_arm, "in the other arms"
+            tried_again = f"; the case was measured {how}" if (line.case, line.launch) in run.ended else ""
             consequence = "; the arm is no longer measured" if excluded else tried_again
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 state = f"{line.state.description}, " if line.state else ""
                 ras = "; samples.jsonl has the answer of NCCL's RAS" if line.ras else ""
                 what = f"{state}in {line.phase} after {round(line.timeout_s, 1):g} s{call}{ras}"
-                yield f"HANG: {where}: {what}{consequence}"
+                yield f"{hang_word(line.case.scenario if line.case else None)}: {where}: {what}{consequence}"
             else:
                 # Remove the rank and the arm from the start of the message: `where` already names both.
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")

@@ -52,6 +52,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
     layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
     delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
+    streams: Annotated[
+        int | None, Meta(description="number of streams of two communicators; only in the scenario contended")
+    ] = None
     world_size: Annotated[int | None, Meta(description="number of ranks")] = None
     arm: Annotated[str | None, Meta(description="the arm; absent for a skipped case")] = None
     arm_placement: Annotated[

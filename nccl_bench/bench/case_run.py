@@ -43,7 +43,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         # The work of a wrong arm can go on, so measure the other arms where it does not write.
         context = context.with_new_buffers()
     _record_paths(context, right, record)
-    context.work.prepare(context, right, record)
+    context.work.prepare(context, right)
     logged = read_log(context, right, timings)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.

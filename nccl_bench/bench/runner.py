@@ -1,7 +1,7 @@
 """The loop over the cases of a run. Every rank does the same steps in the same order."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import run_case
@@ -24,7 +25,7 @@ from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.memory import Memory, Register
-from nccl_bench.catalog.scenarios import SCENARIOS
+from nccl_bench.catalog.scenarios import SCENARIOS, has_deadlocks
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
@@ -38,6 +39,8 @@ from nccl_bench.transports.device import Device, refusal
 from nccl_bench.transports.nccl_log import NcclLog
 
 _Result = TypeVar("_Result")
+# Whether an arm can end in a deadlock -> why no arm is left for a case.
+_NO_ARM = {False: "no arm supports the case", True: "no arm supports the case without a deadlock"}
 
 
 @dataclass(kw_only=True)
@@ -48,6 +51,8 @@ class Runner:
     plan: Plan  # the cases, each with the arms that support it
     device: Device  # the device of this rank
     arms: ArmsInTurn  # the arms of this process set, and the names of all other arms
+    # Arm -> an arm of the same kind with a second communicator; empty if the scenario needs none.
+    second_arms: Mapping[str, Arm] = field(default_factory=dict)
     align: Operation  # the function that enqueues the aligning collective
     progress: Progress  # the position that this rank reports to the launcher
     record: Record  # the facts and lines of the run; rank 0 writes them
@@ -78,7 +83,7 @@ class Runner:
             caller = self.device.streams.default_stream()
         else:
             caller = self.launch_memory.callers_stream()
-        self.launch_memory.settle(self.arms.own.values(), caller)
+        self.launch_memory.settle([*self.arms.own.values(), *self.second_arms.values()], caller)
         has_second = SCENARIOS[self.config.scenario].second_stream
         return caller, self.launch_memory.second_stream(caller) if has_second else None
 
@@ -119,7 +124,7 @@ class Runner:
     def _arena(self, planned: PlannedCase) -> Arena | str:
         """Return an arena for ``planned`` that fits on every rank, or why it cannot be measured. Collective."""
         # Process sets can have different libraries, so any rank can refuse a case.
-        reason = self._refusal(planned) if planned.arms else "no arm supports the case"
+        reason = self._refusal(planned) if planned.arms else _NO_ARM[has_deadlocks(planned.case)]
         refused = self.arms.ranks.all_ranks.first_message(reason)
         return self._fit(planned) if refused is None else refused[1]
 
@@ -151,6 +156,8 @@ class Runner:
                     streams=streams,
                     clock=self._clock,
                     side=self._side,
+                    second_arms=self.second_arms,
+                    products=self.record.products,
                 )
             )
             context = CaseContext(

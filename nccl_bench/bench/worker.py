@@ -6,7 +6,7 @@ started the processes (srun, for example), each of them calls ``measure``.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,9 @@ from nccl_bench.bench.memory import finds_expandable_segments
 from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
+from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.allocator import expandable_variables
 from nccl_bench.config.run import RunConfig, resolve
@@ -62,6 +64,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, the launchers on several nodes can disagree about the cases that are left. Node 0 records.
     to_measure = control.broadcast(list(range(len(plan.cases)) if spec.cases is None else spec.cases))
+    deadlocks = {(index, arm) for index, arm in control.broadcast(spec.deadlocks)}
 
     setup(arm="", phase="device")
     # torch reads the settings of its allocator when it first allocates memory.
@@ -74,11 +77,16 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
     own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch)
+    has_second = SCENARIOS[config.scenario].second_communicators
+    second_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch) if has_second else {}
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
-    _refuse_shared_streams(own_arms, device)
+    _refuse_shared_streams([*own_arms.values(), *second_arms.values()], device)
     own_able = {
-        name: [arm.able(planned.case, planned.able.get(name, ())) for planned in plan.cases]
+        name: [
+            () if (index, name.removesuffix(TWIN_SUFFIX)) in deadlocks else arm.able(each.case, each.able.get(name, ()))
+            for index, each in enumerate(plan.cases)
+        ]
         for name, arm in own_arms.items()
     }
     plan = plan.only(config.baseline, arms.merge(own_able))
@@ -118,6 +126,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         plan=plan,
         device=device,
         arms=arms,
+        second_arms=second_arms,
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         record=record,
@@ -134,7 +143,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         runner.run(to_measure)
         if config.profile and not later_cases:
             runner.profile(None if spec.run_dir is None else Path(spec.run_dir))
-        for name, arm in own_arms.items():
+        for name, arm in (*second_arms.items(), *own_arms.items()):
             deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
@@ -174,18 +183,15 @@ def _make_arms(
     return {name: arms[name] for name in names if name in arms}
 
 
-def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
+def _refuse_shared_streams(arms: Sequence[Arm], device: Device) -> None:
     """Raise if two built-in arms share a private stream: one arm would then order the calls of the other by accident.
 
     torch has only 32 streams, and gives them out repeatedly. User arms are not checked: they choose their own streams.
     """
-    handles = {
-        name: device.streams.handle(arm.communicator.stream)
-        for name, arm in arms.items()
-        if arm.communicator.stream is not None and not arm.communicator.may_share_stream
-    }
-    if len(set(handles.values())) < len(handles):
-        raise SetupError(f"two of these arms share one private stream: {', '.join(handles)}. Run fewer arms together")
+    private = [arm for arm in arms if arm.communicator.stream is not None and not arm.communicator.may_share_stream]
+    if len({device.streams.handle(arm.communicator.stream) for arm in private}) < len(private):
+        names = ", ".join(dict.fromkeys(arm.name for arm in private))
+        raise SetupError(f"two of these arms share one private stream: {names}. Run fewer arms together")
 
 
 def main(spec_file: str) -> None:

@@ -21,10 +21,16 @@ class Scenario(StrEnum):
     CHAIN = "chain"  # matrix products before and after it, as in the layers of a decoder
     SKEW = "skew"  # no other work, but one rank comes late
     OVERLAP = "overlap"  # a matrix product beside it, on another stream
+    CONTENDED = "contended"  # a collective of a second communicator, on the same stream or on another one
 
 
 # Field of a case -> its words in the name of the case. Each field is ``None`` in a scenario that has no such thing.
-CASE_SETTINGS: Mapping[str, str] = {"hidden": "hidden {}", "layers": "{} layers", "delay_us": "{} us late"}
+CASE_SETTINGS: Mapping[str, str] = {
+    "hidden": "hidden {}",
+    "layers": "{} layers",
+    "delay_us": "{} us late",
+    "streams": "streams {}",
+}
 # What tells the cases of two scenarios apart: a value of a case, or of another object with these attributes.
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
 
@@ -73,6 +79,7 @@ class Case:
     hidden: AtLeastOne | None = None  # the elements of a token in a chain; None in other scenarios
     layers: AtLeastOne | None = None  # the number of layers of a chain; None in other scenarios
     delay_us: Few | None = None  # how late one rank shall come, in microseconds; None in other scenarios than skew
+    streams: AtLeastOne | None = None  # the number of streams of contended collectives; None in other scenarios
 
     def __hash__(self) -> int:
         return self._hash

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nccl_bench.catalog.cases import Scenario
+from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.timings import Timing
 
@@ -25,6 +25,8 @@ class ScenarioSpec:
     default_collective: str | None = None  # the collective, if the user asks for none; None for the usual default
     default_sizes: str = "sizes"  # the field of a device that has the sizes, if the user gives none
     second_stream: bool = False  # whether the caller has a second stream
+    second_communicators: bool = False  # whether each arm has a second communicator
+    has_deadlocks: bool = False  # whether a hang is a deadlock, which is a result of the scenario
 
 
 SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
@@ -62,6 +64,16 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         default_sizes="overlap_sizes",
         second_stream=True,
     ),
+    Scenario.CONTENDED: ScenarioSpec(
+        question="The time of two collectives of two communicators, on one stream or at once on two, from the first "
+        "to the join.",
+        options=frozenset({"sizes", "streams", "ops_per_batch", "per_iteration"}),
+        default_sizes="few_sizes",
+        launch_entries=9,  # a fork, a join, and the second collective with a fork and a join of its own
+        second_stream=True,
+        second_communicators=True,
+        has_deadlocks=True,
+    ),
 }
 # The options that not every scenario reads.
 SCENARIO_OPTIONS: tuple[str, ...] = tuple(sorted({name for spec in SCENARIOS.values() for name in spec.options}))
@@ -70,3 +82,13 @@ SCENARIO_OPTIONS: tuple[str, ...] = tuple(sorted({name for spec in SCENARIOS.val
 def readers_of(option: str) -> tuple[Scenario, ...]:
     """Return the scenarios that read ``option``."""
     return tuple(scenario for scenario, spec in SCENARIOS.items() if option in spec.options)
+
+
+def has_deadlocks(case: Case | None) -> bool:
+    """Return whether a hang in ``case`` is a deadlock, which is a result; ``None`` stands for no case."""
+    return case is not None and SCENARIOS[case.scenario].has_deadlocks
+
+
+def hang_word(scenario: str | None) -> str:
+    """Return the word for a case of ``scenario`` that does not end, as tables and messages show it."""
+    return "DEADLOCK" if scenario is not None and SCENARIOS[Scenario(scenario)].has_deadlocks else "HANG"

@@ -111,6 +111,7 @@ def work_left(run: Run, config: RunConfig) -> tuple[Plan, WorkerSpec]:
         done=done,
         run_dir=None,
         excluded=run.excluded,
+        deadlocks=tuple((indices[case], arm) for case, arm in run.deadlocks if case in indices),
         earlier_s=seconds_since(run.meta["started"]),
     )
     return plan, spec

@@ -56,6 +56,7 @@ from nccl_bench.config.scenarios import (
     delays_option,
     given_options,
     numbers_option,
+    parse_streams,
     settle,
 )
 from nccl_bench.config.sizes import parse_sizes
@@ -152,6 +153,13 @@ class RunConfig(CommonConfig):
         f"{listed(readers_of('product'))}.",
         parse_product,
         default_text="one that takes about as long as the baseline's collective, measured for each size",
+    )
+    streams: tuple[int, ...] | None = option(
+        Panel.SWEEP,
+        "The numbers of streams of two communicators: 1, 2 or 1,2. Only with --scenario "
+        f"{listed(readers_of('streams'))}.",
+        parse_streams,
+        default="1,2",
     )
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(

@@ -54,6 +54,15 @@ def _delays(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
     return unique(whole)
 
 
+def parse_streams(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
+    """Return the numbers of streams: 1, 2 or both."""
+    texts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    numbers = {str(text).strip() for text in texts}
+    if not numbers or not numbers <= {"1", "2"}:
+        raise UsageError(f"{name} is {value!r}: give 1, 2 or 1,2")
+    return tuple(sorted(map(int, numbers)))
+
+
 def _default(name: str, device: DeviceSpec) -> str:
     text: str = getattr(device, name)
     return text
@@ -70,12 +79,12 @@ def default_collectives() -> str:
 def default_sizes() -> str:
     """Return the default of the option ``sizes`` in words."""
     usual = SCENARIOS[Scenario.ISOLATED].default_sizes
-    others = [
-        f"in {scenario} {_of_devices(spec.default_sizes)}"
-        for scenario, spec in SCENARIOS.items()
-        if spec.default_sizes != usual
-    ]
-    return "; ".join((_of_devices(usual), *others))
+    others: dict[str, list[str]] = {}
+    for scenario, spec in SCENARIOS.items():
+        if spec.default_sizes != usual:
+            others.setdefault(spec.default_sizes, []).append(scenario)
+    texts = (f"in {' and '.join(scenarios)} {_of_devices(name)}" for name, scenarios in others.items())
+    return "; ".join((_of_devices(usual), *texts))
 
 
 def _of_devices(name: str) -> str:

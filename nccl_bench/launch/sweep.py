@@ -7,6 +7,7 @@ from functools import partial
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.scenarios import has_deadlocks
 from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
@@ -45,6 +46,7 @@ def run_sweep(
     - Every launch of ``spec`` has new ranks.
     - A case that hangs or crashes is measured once more, after all other cases of its launch.
     - An arm that hangs or crashes in three cases in a row is excluded. The other arms measure the third case again.
+    - Where a hang is a deadlock, which is a result, only this arm is left out of only this case.
     - A user arm is excluded the first time. But if it shares processes with another user arm and fails in the first
       set-up, the arm first gets processes of its own.
     - A failure in the set-up of new ranks is tried again. After the third one, the arm at work is excluded. If no arm
@@ -117,8 +119,9 @@ class _Sweep:
         # Another node can see its ranks end at a case that this node does not have.
         at = spec.cases.index(end.case_index) if end.case_index in spec.cases else 0
         for index in spec.cases[:at]:
-            for name in ("", *self.cases[index].arms):
-                self._in_a_row.pop(_arm(name), None)
+            for name in ("", *map(_arm, self.cases[index].arms)):
+                if (index, name) not in spec.deadlocks:
+                    self._in_a_row.pop(name, None)
         return self._after_case(end, replace(spec, cases=spec.cases[at:]))
 
     def _after_set_up(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
@@ -154,6 +157,10 @@ class _Sweep:
         in_a_row = self._in_a_row.setdefault(arm, set())
         in_a_row.add(index)
         broken = len(in_a_row) >= MOST_FAILURES_IN_A_ROW
+        deadlocks = end.case_index < len(self.cases) and has_deadlocks(self.cases[index].case)
+        if arm and deadlocks and isinstance(end, Hang) and not broken:
+            self._record(end, spec)
+            return replace(spec, deadlocks=(*spec.deadlocks, (index, arm)))
         if arm and arm not in spec.excluded and (broken or user_arm_of(spec.config.user_arms, arm)):
             return self._exclude(end, spec)
         end = self._record(end, spec)

@@ -19,6 +19,8 @@ _SKEWED_CALLS = 8
 # The values of tokens and hidden elements in a chain are at most these.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
 
+# The slots of a second communicator. Its results are not checked, so few are enough.
+SECOND_SLOTS = 4
 # The matrices of a product that is chosen have at most so many bytes, or twice those of the message.
 _LEAST_PRODUCT_BYTES = 64 * 1024**2
 # The four parts of an overlap, and two of them a second time with more events.
@@ -116,6 +118,22 @@ def _skew_work(_config: RunConfig, case: Case, _world_size: int) -> WorkPlan:
     return WorkPlan(seconds=case.delay_us / 1e6, operations=_SKEWED_CALLS)
 
 
+def _contended_points(config: RunConfig, _dtype: str, _world_size: int) -> Iterator[Point]:
+    # One stream comes first: a deadlock on two streams can end the measurements of an arm.
+    for streams, size in product(config.streams or (), config.sizes or ()):
+        yield Point(size_bytes=size, settings={"streams": streams})
+
+
+def _contended_work(config: RunConfig, case: Case, world_size: int) -> WorkPlan:
+    spec, row, itemsize = config.device_spec, case.row, DTYPES[case.dtype].itemsize
+    elements = row.send_count(case.count, world_size) + row.receive_count(case.count, world_size)
+    return WorkPlan(
+        # The slots of the second collective, its input and its expected output, in each placement.
+        bytes=len(row.placements) * (SECOND_SLOTS + 1) * elements * itemsize,
+        seconds=spec.operation_s + case.size_bytes / spec.bytes_per_s,
+    )
+
+
 def _overlap_work(config: RunConfig, case: Case, _world_size: int) -> WorkPlan:
     spec = config.device_spec
     if config.product is None:
@@ -150,10 +168,12 @@ _POINTS: Mapping[Scenario, Callable[[RunConfig, str, int], Iterator[Point]]] = {
     Scenario.CHAIN: _chain_points,
     Scenario.SKEW: _skew_points,
     Scenario.OVERLAP: _isolated_points,
+    Scenario.CONTENDED: _contended_points,
 }
 _WORK: Mapping[Scenario, Callable[[RunConfig, Case, int], WorkPlan]] = {
     Scenario.ISOLATED: _no_work,
     Scenario.CHAIN: _chain_work,
     Scenario.SKEW: _skew_work,
     Scenario.OVERLAP: _overlap_work,
+    Scenario.CONTENDED: _contended_work,
 }

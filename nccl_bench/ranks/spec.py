@@ -66,6 +66,8 @@ class WorkerSpec(LaunchSpec):
     later: tuple[tuple[int, ...], ...] = ()  # the cases of every later launch
     run_dir: str | None  # the run directory; None on nodes other than the first
     excluded: tuple[str, ...] = ()  # the arms that are no longer measured, because they failed in earlier launches
+    # (index of a case, arm): the arm is not measured in the case, because it ended in a deadlock there.
+    deadlocks: tuple[tuple[int, str], ...] = ()
     # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)  # the time when the command started
@@ -130,10 +132,12 @@ class WorkerSpec(LaunchSpec):
         excluded = tuple(mapping.pop("excluded"))
         cases = mapping.pop("cases")
         later = tuple(map(tuple, mapping.pop("later")))
+        deadlocks = tuple((index, arm) for index, arm in mapping.pop("deadlocks"))
         return cls(
             config=resolve(config["device"], config),
             cases=None if cases is None else tuple(cases),
             later=later,
             excluded=excluded,
+            deadlocks=deadlocks,
             **mapping,
         )

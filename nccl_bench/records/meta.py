@@ -68,6 +68,8 @@ class RecordedConfig(TypedDict):
     layers: NotRequired[list[AtLeastOne] | None]  # the numbers of layers of a chain
     workload: NotRequired[RecordedWorkload | None]  # the messages of a model; None if options say what is measured
     delays: NotRequired[list[Few] | None]  # the delays of one rank in microseconds
+    product: NotRequired[list[AtLeastOne] | None]  # the sides of the product of an overlap; None if it was chosen
+    streams: NotRequired[list[AtLeastOne] | None]  # the numbers of streams of contended collectives
     launches: NotRequired[AtLeastOne | None]  # the number of launches
     processes: NotRequired[Few | None]  # the number of processes of an import
     over_ranks: NotRequired[Name | None]  # the rule for the time of all ranks, in an import
@@ -196,6 +198,7 @@ class RecordedWorker(TypedDict, total=False):
     expandable_segments: bool | None  # True if torch's allocator used them
     log_absent: Text | None  # why NCCL's log cannot be read
     profiles: Annotated[list[RecordedProfile], Bounds(longest=100_000)]  # the profiles of --profile; absent without it
+    products: dict[str, list[AtLeastOne]] | None  # the sides of the chosen products, by the label of the case
 
 
 class RunMeta(TypedDict):

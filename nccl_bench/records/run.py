@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.scenarios import has_deadlocks
 from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.question import analysed_baseline, asked_candidates
 from nccl_bench.errors import RecordError
@@ -182,6 +184,15 @@ class Run:
         """The arms that are no longer measured, because they hung or crashed."""
         ends = (line for line in self.others if isinstance(line, Hang | Crash) and line.excludes_arm)
         return tuple(dict.fromkeys(end.arm.removesuffix(TWIN_SUFFIX) for end in ends))
+
+    @property
+    def deadlocks(self) -> tuple[tuple[Case, str], ...]:
+        """The cases with the arms that ended in a deadlock there. Each arm is still measured in other cases."""
+        return tuple(
+            (line.case, line.arm.removesuffix(TWIN_SUFFIX))
+            for line in self.others
+            if isinstance(line, Hang) and line.case is not None and line.arm and has_deadlocks(line.case)
+        )
 
     @property
     def can_be_resumed(self) -> bool:

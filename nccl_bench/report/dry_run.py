@@ -24,7 +24,9 @@ from nccl_bench.plan.workload import own_messages
 
 # The collective, the arms, the timings, the sizes and those of them that do not fit: cases with the same share a line.
 _Group = tuple[str, tuple[str, ...], tuple[Timing, ...], tuple[int, ...], tuple[int, ...]]
-# The most characters of a line with the reason of a message.
+# The options with numbers that only some scenarios sweep.
+_SWEPT = ("hidden", "tokens", "layers", "delays", "streams")
+# The most characters of a line that is a sentence.
 _WIDEST = 80
 
 
@@ -103,7 +105,10 @@ def _scenario_lines(config: RunConfig) -> Iterator[str]:
     """Yield what surrounds the collective; nothing in the usual scenario."""
     spec = SCENARIOS[config.scenario]
     if config.scenario is not Scenario.ISOLATED:
-        yield f"scenario {config.scenario}: {spec.question}"
+        yield from textwrap.wrap(f"scenario {config.scenario}: {spec.question}", _WIDEST, subsequent_indent="  ")
+    for name in _SWEPT:
+        if name in spec.options:
+            yield f"{name}: {', '.join(map(str, getattr(config, name)))}"
     if "product" in spec.options:
         chosen = f"chosen for each size, about as long as the collective of {config.baseline}"
         yield f"product: {chosen if config.product is None else product_name(config.product)}"

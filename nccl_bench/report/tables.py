@@ -9,6 +9,7 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, with_notes
 from nccl_bench.catalog.arms import TWIN_SUFFIX, is_twin
 from nccl_bench.catalog.cases import Case, scenario_of
+from nccl_bench.catalog.scenarios import hang_word
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
@@ -154,6 +155,8 @@ def _mark(row: Row) -> str:
         return DISCARDED if row.time_us is None else ""
     if row.status == Status.DECLINED:
         return row.status  # in small letters, because it is no failure
+    if row.status == Hang.kind:
+        return hang_word(row.scenario)
     return str(row.status).upper()
 
 

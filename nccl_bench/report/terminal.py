@@ -38,7 +38,7 @@ class TerminalReport(TextReport[Analysis]):
 
     highlights: ClassVar[Mapping[str, str]] = {
         r"[\d.]+x\b": "cyan",
-        r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED": "bold red",
+        r"WRONG( \(\d+\))?|HANG|DEADLOCK|CRASH|DISCARDED": "bold red",
         r"\bfaster\b|-+\|": "green",
         r"\bslower\b|\|\++": "red",
         r"\bopen\b|\?": "yellow",

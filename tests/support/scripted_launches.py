@@ -74,6 +74,7 @@ class Launches:
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
     cases: list[tuple[int, ...]] = field(default_factory=list)
     excluded: list[tuple[str, ...]] = field(default_factory=list)
+    deadlocks: list[tuple[tuple[int, str], ...]] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     scratches: list[Path] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
@@ -87,6 +88,7 @@ class Launches:
         self.running = 1
         self.cases.append(spec.cases)
         self.excluded.append(getattr(spec, "excluded", ()))
+        self.deadlocks.append(getattr(spec, "deadlocks", ()))
         self.numbers.append(getattr(spec, "launch", 1))
         self.processes.append(launch.nproc)
         self.scratches.append(Path(spec.scratch))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.buffers import BufferValues, CaseBuffers
 from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.record import Record
 from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls, Part
 from nccl_bench.bench.scenarios.product import product, shape_that_takes
 from nccl_bench.bench.scenarios.work import Keep, Surroundings, Work
@@ -33,14 +32,15 @@ class OverlapWork(Work):
         self._streams = surroundings.streams
         self._side = surroundings.side
         self._given = surroundings.config.product
-        self.overlap: OverlapCalls = self._with_product(self._given or _SMALL)
+        self._label, self._products = surroundings.case.label, surroundings.products
+        known = self._products.get(self._label)
+        self.overlap: OverlapCalls = self._with_product(self._given or _shape(known or _SMALL))
 
-    def prepare(self, context: CaseContext, names: Sequence[str], record: Record) -> None:
+    def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
         """Choose the shape of the product, unless the user has, or an earlier launch of the run. Collective."""
         if self._given is not None:
             return
-        label = context.case.label
-        known = context.control.broadcast(record.products.get(label))
+        known = context.control.broadcast(self._products.get(self._label))
         if known is None:
             baseline = context.config.baseline
             arm = baseline if baseline in names else names[0]
@@ -51,10 +51,10 @@ class OverlapWork(Work):
                 lambda tried: self._time_us(context, arm, lambda: [product(tried, self._streams)] * FEWEST_OPS),
                 self.plan.bytes,
             )
-            record.products[label] = list(shape)
-        else:
-            shape = known[0], known[1], known[2]
-        self.overlap = self._with_product(shape)
+            known = list(shape)
+        # A profile after all cases, and later launches, use the same product.
+        self._products[self._label] = known
+        self.overlap = self._with_product(_shape(known))
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         pairs = [buffers.pair(slot, case.placement) for slot in range(min(operations, buffers.slots))]
@@ -79,4 +79,9 @@ class OverlapWork(Work):
             context.restore(FEWEST_OPS)
             # The first batch warms up.
             time_us = min([context.clock.eager(calls).time_us for _ in range(3)][1:])
-        return context.control.maximum([time_us])[0]
+        return max(context.control.maximum([time_us])[0], 1e-3)
+
+
+def _shape(sides: Sequence[int]) -> Shape:
+    m, n, k = sides
+    return m, n, k

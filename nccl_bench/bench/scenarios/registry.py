@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from nccl_bench.bench.scenarios.chain import ChainWork
+from nccl_bench.bench.scenarios.contended import ContendedWork
 from nccl_bench.bench.scenarios.overlap import OverlapWork
 from nccl_bench.bench.scenarios.skew import SkewWork
 from nccl_bench.bench.scenarios.work import IsolatedWork, Surroundings, Work
@@ -13,6 +14,7 @@ _WORKS: Mapping[Scenario, Callable[[Surroundings], Work]] = {
     Scenario.CHAIN: ChainWork,
     Scenario.OVERLAP: OverlapWork,
     Scenario.SKEW: SkewWork,
+    Scenario.CONTENDED: ContendedWork,
 }
 
 

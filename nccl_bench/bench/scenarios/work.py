@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -20,7 +20,6 @@ from nccl_bench.streams.base import Streams
 
 if TYPE_CHECKING:
     from nccl_bench.bench.context import CaseContext
-    from nccl_bench.bench.record import Record
     from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls
 
 # What is done with the result of a call; ``None`` if nothing is.
@@ -38,6 +37,9 @@ class Surroundings:
     streams: Streams  # the streams of this rank's device
     clock: Clock  # the clock for batches on the caller's stream, which is the current stream
     side: Any = None  # the caller's second stream; None if the scenario needs none
+    # Arm -> an arm of the same kind with a second communicator; empty if the scenario needs none.
+    second_arms: Mapping[str, Arm] = field(default_factory=dict)
+    products: dict[str, list[int]] = field(default_factory=dict)  # label of a case -> the product chosen for it
 
 
 class Work(Protocol):
@@ -49,7 +51,7 @@ class Work(Protocol):
     late_rank: int | None = None  # the rank of the process set that comes late to each call; None if no rank does
     overlap: OverlapCalls | None = None  # the parts of an overlap; None in other scenarios
 
-    def prepare(self, context: CaseContext, names: Sequence[str], record: Record) -> None:
+    def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
         """Choose what depends on the time of the collective. Collective; ``names`` are the arms that are measured."""
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:

@@ -117,6 +117,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "redops": Example(value="max", look=configured("redops"), gives=(RedOp.MAX,)),
     "placements": Example(value="out-of-place", look=configured("placements"), gives=(Placement.OUT_OF_PLACE,)),
     "product": Example(value="8,16,32", base=("--scenario", "overlap"), look=configured("product"), gives=(8, 16, 32)),
+    "streams": Example(value="2", base=("--scenario", "contended"), look=configured("streams"), gives=(2,)),
     "root": Example(value="1", look=configured("root"), gives=1),
     "arms": Example(value="transport", look=configured("arms"), gives=("transport",)),
     "user_arms": Example(value="mine=m:C", look=user_arms, gives=[("mine", None)]),

@@ -39,7 +39,7 @@ def test_a_message_names_the_key_and_a_flag_that_differs(name: str, label: str, 
         ("rounds", "15, or 6 if there are several launches"),
         (
             "sizes",
-            "8:1G:x2 on cuda, 8:1M:x8 on cpu; in skew 8,64K,1M,16M on cuda, 8,64K on cpu; "
+            "8:1G:x2 on cuda, 8:1M:x8 on cpu; in skew and contended 8,64K,1M,16M on cuda, 8,64K on cpu; "
             "in overlap 1M:256M:x4 on cuda, 64K:1M:x16 on cpu",
         ),
         ("max_seconds", "46 on cuda, 17 on cpu"),

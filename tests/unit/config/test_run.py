@@ -53,6 +53,8 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("scenario", "chain", Scenario.CHAIN),
     ("hidden", [8192, "4K"], (8192, 4096)),
     ("tokens", "1:4:x2", (1, 2, 4)),
+    ("streams", "2, 1", (1, 2)),
+    ("streams", 2, (2,)),
     ("product", "4096, 512,16384", (4096, 512, 16384)),
     ("product", [64, 64, 128], (64, 64, 128)),
     ("layers", 40, (40,)),
@@ -129,6 +131,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("scenario", "alone", ("'alone'", *Scenario)),
     ("hidden", "2M", ("2097152", "at most 1,000,000")),
     ("tokens", [0], ("0", "at least 1")),
+    ("streams", "1,3", ("'1,3'", "give 1, 2 or 1,2")),
+    ("streams", [], ("[]",)),
     ("product", "4096,4096", ("'4096,4096'", "M,N,K", "4096,4096,16384")),
     ("product", [64, 0, 64], ("[64, 0, 64]", "from 1 to 1,000,000")),
     ("product", [64, True, 64.0], ("[64, True, 64.0]",)),
@@ -239,6 +243,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 COMPANIONS: dict[str, dict[str, object]] = {
     "routes": {"arms": "dedicated-stream,coordinator"},
     "product": {"scenario": "overlap"},
+    "streams": {"scenario": "contended"},
     **{key: {"scenario": "chain"} for key in ("hidden", "tokens", "layers")},
     "delays": {"scenario": "skew"},
 }

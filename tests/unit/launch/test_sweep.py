@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
@@ -34,14 +36,18 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(
-    launches: Launches, *, spec: WorkerSpec = SPEC, launch: LaunchConfig | None = None
+    launches: Launches,
+    *,
+    spec: WorkerSpec = SPEC,
+    launch: LaunchConfig | None = None,
+    cases: Sequence[PlannedCase] = CASES,
 ) -> tuple[Outcome, list[Hang | Crash]]:
     lines: list[Hang | Crash] = []
     outcome = run_sweep(
         spec,
         launch or LaunchConfig(nproc=2),
         launches,
-        cases=CASES,
+        cases=cases,
         append=lines.append,
         on_progress=lambda launch, positions: None,
     )
@@ -101,6 +107,31 @@ def test_an_arm_that_fails_in_three_cases_in_a_row_is_excluded_and_the_sweep_goe
     assert launches.excluded == [(), (), (), ("torch",)]
     assert [line.excludes_arm for line in lines] == [False, False, True]
     assert outcome.stopped is None
+
+
+CONTENDED = [
+    replace(planned, case=replace(planned.case, scenario=Scenario.CONTENDED, streams=2), arms=("a", "b"))
+    for planned in CASES
+]
+
+
+def test_a_deadlock_leaves_its_arm_out_of_its_case_only_and_the_other_arms_measure_the_case_again() -> None:
+    launches = Launches((hangs(1), hangs(1, "b:twin"), hangs(4), finishes))
+    outcome, lines = sweep(launches, cases=CONTENDED)
+    assert cases_of(launches) == ["01234567", "1234567", "1234567", "4567"]
+    assert launches.deadlocks == [(), ((1, "a"),), ((1, "a"), (1, "b")), ((1, "a"), (1, "b"), (4, "a"))]
+    assert launches.excluded == [()] * 4
+    assert [(line.case_index, line.excludes_arm) for line in lines] == [(1, False), (1, False), (4, False)]
+    assert outcome.stopped is None
+
+
+def test_a_third_deadlock_in_a_row_excludes_the_arm_and_a_crash_is_no_deadlock() -> None:
+    launches = Launches((hangs(0), hangs(1), hangs(2), finishes))
+    sweep(launches, cases=CONTENDED)
+    assert launches.excluded == [(), (), (), ("a",)]
+    launches = Launches((crashes(0), finishes))
+    sweep(launches, cases=CONTENDED)
+    assert (cases_of(launches), launches.deadlocks) == (["01234567", "12345670"], [(), ()])
 
 
 def test_cases_without_the_arm_or_ended_by_another_arm_do_not_break_the_row() -> None:

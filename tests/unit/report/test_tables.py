@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.report.tables import measurement_tables, percentile_tables
-from tests.support.synthetic_runs import declined, per_iteration, run, samples
+from tests.support.synthetic_runs import case, declined, hang, per_iteration, run, samples
 
 
 def test_the_twin_is_neither_a_column_nor_a_row() -> None:
@@ -22,3 +23,14 @@ def test_a_declined_cell_says_so_and_is_not_compared() -> None:
     latency, bandwidth = measurement_tables(analysis)
     assert [table.columns[2].cells[0].strip() for table in (latency, bandwidth)] == ["declined"] * 2
     assert (analysis.comparisons, analysis.failures, analysis.exit_code) == ((), (), 0)
+
+
+def test_a_hang_of_contended_communicators_is_a_deadlock_in_the_table_and_in_the_failures() -> None:
+    of_contended = case(scenario=Scenario.CONTENDED, streams=2)
+    for what, word in ((of_contended, "DEADLOCK"), (case(), "HANG")):
+        analysis = Analysis.of(run([samples("dedicated-stream", case=what), hang(case=what, arm="torch")]))
+        latency = next(measurement_tables(analysis))
+        assert [column.cells[0].strip() for column in latency.columns if column.name == "torch"] == [word]
+        assert analysis.failures[0].startswith(
+            f"{word}: {what.label}, arm torch, rank 3 on node7: in gated after 120 s"
+        )
