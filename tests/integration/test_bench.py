@@ -11,7 +11,7 @@ import pytest
 from nccl_bench.bench.measure import LONGEST_GATE
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
-from tests.support.bench_worker import MEASURED
+from tests.support.bench_worker import MEASURED, SKEW_US
 from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
@@ -40,7 +40,7 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_all_ranks_visit_the_same_phases_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
-    assert len(names) == 20
+    assert len(names) == 22
     for name in names:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
@@ -207,6 +207,30 @@ def test_an_arm_is_wrong_even_if_its_second_result_is_right_and_no_other_arm_wro
 def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:
     # Sums in place would grow from batch to batch, and with them the cost of the arithmetic.
     assert [report["inputs"]["inputs"] for report in reports] == [1, 1]
+
+
+# Scenarios
+
+
+def test_a_wrong_element_in_a_chain_makes_all_later_layers_wrong(lines: Lines) -> None:
+    measured = samples(lines("chain"))
+    assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"torch"}
+    assert all(line.ops_per_batch == 5 and line.wrong == 0 for line in measured if line.status is Status.OK)
+    wrong = [line.wrong for line in measured if line.status is Status.WRONG]
+    # One element of the first layer, and in three more layers the last token of 64 elements on both ranks.
+    assert wrong == [1 + 3 * 2 * 64] * 2
+
+
+def test_early_ranks_wait_for_a_late_rank_as_long_as_its_measured_delay(lines: Lines) -> None:
+    for line in samples(lines("late rank")):
+        assert line.status is Status.OK
+        assert line.skew is not None
+        assert line.skew.late_rank == 1
+        if line.case.delay_us:
+            assert min(line.skew.delay_us) >= line.case.delay_us == SKEW_US
+            waits_us = [slowest - late for slowest, late in zip(line.samples_us, line.skew.late_rank_us, strict=True)]
+            # The other rank begins its calls a little later than the alignment.
+            assert min(waits_us, default=SKEW_US) > SKEW_US / 2
 
 
 # Memory

@@ -46,6 +46,7 @@ SLOW_CALL_S = 0.002
 BARRIER_SKEW_S = 0.2
 # The check of a result on the CPU takes far less time.
 LATE_S = 0.05
+SKEW_US = 20_000
 
 
 class RecordedProgress(Progress):
@@ -87,7 +88,7 @@ class LittleMemory(CpuStreams):
 
 
 class Bench:
-    """This rank's part of the set-up that all scenarios share."""
+    """This rank's part of the set-up that all runs share."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group, self.control = group, Control(group)
@@ -252,6 +253,29 @@ class Bench:
         result = self.run(changed={"torch": change}, arms="stream-free,torch")
         return {**result, "inputs": len(seen)}
 
+    def chain(self) -> object:
+        """Run a chain of layers, with an arm that spoils one element of each first result on rank 1."""
+
+        def change(operation: Operation, y: Tensor) -> Operation:
+            spoiled: list[Tensor] = [y] if self.rank == 1 and not self._spoiled else []
+            self._spoiled += spoiled
+
+            def call() -> None:
+                operation()
+                for tensor in spoiled:
+                    self.streams.submit(tensor[-1:].fill_, 0)
+
+            return call
+
+        self._spoiled: list[Tensor] = []
+        small = {"hidden": 64, "tokens": 3, "layers": 5, "sizes": None, "ops_per_batch": None}
+        return self.run(scenario="chain", changed={"torch": change}, timings="eager,gated", rounds=1, **small)
+
+    def late_rank(self) -> object:
+        """Run a collective to which the last rank comes late."""
+        delays = f"0,{SKEW_US}"
+        return self.run(scenario="skew", delays=delays, arms="stream-free,torch", ops_per_batch=None, timings=None)
+
     def little_memory(self) -> object:
         """Run where rank 1 has memory for three slots of 4 MiB and for none of 64 MiB. Two ranks share a memory."""
         free = (WORKSPACE_BYTES + 22 * MIB) * 2 if self.rank == 1 else 10**12
@@ -344,7 +368,7 @@ class Bench:
 
 
 def body(group: dist.ProcessGroup) -> object:
-    """Run every scenario and return the results by name."""
+    """Do every run and return the results by name."""
     bench = Bench(group)
     results = {
         "unchanged": bench.unchanged(),
@@ -362,6 +386,8 @@ def body(group: dist.ProcessGroup) -> object:
         "writes late alone": bench.writes_late_alone(),
         "wrong once": bench.wrong_once(),
         "inputs": bench.inputs(),
+        "chain": bench.chain(),
+        "late rank": bench.late_rank(),
         "little memory": bench.little_memory(),
         "tiny gate": bench.tiny_gate(),
         "scripted": bench.scripted(),
