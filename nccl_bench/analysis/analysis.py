@@ -26,6 +26,7 @@ from nccl_bench.analysis.step_run import step_time
 from nccl_bench.analysis.step_time import StepComparison, StepTime
 from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
+from nccl_bench.analysis.wording import unit_of
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.errors import ExitCode
@@ -122,6 +123,13 @@ class Analysis:
     def answer_bands(self) -> tuple[Band, ...]:
         """The bands that answer the question. The headline and ``--fail-on`` use only these."""
         return tuple(band for band in self.bands if self.asked_arms is None or band.candidate in self.asked_arms)
+
+    @cached_property
+    def unit(self) -> str:
+        """The work that one time belongs to: a call, or a layer. A run has one scenario."""
+        first = next(iter(self.comparisons), None)
+        rows = (row for _, rows in self.rows_of_runs for row in rows if row.scenario)
+        return unit_of(next(rows, None) if first is None else first.case)
 
     @cached_property
     def headline(self) -> Headline:

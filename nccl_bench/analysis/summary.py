@@ -360,7 +360,7 @@ def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
         late = None if skew is None else np.array(skew.late_rank_us)
         columns["measured_delay_us"].append(None if skew is None else float(np.median(skew.delay_us)))
         columns["transfer_us"].append(None if late is None else float(np.median(late)))
-        columns["wait_us"].append(None if late is None else float(np.median(samples_us - late)))
+        columns["wait_us"].append(None if late is None else round(float(np.median(samples_us - late)), 6))
     return columns
 
 

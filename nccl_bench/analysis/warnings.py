@@ -15,6 +15,7 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.cases import scenario_words
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
@@ -230,10 +231,13 @@ def _would_gain(row: Row) -> bool:
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return True unless a rank can end before the other ranks: in `enqueue`, or if there is a root."""
-    return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
+    """Return True unless a rank can end before the others: in `enqueue`, if there is a root, or if it comes late."""
+    if row.delay_us or COLLECTIVES[row.collective or ""].rooted:
+        return False
+    return TIMINGS[Timing(row.timing or "")].moves_bytes
 
 
 def _label(row: Row, run: str) -> str:
     arm = f"{row.arm} ({run})" if run else row.arm
-    return f"{arm} {row.timing} {row.collective} {row.dtype} {format_size(row.size_bytes or 0)}"
+    words = (arm, row.timing, scenario_words(row), row.collective, row.dtype, format_size(row.size_bytes or 0))
+    return " ".join(filter(None, words))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from nccl_bench.catalog.cases import Case, root_word, scenario_words
+from nccl_bench.catalog.cases import Case, Scenario, root_word, scenario_words
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 
@@ -35,6 +36,11 @@ def compared_case(comparison: Comparison) -> str:
     before, after = comparison.placements
     placements = "" if before == after else f", {after} against {before}"
     return f"{case_name(comparison.case, {before, after})}{placements}"
+
+
+def unit_of(of: Case | Row | None) -> str:
+    """Return the work that one time of a case belongs to: a call, or what a call is in its scenario."""
+    return SCENARIOS[Scenario(of.scenario or Scenario.ISOLATED)].unit if of is not None else "call"
 
 
 def with_notes(arm: str, *notes: str) -> str:

@@ -35,7 +35,7 @@ def list_(
 ) -> None:
     """Print the values that options can have.
 
-    The sections: arms, user_arms, collectives, dtypes, redops, timings, devices, probes, presets, routes.
+    The sections: arms, user_arms, collectives, dtypes, redops, scenarios, timings, devices, probes, presets, routes.
     """
     from nccl_bench.report import listing
 

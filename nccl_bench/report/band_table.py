@@ -38,7 +38,7 @@ def band_table(analysis: Analysis) -> Table | None:
         ("size", list(map(_sizes, bands))),
         ("verdict", list(map(verdict_text, bands))),
         ("change", [change_range(band.ratios) for band in bands]),
-        ("a call", list(map(_times, bands))),
+        (f"a {analysis.unit}", list(map(_times, bands))),
         ("interval over sizes", list(map(interval_text, bands))),
         ("noise floor", ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]),
     ]

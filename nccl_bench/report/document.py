@@ -42,6 +42,9 @@ class _Compared(Struct, omit_defaults=True, kw_only=True):
     candidate_arm: Annotated[str, Meta(description="the arm that is judged; the arm after")]
     timing: Timing
     scenario: str
+    hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
+    layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
+    delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
     collective: str
     dtype: str
     redop: RedOp | None = None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nccl_bench.analysis.wording import counted, significant, size_with_unit
-from nccl_bench.catalog.cases import Scenario
+from nccl_bench.catalog.cases import Scenario, scenario_words
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import Timing
@@ -51,7 +51,8 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     swept: dict[tuple[tuple[str, ...], tuple[Timing, ...], Combination], list[PlannedCase]] = {}
     for planned in plan.cases:
         case = planned.case
-        combination: Combination = (case.collective, case.dtype, case.redop, _common_placement(config, planned))
+        placement = _common_placement(config, planned)
+        combination: Combination = (scenario_words(case), case.collective, case.dtype, case.redop, placement)
         swept.setdefault((planned.arms, planned.timings, combination), []).append(planned)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0

@@ -8,6 +8,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_text
+from nccl_bench.catalog.cases import CASE_SETTINGS
 from nccl_bench.report.document import REPORT_VERSION, BandRecord, CellRecord, ComparisonReport, RunRecord, RunReport
 from nccl_bench.report.formats import encoded_json
 from nccl_bench.report.step_document import step_record
@@ -109,6 +110,7 @@ def _compared(of: Comparison | Band, first: Comparison, sides: tuple[str, str]) 
         "candidate_arm": of.candidate,
         "timing": of.timing,
         "scenario": case.scenario,
+        **{name: getattr(case, name) for name in CASE_SETTINGS},
         "collective": case.collective,
         "dtype": case.dtype,
         "redop": case.redop,

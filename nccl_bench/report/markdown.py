@@ -12,7 +12,7 @@ from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.kernels import kernel_tables
-from nccl_bench.report.parts import part_tables
+from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
@@ -61,8 +61,9 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     if bands is not None:
         title, table = "Verdicts by band of sizes", list(markdown_table(bands))
         yield folded(title, table) if len(bands.columns[0].cells) > _MOST_LINES else (title, table)
-    for parts in part_tables(analysis):
-        yield parts.title, list(markdown_table(parts))
+    for scenario in scenario_tables(analysis):
+        table = list(markdown_table(scenario))
+        yield folded(scenario.title, table) if len(scenario.columns[0].cells) > _MOST_LINES else (scenario.title, table)
     for remarks in analysis_remarks(analysis):
         yield folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
     yield "Commands", list(markdown_commands(analysis.headline))

@@ -99,7 +99,13 @@ class _Kind:
     bands: Sequence[Band]  # the bands of all timings
     failed: frozenset[int]  # the sizes at which a mark stands in place of a time
     is_complete: bool  # True if all sizes are shown
+    unit: str  # the work that one time belongs to
     shared_arm: str | None  # the arm to which the times of two sides are relative; None if there is none
+
+    @property
+    def times(self) -> str:
+        """The unit of the times in words."""
+        return "us" if self.unit == "call" else f"us a {self.unit}"
 
     @property
     def alone(self) -> bool:
@@ -198,6 +204,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             bands=bands,
             failed=failed,
             is_complete=every_size or len(some_sizes(sizes, bands, failed)) == len(sizes),
+            unit=analysis.unit,
             shared_arm=analysis.shared_arm,
         )
 
@@ -283,7 +290,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         change = f"from {kind.baseline} to {kind.candidates[0]}"
     elif layout.short and not kind.alone:
         arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
-    times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
+    times = "" if {"saved", "time", "baseline"} <= layout.left_out else f"Times in {kind.times}; "
     notes = [f"{arms}{times}% {change}: {MARKS_NOTE}"]
     if any(text.endswith(ODD) for texts in kind.texts.values() for text in texts.changes):
         notes.append(ODD_NOTE)
@@ -291,7 +298,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
         notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
     elif "saved" not in layout.left_out:
-        notes.append("The column saved is the time that a call saves, - if it takes longer.")
+        notes.append(f"The column saved is the time that a {kind.unit} saves, - if it takes longer.")
     if not kind.is_complete:
         notes.append(SOME_SIZES)
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)

@@ -16,8 +16,8 @@ from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.layout import Remarks, Table
-from nccl_bench.report.parts import part_tables
 from nccl_bench.report.question import question_tables
+from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
@@ -57,6 +57,8 @@ class TerminalReport(TextReport[Analysis]):
         tables = _untitled(list(question_tables(content, self.width, every_size=full)))
         for table in tables:
             yield from self._fitting(table, "give --format json")
+        for table in scenario_tables(content):
+            yield from self._fitting(table, "see summary.csv")
         verdicts = list(verdict_tables(content, only_answers=not full))
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
         if content.comparisons and (shown or all(SOME_SIZES not in table.notes for table in tables)):
@@ -64,7 +66,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._wrapped(heading(content) if shown else _VERDICTS_ELSEWHERE, "bold" if shown else "")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():
             yield from self._fitting(table, "give --format json")
-        for table in chain(part_tables(content), kernel_tables(content), cost_tables(content, every_size=full)):
+        for table in chain(kernel_tables(content), cost_tables(content, every_size=full)):
             yield from self._fitting(table, "see summary.csv")
         if full or not content.comparisons:
             for table in chain(measurement_tables(content), percentile_tables(content)):

@@ -56,6 +56,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "graph times those of the communicator, plus the cost of routing.\n\n"
         "[User arms](user-arms.md) are arms of your own.",
     ),
+    "scenarios": ("Scenarios", "What surrounds the collective; [scenarios](scenarios.md) explains them."),
     "timings": ("Timings", "The questions that a time answers."),
     "probes": (
         "Probes",

@@ -58,6 +58,7 @@ class CasesOfKind:
     floors: Mapping[Timing, CellsBySize[float]]  # the noise floors of the bands, as shares, by timing and pair
     ratio: str  # the meaning of a ratio in words, such as `ratio to torch`
     saved: str  # the meaning of a saved time in words
+    times: str  # the meaning of a time in words, such as `us a call`
     arms: Mapping[str, ChartArm]  # what the reader switches on and off, by name; the same for all kinds
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
@@ -166,6 +167,7 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
             floors=floors_of_kinds.get(kind, {}),
             ratio=ratio,
             saved=saved,
+            times=f"us a {analysis.unit}",
             arms=arms,
             drawn={each.label: each for each in drawn},
         )
@@ -184,14 +186,17 @@ def _nested(groups: _Groups[Cell], names: Mapping[tuple[str, str], str]) -> dict
 
 def _meanings(analysis: Analysis) -> tuple[str, str]:
     """Return what a ratio and what a saved time mean."""
+    saved = f"us saved by a {analysis.unit}"
     if analysis.basis.of_one_run:
         baselines = ", ".join(dict.fromkeys(each.baseline for each in analysis.comparisons))
-        return f"ratio to {baselines}", "us saved by a call"
+        return f"ratio to {baselines}", saved
     before, after = analysis.sides
     if analysis.shared_arm is not None:
-        shared_arm = analysis.shared_arm
-        return f"{after} / {before}, of the ratio to {shared_arm}", f"us saved by a call, relative to {shared_arm}"
-    return f"{after} / {before}", "us saved by a call"
+        return (
+            f"{after} / {before}, of the ratio to {analysis.shared_arm}",
+            f"{saved}, relative to {analysis.shared_arm}",
+        )
+    return f"{after} / {before}", saved
 
 
 def _rows_by_side(analysis: Analysis) -> Iterator[tuple[str, Row]]:

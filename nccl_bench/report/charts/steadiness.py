@@ -48,12 +48,12 @@ def round_charts(cases: CasesOfKind, runs: Sequence[DrawnRun]) -> list[Chart]:
     for timing in Timing:
         of_timing: list[Chart] = []
         for run in runs:
-            of_timing += _round_chart(run, timing, run.rounds.get((timing, cases.kind), ()))
+            of_timing += _round_chart(cases, run, timing, run.rounds.get((timing, cases.kind), ()))
         charts += same_range(of_timing)
     return charts
 
 
-def _round_chart(run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) -> Iterator[Chart]:
+def _round_chart(cases: CasesOfKind, run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) -> Iterator[Chart]:
     positions = tuple(
         round(number + _FILLED * at / each.count, 4) for number, each in enumerate(rounds) for at in each.positions
     )
@@ -70,7 +70,7 @@ def _round_chart(run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) ->
             x_scale=Scale.MARKS,
             positions=positions,
             marks=tuple((number, size_with_unit(each.case.size_bytes)) for number, each in enumerate(rounds)),
-            y_label="us a call",
+            y_label=cases.times,
             y_scale=Scale.LOG,
             lines=tuple(lines),
             points_only=True,

@@ -27,7 +27,7 @@ def latency_charts(cases: CasesOfKind, sides: tuple[str, str]) -> list[Chart]:
             lines = _lines_of_sides(cases, timing, sizes, sides)
         else:
             continue
-        charts.append(_by_size(timing, sizes, lines, "us a call"))
+        charts.append(_by_size(timing, sizes, lines, cases.times))
     return charts
 
 
@@ -42,7 +42,7 @@ def cost_charts(cases: CasesOfKind) -> list[Chart]:
                 ChartLine(arm="", label=timing, style=timing_style(timing), values=_values(rows, sizes, _median))
                 for timing, rows in of_arm.items()
             ]
-            charts.append(replace(_by_size(label, sizes, lines, "us a call"), arm=drawn.name))
+            charts.append(replace(_by_size(label, sizes, lines, cases.times), arm=drawn.name))
     return same_range(charts)
 
 

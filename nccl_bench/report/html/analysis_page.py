@@ -28,7 +28,7 @@ from nccl_bench.report.html.page import (
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks, text_tables
 from nccl_bench.report.kernels import kernel_tables
-from nccl_bench.report.parts import part_tables
+from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.verdicts import heading as verdicts_heading
 
@@ -36,8 +36,8 @@ _HEADINGS: Mapping[str, str] = {
     "answer": "Answer",
     "step": "Step time",
     "times": "Times",
+    "scenario": "Around the collective",
     "ratio": "Ratio",
-    "parts": "Beside other work",
     "saved": "Time saved",
     "latency": "Latency",
     "cost": "Where the time goes",
@@ -53,7 +53,7 @@ _TIME_GOES = (
     "device alone. graph is a replayed CUDA graph. enqueue is the CPU time of one call. Where eager lies on enqueue, "
     "the CPU limits the arm. Where eager lies on gated, the device does."
 )
-_TIMES = "The median time of a call, in us. The verdicts say which differences are more than noise."
+_TIMES = "The median time of a {unit}, in us. The verdicts say which differences are more than noise."
 _SMALLEST = "The smallest time of each size and timing is bold."
 _SHARED = "{arm} is the arm to which all changes are relative; it shows what the machine did."
 _BELOW_ENQUEUE = (
@@ -122,13 +122,13 @@ def _sections(
         one_run = analysis.basis.of_one_run
         more = [_SMALLEST] if one_run else []
         more += [_SHARED.format(arm=analysis.shared_arm)] if analysis.shared_arm is not None else []
-        notes = [" ".join([_TIMES, *more]), *([_BELOW_ENQUEUE] if below_enqueue else [])]
+        notes = [" ".join([_TIMES.format(unit=analysis.unit), *more]), *([_BELOW_ENQUEUE] if below_enqueue else [])]
         yield section("times", Paragraphs(items=notes), TimesTable(charts="latency", emphasised=one_run))
+    yield section("scenario", *text_tables(scenario_tables(analysis)))
     ratio = drawn("ratio")
     if ratio:
         heading = Paragraphs(items=[verdicts_heading(analysis)])
         yield section("ratio", heading, *ratio, bands_table(analysis.bands, analysis.sides))
-    yield section("parts", *text_tables(part_tables(analysis)))
     yield section("saved", *drawn("saved"))
     yield section("latency", *drawn("latency"))
     costs = list(text_tables(cost_tables(analysis, every_size=True)))
@@ -145,7 +145,7 @@ def _sections(
 
 def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
     yield from headline_blocks(headline)
-    yield from legend(of_kinds, has_twin=_has_twin(analysis))
+    yield from legend(of_kinds, unit=analysis.unit, has_twin=_has_twin(analysis))
     for title, items in (
         ("Warnings", analysis.warnings),
         ("How to decide what is open", analysis.hints),

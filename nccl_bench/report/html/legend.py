@@ -22,12 +22,15 @@ _COMPARISON = "two such cells: of an arm and its baseline, or before and after"
 _TWIN = "the baseline made a second time; how far the two differ is the noise floor"
 
 
-def legend(of_kinds: Sequence[CasesOfKind], *, has_twin: bool) -> Iterator[Block]:
-    """Yield the words of a page whose cases are ``of_kinds``; nothing if nothing was timed."""
+def legend(of_kinds: Sequence[CasesOfKind], *, unit: str, has_twin: bool) -> Iterator[Block]:
+    """Yield the words of a page whose cases are ``of_kinds``; nothing if nothing was timed.
+
+    ``unit`` is the work that one time belongs to.
+    """
     present = {timing for cases in of_kinds for timing in (*cases.rows, *cases.comparisons)}
     if present:
         words = {
-            str(timing): f"a call {spec.in_short}{_MORE.get(timing, '')}"
+            str(timing): f"a {unit} {spec.in_short}{_MORE.get(timing, '')}"
             for timing, spec in TIMINGS.items()
             if timing in present
         }

@@ -1,0 +1,111 @@
+"""The tables of scenarios: times of a layer and of a token, wait and transfer of a late rank, parts of an overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.skew import slope
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import case_name, counted, joined, significant, size_with_unit
+from nccl_bench.catalog.arms import is_twin
+from nccl_bench.catalog.cases import Scenario, scenario_of, tokens_of
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.report.layout import Table, column
+from nccl_bench.report.parts import part_tables
+
+_LAYER = "layer: the time of a layer. token: the time of all layers, divided by the number of tokens."
+_SKEW = (
+    "late: the delay that the late rank had, as its device measured it. early ranks: the time of the slowest rank, "
+    "which waits. transfer: the time of the late rank, for which all others wait. wait: the difference."
+)
+
+
+def scenario_tables(analysis: Analysis) -> Iterator[Table]:
+    """Yield the tables that only one scenario has; none for ``isolated``."""
+    for side, rows in analysis.rows_of_runs:
+        timed = [row for row in rows if row.time_us is not None and not is_twin(row.arm or "")]
+        for scenario, make in _TABLES.items():
+            of_scenario = [row for row in timed if row.scenario == scenario]
+            if of_scenario:
+                yield from make(side, of_scenario)
+    yield from part_tables(analysis)
+
+
+def _chain_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
+    """Yield a table for each kind of chain: a row for each number of tokens and arm."""
+    for _, of_table in _grouped(rows, lambda row: _kind(row, scenario_of(row))):
+        cells = {(row.size_bytes or 0, row.arm or "", row.timing or ""): row for row in of_table}
+        lines = {(size, arm): row for (size, arm, _), row in cells.items()}
+        columns = [
+            column("tokens", ("tokens",), [str(tokens_of(row)) for row in lines.values()]),
+            column("size", ("size",), [size_with_unit(size) for size, _ in lines]),
+            column("arm", ("arm",), [arm for _, arm in lines], left=True),
+        ]
+        for timing in (timing for timing in Timing if any(timing == row.timing for row in of_table)):
+            of_timing = [cells.get((*line, timing)) for line in lines]
+            layers = [_us(None if row is None else row.time_us) for row in of_timing]
+            tokens = [_us(None if row is None else row.per_token_us) for row in of_timing]
+            columns += [column(timing, (timing, "layer"), layers), column(timing, (timing, "token"), tokens)]
+        name = _name(side, of_table)
+        yield Table(title=f"{name} (us)", notes=(_LAYER,), columns=tuple(columns), keep=3, gap=2)
+
+
+def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
+    """Yield a table for each kind of case, size and timing: a row for each delay and arm."""
+    for _, of_table in _grouped(rows, lambda row: _kind(row, row.size_bytes, row.timing)):
+        first = of_table[0]
+        texts: Mapping[str, list[str]] = {
+            "delay": [str(row.delay_us) for row in of_table],
+            "arm": [row.arm or "" for row in of_table],
+            "late": [_us(row.measured_delay_us) for row in of_table],
+            "early ranks": [_us(row.time_us) for row in of_table],
+            "wait": [_us(row.wait_us) for row in of_table],
+            "transfer": [_us(row.transfer_us) for row in of_table],
+        }
+        columns = [column(name, (name,), cells, left=name == "arm") for name, cells in texts.items()]
+        name = _name(side, of_table).replace(f" ({first.delay_us} us late)", "")
+        yield Table(
+            title=f"{name}, {size_with_unit(first.size_bytes or 0)}, {first.timing} (us)",
+            notes=(_SKEW, *_slopes(of_table)),
+            columns=tuple(columns),
+            keep=len(columns),
+            gap=2,
+        )
+
+
+def _slopes(rows: Sequence[Row]) -> Iterator[str]:
+    slopes = {arm: slope(of_arm) for (arm,), of_arm in _grouped(rows, lambda row: (row.arm,))}
+    texts = [f"{value:.2f} us with {arm}" for arm, value in slopes.items() if value is not None]
+    if texts:
+        yield f"For each us of delay the early ranks take longer by {joined(texts)}."
+
+
+def _kind(row: Row, *more: object) -> tuple[object, ...]:
+    return (*more, row.collective, row.dtype, row.redop, row.placement, row.root)
+
+
+def _grouped(
+    rows: Sequence[Row], key: Callable[[Row], tuple[object, ...]]
+) -> Iterator[tuple[tuple[object, ...], list[Row]]]:
+    """Yield ``rows`` grouped by ``key``, each group once and in the order of measurement."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    yield from groups.items()
+
+
+def _name(side: str, rows: Sequence[Row]) -> str:
+    first = rows[0]
+    name = f"{case_name(first, {row.arm_placement or '' for row in rows})}, {counted(first.world_size or 0, 'rank')}"
+    return f"{side}: {name}" if side else name
+
+
+def _us(time_us: float | None) -> str:
+    return "" if time_us is None else significant(time_us)
+
+
+_TABLES: Mapping[Scenario, Callable[[str, Sequence[Row]], Iterator[Table]]] = {
+    Scenario.CHAIN: _chain_tables,
+    Scenario.SKEW: _skew_tables,
+}
