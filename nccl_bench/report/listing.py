@@ -14,11 +14,9 @@ from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
-from nccl_bench.catalog.scenarios import SCENARIOS, ScenarioSpec
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS
-from nccl_bench.config.options import options_of
 from nccl_bench.config.presets import presets, summary_of
-from nccl_bench.config.run import RunConfig
 from nccl_bench.report import Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_table
 from nccl_bench.report.layout import GAP, Column, Table, column
@@ -66,7 +64,7 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
         "dtypes": list(DTYPES),
         "redops": [redop.value for redop in RedOp],
         "scenarios": [
-            {"scenario": name.value, "time of": f"a {row.unit}", "options": _own_options(row), "question": row.question}
+            {"scenario": name.value, "time of": f"a {row.unit}", "question": row.question}
             for name, row in SCENARIOS.items()
         ],
         "timings": [{"timing": timing.value, "question": row.question} for timing, row in TIMINGS.items()],
@@ -130,11 +128,6 @@ def csv_listing(content: Sections) -> str:
 
 def _timed(arm: ArmSpec) -> str:
     return "default" if arm.default else "requested" if arm.timed else "never"
-
-
-def _own_options(scenario: ScenarioSpec) -> list[str]:
-    """Return the options that ``scenario`` reads, and that not every scenario reads."""
-    return [each.flag.partition("/")[0] for name, each in options_of(RunConfig).items() if name in scenario.options]
 
 
 def _lacks(device: DeviceSpec) -> list[str]:
