@@ -1,6 +1,7 @@
 """The measurements of one case: the pilots, the lengths of the gates, and the rounds over all arms."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from nccl_bench.bench.context import CaseContext
@@ -81,6 +82,8 @@ def measure_rounds(
     gates_s = dict(first_gates)
     kept = {name: KeptBatches() for name in names}
     case, config = context.case, context.config
+    marked = context.streams.marked if config.nvtx else nullcontext
+    ranges = {name: f"{case.label} {timing} {name}" for name in names}
     stopping = Stopping(
         baseline=config.baseline,
         fewest=config.rounds,
@@ -105,15 +108,17 @@ def measure_rounds(
                 visits += [(number, before, name) for before, name in enumerate(order)]
                 for name in context.arms.visit(order, timing):
                     context.restore(called)
-                    measured[number, name] = context.clock.batch(
-                        timing,
-                        calls.get(name, ()),
-                        graphs.get(name),
-                        operations=schedule.ops[timing],
-                        replays=schedule.replays,
-                        untimed=schedule.untimed[timing],
-                        gate_s=gates_s[name],
-                    )
+                    # The range costs a microsecond or more, and the clock times only a part of what is within it.
+                    with marked(ranges[name]):
+                        measured[number, name] = context.clock.batch(
+                            timing,
+                            calls.get(name, ()),
+                            graphs.get(name),
+                            operations=schedule.ops[timing],
+                            replays=schedule.replays,
+                            untimed=schedule.untimed[timing],
+                            gate_s=gates_s[name],
+                        )
         attempts += block
         batches = [measured.get((number, name)) for number, _, name in visits]
         reduced = context.control.reduce_batches(

@@ -42,6 +42,7 @@ class DeviceSpec:
     figures_notice: str = ""  # a sentence that says what the figures of a run do not show; empty if it needs none
     order_notice: str = ""  # a sentence that says what a verification does not show; empty if it needs none
     shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own
+    missing_nvtx: str = ""  # why --nvtx has no effect; empty if tools show NVTX ranges beside the device's work
     missing_tuning: str = ""  # why --tuning has nothing to report; empty if the transport logs what it runs
     missing_memory: Mapping[Memory, str] = field(default_factory=dict)  # allocator -> why the device lacks it
     probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size
@@ -131,6 +132,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         figures_notice="CPU run: these figures say nothing about GPUs.",
         order_notice="CPU run: it shows how the arms order their calls. It says nothing about GPUs.",
         shares_memory=True,
+        missing_nvtx="NVTX is a library of CUDA, and the CPU's build of torch does not have it",
         missing_tuning="Gloo, which the CPU uses instead of NCCL, has no kernels and no log of what it ran",
         missing_memory={
             Memory.EXPANDABLE: "the CPU's memory has no expandable segments",

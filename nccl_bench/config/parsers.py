@@ -1,7 +1,7 @@
 """Parsers of single values. Each raises ``UsageError`` with the option, the value and the values allowed. No torch."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
@@ -46,12 +46,16 @@ def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
     return bool(value)
 
 
-def parse_tuning(name: str, value: object, device: DeviceSpec) -> bool:
-    """Return a bool; raise ``UsageError`` for true if nothing says what runs on ``device``."""
-    wanted = boolean(name, value, device)
-    if wanted and device.missing_tuning:
-        raise UsageError(f"{name} is asked for on the device {device.name}: {device.missing_tuning}: leave it out")
-    return wanted
+def boolean_unless(missing: Callable[[DeviceSpec], str]) -> Parser:
+    """Return a parser of a bool that refuses true on a device for which ``missing`` returns a reason."""
+
+    def parse(name: str, value: object, device: DeviceSpec) -> bool:
+        wanted, reason = boolean(name, value, device), missing(device)
+        if wanted and reason:
+            raise UsageError(f"{name} is asked for on the device {device.name}: {reason}: leave it out")
+        return wanted
+
+    return parse
 
 
 def refuse_split_without_enqueue(cost_split: bool, timings: Collection[Timing]) -> None:

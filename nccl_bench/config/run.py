@@ -30,11 +30,11 @@ from nccl_bench.config.options import (
 )
 from nccl_bench.config.parsers import (
     boolean,
+    boolean_unless,
     choice,
     choices_option,
     integer,
     names_of,
-    parse_tuning,
     refuse_split_without_enqueue,
     run_name,
     seconds,
@@ -236,7 +236,7 @@ class RunConfig(CommonConfig):
     tuning: bool = method_option(
         "Also report what NCCL ran for each size and arm: algorithm, protocol, channels, and symmetric kernels or copy "
         "engines. NCCL's log of calls that are not timed says it.",
-        parse_tuning,
+        boolean_unless(lambda device: device.missing_tuning),
         flag="--tuning/--no-tuning",
         default=False,
     )
@@ -245,6 +245,13 @@ class RunConfig(CommonConfig):
         "CUDA graph: at the smallest and the largest size of each kind of case. The files are in the run's directory.",
         boolean,
         flag="--profile/--no-profile",
+        default=False,
+    )
+    nvtx: bool = method_option(
+        "Mark each batch with an NVTX range that names the case, the timing and the arm, for a tool such as nsys. The "
+        "ranges are outside of the timed parts.",
+        boolean_unless(lambda device: device.missing_nvtx),
+        flag="--nvtx/--no-nvtx",
         default=False,
     )
     same_buffer: bool = method_option(

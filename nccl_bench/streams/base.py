@@ -5,7 +5,7 @@ kind. Stream and event objects come from torch.cuda or from ``streams.cpu``; bot
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -85,6 +85,13 @@ class Streams(Protocol):
     def has_expandable_segments(self) -> bool:
         """Return whether torch's allocator uses expandable segments. torch must have allocated some memory."""
         return False
+
+    def marked(self, name: str) -> AbstractContextManager[Any]:
+        """Mark what the host does within a ``with`` block as a range called ``name``, for tools that show NVTX ranges.
+
+        A device without such tools marks nothing.
+        """
+        return nullcontext()
 
     def profiler(self) -> profile:
         """Return a profiler of the host's calls and of the work of this device, to enter with ``with``.

@@ -161,6 +161,10 @@ class CudaStreams(Streams):
         segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
         return any(segment["is_expandable"] for segment in segments)
 
+    def marked(self, name: str) -> AbstractContextManager[None]:
+        # torch formats the name, so that braces stand for arguments.
+        return torch.cuda.nvtx.range(name.replace("{", "{{").replace("}", "}}"))
+
     def profiler(self) -> profile:
         # Graphs can crash if CUPTI leaves the process and comes back for another profile. torch.profiler does this too.
         os.environ |= {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}

@@ -35,6 +35,15 @@ def test_a_handle_leads_back_to_its_stream(streams: CudaStreams) -> None:
     assert streams.from_handle(torch_stream.cuda_stream).cuda_stream == torch_stream.cuda_stream
 
 
+def test_a_marked_block_is_an_nvtx_range_of_this_name(streams: CudaStreams, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: list[str] = []
+    push = torch.cuda.nvtx.range_push
+    monkeypatch.setattr(torch.cuda.nvtx, "range_push", lambda name: (pushed.append(name), push(name)))
+    with streams.marked("all_reduce {0} 8 B"):
+        assert pushed == ["all_reduce {0} 8 B"]
+    assert torch.cuda.nvtx.range_pop() < 0  # no range is open
+
+
 def test_the_gate_holds_only_its_own_stream(streams: CudaStreams) -> None:
     side, other = streams.new_stream(), streams.new_stream()
     gate = streams.new_event()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,6 +30,7 @@ from nccl_bench.plan.time import deadline_s, estimate_case_s
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
+from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
 from tests.support.one_rank_run import MemoryStore, run_on_one_rank
 
@@ -110,6 +114,34 @@ def test_the_events_between_operations_count_as_entries_of_the_launch_queue(
     for operations in (100, 500):
         measured(one_rank, arms="stream-free", per_iteration=True, ops_per_batch=operations)
     assert set(lengths) == {100, 250}
+
+
+@pytest.mark.parametrize("nvtx", [True, False])
+def test_with_nvtx_each_batch_lies_in_a_range_with_its_case_timing_and_arm(
+    nvtx: bool, one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ranges: list[str] = []
+    batches: list[list[str]] = []
+
+    @contextmanager
+    def marked(_self: CpuStreams, name: str) -> Iterator[None]:
+        open_ranges.append(name)
+        yield
+        open_ranges.pop()
+
+    batch = Clock.batch
+
+    def noted(self: Clock, *arguments: Any, **options: Any) -> Any:
+        batches.append([*open_ranges])
+        return batch(self, *arguments, **options)
+
+    monkeypatch.setattr(CpuStreams, "marked", marked)
+    monkeypatch.setattr(Clock, "batch", noted)
+    config = resolve("cpu", {"sizes": "4K", "rounds": 2, "max_rounds": 2, "timings": "eager", "arms": "stream-free"})
+    config = replace(config, nvtx=nvtx)
+    run_on_one_rank(config, one_rank, open_device("cpu", 0), Progress(None, 0, 0))
+    assert batches == [["all_reduce bfloat16 sum 4096 B eager stream-free"] if nvtx else []] * 2
+    assert open_ranges == []
 
 
 def test_an_arm_of_another_process_set_has_percentiles() -> None:

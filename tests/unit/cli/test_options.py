@@ -144,6 +144,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "cost_split": Example(look=configured("cost_split"), gives=True),
     "tuning": Example(base=("--device", "cuda"), look=configured("tuning"), gives=True),
     "profile": Example(look=configured("profile"), gives=True),
+    "nvtx": Example(base=("--device", "cuda"), look=configured("nvtx"), gives=True),
     "same_buffer": Example(look=configured("same_buffer"), gives=True),
     "register": Example(value="window", base=("--device", "cuda"), look=configured("register"), gives=Register.WINDOW),
     "memory": Example(value="nccl", base=("--device", "cuda"), look=configured("memory"), gives=Memory.NCCL),

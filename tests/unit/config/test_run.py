@@ -107,6 +107,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("tuning", True, True),
     ("profile", True, True),
     ("cost_split", True, True),
+    ("nvtx", True, True),
     ("memory", "nccl", Memory.NCCL),
     ("register", "window", Register.WINDOW),
     ("caller_stream", "default", CallerStream.DEFAULT),
@@ -217,6 +218,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("tuning", "yes", ("'yes'", "true or false")),
     ("profile", 2, ("2", "true or false")),
     ("cost_split", "yes", ("'yes'", "true or false")),
+    ("nvtx", "on", ("'on'", "true or false")),
     ("memory", "cudaMalloc", ("'cudaMalloc'", *Memory)),
     ("register", "symmetric", ("'symmetric'", *Register)),
     ("register", True, ("True", *Register)),
@@ -390,10 +392,11 @@ def test_the_parts_of_a_call_need_the_whole() -> None:
         resolve("cpu", {"cost_split": True, "timings": "eager,gated"})
 
 
-def test_the_cpu_has_no_kernels_of_nccl_to_report() -> None:
-    assert not resolve("cpu", {"tuning": False}).tuning
-    with pytest.raises(UsageError, match=r"^tuning is asked for on the device cpu: Gloo, .*: leave it out$"):
-        resolve("cpu", {"tuning": True})
+@pytest.mark.parametrize(("option", "reason"), [("tuning", "Gloo, "), ("nvtx", "NVTX is a library of CUDA, ")])
+def test_the_cpu_has_no_kernels_of_nccl_to_report_and_no_nvtx(option: str, reason: str) -> None:
+    assert not getattr(resolve("cpu", {option: False}), option)
+    with pytest.raises(UsageError, match=rf"^{option} is asked for on the device cpu: {reason}.*: leave it out$"):
+        resolve("cpu", {option: True})
 
 
 def test_registered_memory_is_refused_on_the_cpu() -> None:
