@@ -21,7 +21,7 @@ from nccl_bench.analysis.kernels import kernels_fact
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
-from nccl_bench.analysis.step_lines import step_facts, step_lines
+from nccl_bench.analysis.step_lines import step_facts, step_lines, step_warnings
 from nccl_bench.analysis.step_run import step_time
 from nccl_bench.analysis.step_time import StepComparison, StepTime
 from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
@@ -107,6 +107,7 @@ class Analysis:
                 *run_warnings(run, run.samples.arm.distinct(), run.baseline),
                 *carry_over_warnings(run, limits),
                 *twin_warnings(of_twin),
+                *(step_warnings(step) if step is not None else ()),
             ),
             steadiness=steadiness,
             not_measured=tuple(not_measured(run)),
@@ -181,7 +182,7 @@ class Analysis:
 
     @property
     def judged(self) -> tuple[Band | StepComparison, ...]:
-        """What ``--fail-on`` looks at: the step times of a workload, else the bands that answer the question."""
+        """The verdicts that ``--fail-on`` asks for: those of step times, else those of the answer's bands."""
         return self.answer_bands if self.step is None else self.step.of(self.asked_arms)
 
     @property

@@ -7,6 +7,7 @@ from nccl_bench.analysis.judging import OpenReason
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict
 from nccl_bench.analysis.step_messages import calls_text
 from nccl_bench.analysis.step_time import ArmStep, StepComparison, StepTime
+from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import counted, format_share, joined, percent, with_notes
 
 _LABELS: Mapping[Verdict | None, Label] = {
@@ -18,8 +19,8 @@ _LABELS: Mapping[Verdict | None, Label] = {
 }
 # Why a step time is open, behind the numbers.
 _OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under {threshold}{noise}",
-    OpenReason.WITHIN_NOISE: "within noise",
+    OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{taken_off}",
+    OpenReason.WITHIN_NOISE: "within noise{of}",
     OpenReason.TOO_FEW_ROUNDS: "too few rounds",
     OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
@@ -53,6 +54,15 @@ def step_lines(step: StepTime, candidates: Sequence[str] | None, sides: tuple[st
     if not comparisons:
         for arm in step.arms:
             yield HeadlineLine(label=Label.STEP, timing=None, text=_with_other_groups(_alone(arm, step), step))
+
+
+def step_warnings(step: StepTime) -> Iterator[str]:
+    """Yield a warning if the twin gets a verdict that no twin should get."""
+    twin = step.twin
+    if twin is not None and twin.verdict in (Verdict.FASTER, Verdict.SLOWER):
+        yield WarningText.TWIN_STEP_DIFFERS.format(
+            baseline=twin.baseline.arm, verdict=twin.verdict, change=change(twin)
+        )
 
 
 def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime) -> str:
@@ -129,8 +139,12 @@ def _range(interval: Interval) -> str:
 
 def _open(comparison: StepComparison) -> str:
     floor = comparison.noise_floor
-    noise = f" after noise of {format_share(floor)}" if floor else ""
-    return _OPEN[comparison.reason].format(threshold=format_share(comparison.threshold), noise=noise)
+    of = f" of {format_share(floor)}" if floor else ""
+    return _OPEN[comparison.reason].format(
+        threshold=format_share(comparison.threshold),
+        of=of,
+        taken_off=f" if the noise{of} is taken off" if floor else "",
+    )
 
 
 def _contributions(comparison: StepComparison, total: str) -> str:
@@ -143,8 +157,11 @@ def _contributions(comparison: StepComparison, total: str) -> str:
     number, _, unit = total.partition(" ")
     decimals = len(number.partition(".")[2])
     scale = 1e3 if unit == "ms" else 1.0
-    texts = [f"{abs(each.saved_us) / scale:.{decimals}f} {unit} in {each.message.name}" for each in chosen]
-    return joined(texts[:_MOST_CONTRIBUTIONS])
+    amounts = [f"{abs(each.saved_us) / scale:.{decimals}f}" for each in chosen]
+    texts = [
+        f"{amount} {unit} in {each.message.name}" for amount, each in zip(amounts, chosen, strict=True) if float(amount)
+    ]
+    return joined(texts[:_MOST_CONTRIBUTIONS]) if texts else ""
 
 
 def time_texts(*times_us: float) -> list[str]:

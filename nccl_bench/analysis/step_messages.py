@@ -58,11 +58,11 @@ def step_messages(run: Run, workload: Workload) -> tuple[StepMessage, ...]:
 
 def other_groups(workload: Workload, world_size: int) -> str:
     """Return how many calls are of groups with another number of ranks than a run; empty if there are none."""
-    others = [message for message in workload.messages if message.ranks != world_size]
-    if not others:
+    left_out = [message for message in workload.messages if message.ranks != world_size]
+    if not left_out:
         return ""
-    ranks = " and ".join(str(number) for number in sorted({message.ranks for message in others}))
-    return f"without {sum(each.count for each in others)} of {workload.calls} calls, of groups of {ranks} ranks"
+    ranks = " and ".join(str(number) for number in sorted({message.ranks for message in left_out}))
+    return f"without {sum(each.count for each in left_out)} of {workload.calls} calls, of groups of {ranks} ranks"
 
 
 def _cases(run: Run) -> Mapping[tuple[str, str, int], Case]:

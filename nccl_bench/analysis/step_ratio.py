@@ -49,9 +49,9 @@ class StepRatio(Estimate):
         self.ratio = sum(term.weight_us * term.ratios.ratio for term in terms) / self._total_us
         self.deviation = math.hypot(*(self._share(term) * (term.ratios.deviation or 0.0) for term in terms))
 
-    def pooled(self, others: Sequence[Self]) -> StepRatio:
+    def pooled(self, ratios: Sequence[Self]) -> StepRatio:
         """Return the ratio of the sums over all terms."""
-        return StepRatio([term for each in (self, *others) for term in each.terms])
+        return StepRatio([term for each in (self, *ratios) for term in each.terms])
 
     def interval(self, error: float) -> Interval | None:
         """Return the interval; ``None`` if a term has too few rounds for one at the same error."""
@@ -85,9 +85,9 @@ class StepQuotient(Estimate):
         self._before, self._after = before, after
         self.ratio = after.ratio / before.ratio
 
-    def pooled(self, others: Sequence[Self]) -> StepQuotient:
+    def pooled(self, quotients: Sequence[Self]) -> StepQuotient:
         """Return the quotient over all terms."""
-        sides = [(each._before, each._after) for each in others]
+        sides = [(each._before, each._after) for each in quotients]
         return StepQuotient(
             self._before.pooled([before for before, _ in sides]), self._after.pooled([after for _, after in sides])
         )
@@ -124,7 +124,7 @@ def sum_interval(terms: Iterable[tuple[float, float, Sequence[float]]], error: f
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """How far a term can be off."""
+    """The standard errors of a term."""
 
     below: float  # the standard error towards smaller values
     above: float  # the standard error towards larger values

@@ -45,10 +45,7 @@ def step_time_of_sides(
     if len(known) < len(every):
         return None, "No step time: only some of the runs measured a workload."
     first = known[0]
-    if any(
-        (each.workload.messages, each.workload.steps) != (first.workload.messages, first.workload.steps)
-        for each in known
-    ):
+    if any(each.workload.calls_by_message != first.workload.calls_by_message for each in known):
         return None, "No step time: the runs measured different workloads."
     if len({each.run.world_size for each in known}) > 1:
         return None, "No step time: the runs have different numbers of ranks."

@@ -77,6 +77,10 @@ class WarningText(StrEnum):
         "The twin of {baseline}, the same communicator made again, is {verdict} in {cells}, most {worst}: {ratio}. New "
         "launches do not average that out, so a difference as large as this need not come from the arms."
     )
+    TWIN_STEP_DIFFERS = (
+        "The twin of {baseline}, the same communicator made again, is {verdict} in its step time: {change}. New "
+        "launches do not average that out, so a difference as large as this need not come from the arms."
+    )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
         "same operations in a batch. Compare arms by the times of batches, or leave out --per-iteration."

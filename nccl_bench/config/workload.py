@@ -52,6 +52,15 @@ class Workload:
     remarks: tuple[str, ...] = ()  # what the messages lack of those that the model sends
 
     @property
+    def calls_by_message(self) -> dict[tuple[object, ...], float]:
+        """The calls in a step of each message: equal workloads send the same, whatever their files say about it."""
+        calls: dict[tuple[object, ...], float] = {}
+        for each in self.messages:
+            message = (each.collective, each.dtype, each.size_bytes, each.ranks, each.timing)
+            calls[message] = calls.get(message, 0) + each.count / self.steps
+        return calls
+
+    @property
     def calls(self) -> int:
         """The number of calls in all steps together."""
         return sum(message.count for message in self.messages)

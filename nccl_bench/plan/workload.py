@@ -1,4 +1,4 @@
-"""What a run measures of a workload: each message as a case in one timing, on this device and with these ranks."""
+"""The messages of a workload as a run measures them: each in one timing, on this device and with these ranks."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -57,11 +57,11 @@ def to_measure(messages: Iterable[WorkloadMessage], absent: Mapping[Timing, str]
 def differences(workload: Workload, world_size: int, absent: Mapping[Timing, str]) -> Iterator[str]:
     """Yield what a run of ``world_size`` ranks measures otherwise than the model sends it, or does not measure."""
     yield from workload.remarks
-    others: dict[int, list[int]] = {}
+    counts_by_ranks: dict[int, list[int]] = {}
     for message in workload.messages:
         if message.ranks != world_size:
-            others.setdefault(message.ranks, []).append(message.count)
-    for ranks, counts in sorted(others.items()):
+            counts_by_ranks.setdefault(message.ranks, []).append(message.count)
+    for ranks, counts in sorted(counts_by_ranks.items()):
         yield (
             f"{len(counts)} of {len(workload.messages)} messages of the workload, {sum(counts)} of its "
             f"{workload.calls} calls, are of groups of {ranks} ranks, and this run has {world_size}: --nproc {ranks} "

@@ -44,7 +44,7 @@ def _table(comparison: StepComparison, sides: tuple[str, str], step: StepTime, m
         notes=tuple(_notes(comparison, step)),
         columns=(
             column("message", ("message",), [line.name for line in lines], left=True),
-            column("calls", ("calls",), [f"{line.calls:.3g}" for line in lines]),
+            column("calls", ("calls",), [_number(line.calls) for line in lines]),
             column(first, (first,), [significant(line.baseline_us) for line in lines]),
             column(second, (second,), [significant(line.candidate_us) for line in lines]),
             # Changes that are relative to another arm are none of the arm's own times.
@@ -84,9 +84,13 @@ class _Line:
         return percent(-self.saved_us / self.baseline_us, sign=True) if self.baseline_us else ""
 
 
+def _number(calls: float) -> str:
+    return f"{calls:.0f}" if calls >= 100 or calls == int(calls) else f"{calls:.3g}"
+
+
 def _notes(comparison: StepComparison, step: StepTime) -> Iterator[str]:
     twin = step.twin
     if twin is not None and twin.ratio is not None and comparison.baseline.arm == twin.baseline.arm:
-        yield f"The twin of {twin.baseline.arm}: {change(twin)}."
+        yield f"The twin of {twin.baseline.arm} differs by {change(twin)}."
     if step.other_groups:
         yield f"{step.other_groups.capitalize()}."

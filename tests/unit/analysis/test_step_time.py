@@ -209,6 +209,20 @@ def test_with_several_launches_the_interval_comes_from_the_step_times_of_the_lau
     assert step_of(Analysis.of(replace(run, lines=fewer))).comparisons[0].launches == 4  # type: ignore[arg-type]
 
 
+def test_a_twin_that_is_slower_in_every_launch_is_a_warning() -> None:
+    def times_us(index: int, arm: str) -> list[float]:
+        return [(1.05 if arm == TWIN else 1.0) * time_us for time_us in steady(BASE_US)(index, arm) or ()]
+
+    lines = [
+        line for launch in range(1, 6) for line in lines_of(WORKLOAD, times_us, (BASE, "torch", TWIN), launch=launch)
+    ]
+    run = replace(workload_run(steady(BASE_US)), lines=lines)  # type: ignore[arg-type]
+    run.meta["config"]["launches"] = 5
+    texts = [text for text in Analysis.of(run).warnings if "step time" in text]
+    assert len(texts) == 1
+    assert f"The twin of {BASE}, the same communicator made again, is slower in its step time: +5" in texts[0]
+
+
 def test_a_wrong_result_of_a_message_leaves_no_step_time() -> None:
     run = workload_run(steady(BASE_US, 0.8))
     lines = [
