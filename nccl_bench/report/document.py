@@ -45,6 +45,9 @@ class _Compared(Struct, omit_defaults=True, kw_only=True):
     hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
     layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
     delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
+    streams: Annotated[int | None, Meta(description="streams of two communicators; only in the scenario contended")] = (
+        None
+    )
     collective: str
     dtype: str
     redop: RedOp | None = None
