@@ -56,13 +56,16 @@ class CaseBuffers:
         self.slots = arena.slots
         self.tolerance_ulp = values.tolerance_ulp(case, world_size)
         self.written_by_calls = contents is not None and contents.written_by_calls
-        send = row.send_count(case.count, world_size)
-        receive = row.receive_count(case.count, world_size)
+        counts = row.block_counts(case.count, world_size)
+        send, receive = (
+            sum(counts) if all_blocks else counts[rank]
+            for all_blocks in (row.sends_all_blocks, row.receives_all_blocks)
+        )
         if memory is None:
             memory = torch.empty(arena.slots_bytes, dtype=torch.uint8, device=device)
         memory = memory.view(self._bits).view(arena.regions, arena.slots, arena.slot_bytes // itemsize)
         self._memory = memory
-        own = rank * case.count
+        own = sum(counts[:rank])
         placements = {case.placement} if placements is None else {*placements}
         self._input_bits = memory[0, :, :send]
         # Placement -> the outputs in it. Returned outputs are not in `memory`.
@@ -95,8 +98,10 @@ class CaseBuffers:
         tables = values.expected_tables(case, rank, world_size)
         if tables:
             self._expected = self._input_values.new_empty(self._receive)
-            for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
-                self._fill(block, table, values.first_element(case, rank))
+            counts = case.row.block_counts(case.count, world_size)
+            blocks = torch.split(self._expected, counts if len(tables) > 1 else self._receive)
+            for block, table in zip(blocks, tables, strict=True):
+                self._fill(block, table, values.first_element(case, rank, world_size))
 
     def copy_memory(self, outputs: Iterable[Tensor]) -> list[Tensor]:
         """Return copies of the memory of all slots and of ``outputs``, for ``count_changes``."""

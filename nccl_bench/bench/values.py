@@ -88,7 +88,7 @@ def tolerance_ulp(case: Case, world_size: int) -> int:
 def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
     """Return one table for each block of ``rank``'s output, or no table if the output is not defined.
 
-    Each block begins with the table's element number ``first_element(case, rank)``.
+    Each block begins with the table's element number ``first_element(case, rank, world_size)``.
     """
     result = case.row.result
     if case.row.result_at_root and rank != case.root:
@@ -104,6 +104,8 @@ def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
     return [table(case, case.root, world_size)]
 
 
-def first_element(case: Case, rank: int) -> int:
+def first_element(case: Case, rank: int, world_size: int) -> int:
     """Return the index, in the sender's input, of the first element of each block that ``rank`` receives."""
-    return rank * case.count if case.row.result in (Result.SCATTERED, Result.TRANSPOSED) else 0
+    if case.row.result not in (Result.SCATTERED, Result.TRANSPOSED):
+        return 0
+    return sum(case.row.block_counts(case.count, world_size)[:rank])

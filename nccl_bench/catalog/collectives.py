@@ -60,6 +60,7 @@ _INPUT_OR_NEW = ((Placement.IN_PLACE, Placement.RETURNED), (Placement.OUT_OF_PLA
 # In place, the smaller one of input and output is a part of the larger one. No other placement needs such a caller.
 _PART_OR_NEW = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE, Placement.RETURNED))
 _NEW = ((Placement.OUT_OF_PLACE, Placement.RETURNED),)
+_PART = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE,))
 
 
 def _same(_world_size: int) -> float:
@@ -89,6 +90,8 @@ class Collective:
     # Whether a measurement has shown that large messages are faster if NCCL has the buffers registered.
     gains_from_registration: bool = False
     point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
+    # The method of a communicator that makes it, if it has another name. It gets the sizes of the ranks' blocks.
+    uneven_form_of: str | None = None
     # Groups of placements that a caller can exchange without other changes, the preferred group first.
     exchangeable: tuple[tuple[Placement, ...], ...] = _INPUT_OR_NEW
     absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
@@ -109,6 +112,23 @@ class Collective:
     def has_blocks(self) -> bool:
         """True if a message has a block for each rank."""
         return self.sends_all_blocks or self.receives_all_blocks
+
+    @property
+    def operation(self) -> str:
+        """The name of the method of a communicator that makes the collective."""
+        return self.uneven_form_of or self.name
+
+    def block_counts(self, block_count: int, world_size: int) -> list[int]:
+        """Return the number of elements in the block of each rank; ``block_count`` is their mean.
+
+        In an uneven form, of two neighbouring ranks one has half as many elements as the mean and the other the rest.
+        """
+        counts = [block_count] * world_size
+        if self.uneven_form_of is not None:
+            for rank in range(1, world_size, 2):
+                counts[rank] -= block_count // 2
+                counts[rank - 1] += block_count // 2
+        return counts
 
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:
         """Return the number of elements in one block of a message, rounded as in nccl-tests. The number can be 0."""
@@ -191,6 +211,23 @@ _ROWS = (
         absences=(_BUILT_IN_RETURNS_NOTHING,),
     ),
     Collective(
+        name="all_gatherv",
+        uneven_form_of="all_gather",
+        result=Result.GATHERED,
+        bus_factor=_without_own,
+        receives_all_blocks=True,
+        exchangeable=_PART,
+    ),
+    Collective(
+        name="reduce_scatterv",
+        uneven_form_of="reduce_scatter",
+        result=Result.SCATTERED,
+        bus_factor=_without_own,
+        sends_all_blocks=True,
+        reduces=True,
+        exchangeable=_PART,
+    ),
+    Collective(
         name="all_to_all",
         result=Result.TRANSPOSED,
         bus_factor=_without_own,
@@ -252,3 +289,5 @@ _ROWS = (
     ),
 )
 COLLECTIVES: Mapping[str, Collective] = {row.name: row for row in _ROWS}
+# Collective with blocks of different sizes -> the collective with equal blocks.
+UNEVEN_FORMS: Mapping[str, str] = {row.name: row.uneven_form_of for row in _ROWS if row.uneven_form_of is not None}

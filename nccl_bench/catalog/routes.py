@@ -32,8 +32,7 @@ _COLLECTIVES = (
     for name, row in COLLECTIVES.items()
     if not any(row.absence(coordinator, row.placements[0]) for coordinator in COORDINATORS)
 )
-# The operations whose names end in v have blocks of uneven sizes.
-ROUTED_OPERATIONS = (*_COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "recv")
+ROUTED_OPERATIONS = (*_COLLECTIVES, "send", "recv")
 ROUTES: Routes = {
     operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
 }

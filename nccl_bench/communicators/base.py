@@ -78,7 +78,7 @@ class ArmCommunicator(Communicator):
 
     def method_name(self, case: Case) -> str:
         """Return the name of the method that calls of ``case`` use."""
-        return case.collective
+        return case.row.operation
 
     def known(self, case: Case) -> frozenset[Observation]:
         """Return what is known about the method of ``case``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""

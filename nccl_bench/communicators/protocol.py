@@ -84,6 +84,10 @@ def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operatio
     return partial(comm.send_recv, y, x, *_neighbours(comm))
 
 
+def _sizes(comm: Communicator, case: Case) -> list[int]:
+    return case.row.block_counts(case.count, comm.world_size)
+
+
 def _neighbours(comm: Communicator) -> tuple[int, int]:
     return (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size
 
@@ -94,6 +98,10 @@ CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] =
     "all_reduce": _all_reduce,
     "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),
     "reduce_scatter": lambda comm, case, x, y: partial(comm.reduce_scatter, y, x, case.redop or RedOp.SUM),
+    "all_gatherv": lambda comm, case, x, y: partial(comm.all_gather, y, x, sizes=_sizes(comm, case)),
+    "reduce_scatterv": lambda comm, case, x, y: partial(
+        comm.reduce_scatter, y, x, case.redop or RedOp.SUM, sizes=_sizes(comm, case)
+    ),
     "all_to_all": lambda comm, case, x, y: partial(comm.all_to_all, y, x),
     "broadcast": _broadcast,
     "reduce": _reduce,

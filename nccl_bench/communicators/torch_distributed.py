@@ -83,7 +83,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             self._require_enabled()
             self._submit(blocks[self.rank].copy_, input)
             for root, block in enumerate(blocks):
-                self._run(dist.broadcast, block, **{_SRC: self._numbers[root]})
+                self._run(dist.broadcast, self._wire(block), **{_SRC: self._numbers[root]})
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None

@@ -153,11 +153,13 @@ def _data(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
     """Yield what data parallel ranks send: their tokens to all experts, and the sums back to the ranks of the tokens.
 
     vLLM: AgRsAll2AllManager in distributed/device_communicators/all2all.py. SGLang with --moe-dense-tp-size 1 and
-    --enable-dp-lm-head: layers/dp_attention.py. In graphs both pad each rank's tokens to the same number.
+    --enable-dp-lm-head: layers/dp_attention.py. In graphs both pad each rank's tokens to the same number. In a prefill
+    vLLM sends blocks of different sizes, with all_gatherv and reduce_scatterv in cuda_communicator.py.
     """
+    uneven = "" if step.timing is Timing.GRAPH else "v"
     for collective, reason in (("all_gather", "before the experts"), ("reduce_scatter", "after the experts")):
         yield _Call(
-            collective=collective,
+            collective=collective + uneven,
             elements=ranks * step.tokens * model.hidden,
             ranks=ranks,
             count=model.sparse_layers,
@@ -176,8 +178,6 @@ def _remarks(model: Model) -> Iterator[str]:
     """Yield what the messages lack of those that an engine sends."""
     if model.parallel is Parallel.CONTEXT:
         yield "messages of DeepEP, which sends tokens to the experts without NCCL"
-    if model.parallel is Parallel.DATA and model.prefill:
-        yield "blocks of different sizes, as an engine has them in a prefill: here all ranks have as many tokens"
     if not model.vocabulary and model.parallel is not Parallel.DATA:
         yield "the gather of the logits, because the model has no vocabulary"
 
@@ -206,7 +206,6 @@ def _refuse_indivisible(model: Model, ranks: int) -> None:
         f"{heads} attention heads": tensor and heads % ranks > 0,
         f"{kv_heads} heads of keys and values": tensor and kv_heads % ranks > 0 and ranks % kv_heads > 0,
         f"a vocabulary of {vocabulary}": vocabulary % ranks > 0,
-        f"{model.experts} experts": way is Parallel.DATA and model.experts % ranks > 0,
         f"experts in groups of ep = {model.ep} ranks": ranks % model.ep > 0,
     }
     for what, applies in refused.items():

@@ -154,7 +154,7 @@ class UserCommunicator(ArmCommunicator):
 
     def supports(self, case: Case) -> bool:
         """Return whether the object has the collective of ``case``, in its placement and with its reduction."""
-        sums = case.redop in (None, RedOp.SUM) or case.collective not in self.only_sums
+        sums = case.redop in (None, RedOp.SUM) or case.row.operation not in self.only_sums
         return sums and (case.collective, case.placement) in self.supported
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
@@ -163,10 +163,10 @@ class UserCommunicator(ArmCommunicator):
         return tuple(each for each in own if each in placements and self.supports(replace(case, placement=each)))
 
     def ask(self, case: Case, input: Tensor) -> Reply:
-        return self._inquiries.ask(case.collective, input)
+        return self._inquiries.ask(case.row.operation, input)
 
     def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement | None:
-        name, placement = case.collective, case.placement
+        name, placement = case.row.operation, case.placement
         returned, handles = unpack(result)
         for handle in handles:
             handle.wait()
@@ -204,9 +204,10 @@ class UserCommunicator(ArmCommunicator):
         return frozenset() if binding.returns is None else frozenset({Observation.RETURNS_NOTHING})
 
     def _binding(self, case: Case) -> Binding:
-        names = {Placement.RETURNED: f"return_{case.collective}", Placement.OUT_OF_PLACE: f"outplace_{case.collective}"}
-        name = names.get(case.placement, case.collective)
-        return self._offers[name if name in self._offers else case.collective].binding
+        operation = case.row.operation
+        names = {Placement.RETURNED: f"return_{operation}", Placement.OUT_OF_PLACE: f"outplace_{operation}"}
+        name = names.get(case.placement, operation)
+        return self._offers[name if name in self._offers else operation].binding
 
     def _operations_of(self, collective: str) -> list[str]:
         return [name for name in self._offers if collective_of(name) == collective]

@@ -1,12 +1,12 @@
 """The operations that a user's methods can do, in every placement, and the reasons why a method cannot do one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from nccl_bench.catalog.collectives import COLLECTIVES, Placement
+from nccl_bench.catalog.collectives import COLLECTIVES, UNEVEN_FORMS, Placement
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.binding import Binder, Binding, Misfit
@@ -46,7 +46,11 @@ class Offers:
     def supported(self) -> tuple[tuple[str, Placement], ...]:
         """Every pair of a collective and a placement, the preferred placements first."""
         items = self.by_name.items()
-        pairs = ((collective_of(name), placement) for name, offer in items for placement in offer.placements)
+        pairs = [(collective_of(name), placement) for name, offer in items for placement in offer.placements]
+        for name, base in UNEVEN_FORMS.items():
+            if base in self.by_name and "sizes" in self.by_name[base].binding.options:
+                placements = COLLECTIVES[name].placements
+                pairs += [(name, placement) for placement in self.by_name[base].placements if placement in placements]
         return tuple(dict.fromkeys(pairs))
 
     @property
@@ -74,12 +78,17 @@ def offers_of(methods: Mapping[str, Method], binder: Binder, inquiries: Inquirie
         by_name |= maker.send_recv()
     offered = {collective_of(name) for name in by_name}
     misfits = {collective: reason for collective, reason in maker.misfits.items() if collective not in offered}
+    offers = Offers(by_name=by_name, misfits=misfits, lacking={})
+    offered |= {collective for collective, _ in offers.supported}
     missing = [collective for collective in COLLECTIVES if collective not in offered | misfits.keys()]
-    return Offers(by_name=by_name, misfits=misfits, lacking={each: _lacking_methods(each) for each in missing})
+    return replace(offers, lacking={each: _lacking_methods(each, offered) for each in missing})
 
 
-def _lacking_methods(collective: str) -> str:
-    """Return the reason why an object without a method for ``collective`` cannot do it."""
+def _lacking_methods(collective: str, offered: Collection[str]) -> str:
+    """Return the reason why an object whose methods do what is ``offered`` cannot do ``collective``."""
+    base = UNEVEN_FORMS.get(collective)
+    if base is not None:
+        return f"its {base} takes no sizes of the ranks' blocks" if base in offered else f"it has no {base}"
     names = METHOD_NAMES.get(collective, ())
     halves = ", or send and recv with group_start and group_end" if collective == "send_recv" else ""
     return f"it has no method {' or '.join(names)}{halves}"

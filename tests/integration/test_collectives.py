@@ -17,6 +17,8 @@ COLLECTIVES = {
     "all_reduce": (True, True),
     "all_gather": (False, True),
     "reduce_scatter": (True, True),
+    "all_gatherv": (False, True),
+    "reduce_scatterv": (True, True),
     "all_to_all": (False, False),
     "broadcast": (False, True),
     "reduce": (True, True),

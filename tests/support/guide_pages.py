@@ -65,7 +65,9 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     ),
     "collectives": (
         "Collectives",
-        "Sizes, counts and bus factors are those of nccl-tests.",
+        "Sizes, counts and bus factors are those of nccl-tests. In `all_gatherv` and `reduce_scatterv` the blocks "
+        "differ in size: of two neighbouring ranks, one has half as many elements as the mean and the other the rest. "
+        "Arms make them as engines do, of one broadcast or reduce for each rank.",
     ),
     "dtypes": ("Data types", "The names of nccl-tests work too, for example `half`."),
     "redops": ("Reductions", ""),

@@ -109,13 +109,15 @@ def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Any
     If the call returns its output, the output is ``None``.
     """
     dtype = getattr(torch, what.dtype)
-    send, receive = what.row.send_count(COUNT, world_size), what.row.receive_count(COUNT, world_size)
+    counts = what.row.block_counts(COUNT, world_size)
+    send = sum(counts) if what.row.sends_all_blocks else counts[rank]
+    receive = sum(counts) if what.row.receives_all_blocks else counts[rank]
     if what.placement is Placement.OUT_OF_PLACE:
         return torch.arange(1, send + 1).to(dtype), torch.full((receive,), 100.0).to(dtype)
     if what.placement is Placement.RETURNED:
         return torch.arange(1, send + 1).to(dtype), None
     both = torch.arange(1, max(send, receive) + 1).to(dtype)
-    block = both[rank * COUNT : (rank + 1) * COUNT]
+    block = both[sum(counts[:rank]) :][: counts[rank]]
     return (both if send >= receive else block), (both if receive >= send else block)
 
 
@@ -519,6 +521,11 @@ def test_the_case_decides_the_arguments_of_the_library_s_calls(
         what = case(collective, placement=each.placement, dtype="bfloat16", redop=RedOp.MIN, root=2, world_size=4)
         x, y = buffers(what, 4, PRETENDED_RANK)
         calls = [call for call in calls_of(arm, what, x, y, fake) if call.count is not None]
+        if row.uneven_form_of is not None:
+            # A call for each rank's block, in one group.
+            assert [call.count for call in calls] == row.block_counts(COUNT, 4)
+            assert [(call.root, call.op) for call in calls] == [(root, 3 if row.reduces else None) for root in range(4)]
+            continue
         assert len(calls) == (2 if collective == "send_recv" else 1)
         for call in calls:
             assert (call.count, call.dtype) == (COUNT, 9)

@@ -109,14 +109,15 @@ class AllRanks:
 
 def collective(case: Case, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """Do the collective as it is defined."""
-    ranks, count, root = range(len(inputs)), case.count, case.root or 0
+    ranks, root = range(len(inputs)), case.root or 0
+    ends = [0, *itertools.accumulate(case.row.block_counts(case.count, len(inputs)))]
     for rank in ranks:
-        block = slice(rank * count, (rank + 1) * count)
+        block = slice(ends[rank], ends[rank + 1])
         if case.collective == "all_reduce":
             outputs[rank].copy_(reduced(inputs, case.redop))
-        elif case.collective == "all_gather":
+        elif case.collective in ("all_gather", "all_gatherv"):
             outputs[rank].copy_(torch.cat(list(inputs)))
-        elif case.collective == "reduce_scatter":
+        elif case.collective in ("reduce_scatter", "reduce_scatterv"):
             outputs[rank].copy_(reduced([x[block] for x in inputs], case.redop))
         elif case.collective == "all_to_all":
             outputs[rank].copy_(torch.cat([x[block] for x in inputs]))
@@ -189,8 +190,8 @@ def test_an_unwritten_element_is_counted(name: str, redop: RedOp | None) -> None
 @pytest.mark.parametrize(("name", "redop"), REDUCTIONS)
 def test_every_element_is_wrong_out_of_place_if_nothing_is_done(name: str, redop: RedOp | None) -> None:
     all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE)
-    everything = 2 * len(all_ranks.bits(0))
-    assert all_ranks.wrong() == [everything if rank in all_ranks.checked else 0 for rank in range(3)]
+    everything = [2 * len(all_ranks.bits(rank)) for rank in range(3)]
+    assert all_ranks.wrong() == [everything[rank] if rank in all_ranks.checked else 0 for rank in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +267,7 @@ def test_input_and_output_share_memory_in_place_as_in_nccl_tests(
     name: str, redop: RedOp | None, placement: Placement
 ) -> None:
     for rank, buffers in enumerate(AllRanks(name, redop, placement).ranks):
+        own = sum(COLLECTIVES[name].block_counts(COUNT, 3)[:rank])
         source, target = buffers.pair(1, placement)
         if placement is Placement.RETURNED:
             assert target is None
@@ -279,9 +281,9 @@ def test_input_and_output_share_memory_in_place_as_in_nccl_tests(
         elif len(source) == len(target):
             assert source is target
         elif len(target) > len(source):
-            assert source.data_ptr() == target[rank * COUNT :].data_ptr()
+            assert source.data_ptr() == target[own:].data_ptr()
         else:
-            assert target.data_ptr() == source[rank * COUNT :].data_ptr()
+            assert target.data_ptr() == source[own:].data_ptr()
 
 
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)

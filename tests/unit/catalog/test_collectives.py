@@ -45,6 +45,8 @@ def test_bandwidths_of_all_reduce_equal_the_figures_of_nccl_tests(
         ("all_reduce", 48, 48, 1.5, 1.75),
         ("all_gather", 48, 192, 0.75, 0.875),
         ("reduce_scatter", 192, 48, 0.75, 0.875),
+        ("all_gatherv", 48, 192, 0.75, 0.875),
+        ("reduce_scatterv", 192, 48, 0.75, 0.875),
         ("all_to_all", 192, 192, 0.75, 0.875),
         ("broadcast", 48, 48, 1, 1),
         ("reduce", 48, 48, 1, 1),
@@ -63,7 +65,21 @@ def test_counts_size_and_bandwidths_of_a_block_of_48_on_4_ranks(
     assert row.busbw_gb_s(8 * MIB, 1000.0, 4) == pytest.approx(8.388608 * factor_4)
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "all_to_all", "gather"])
+@pytest.mark.parametrize("collective", ["all_gatherv", "reduce_scatterv"])
+@pytest.mark.parametrize(
+    ("count", "world_size", "counts"),
+    [(8, 4, [12, 4, 12, 4]), (8, 3, [12, 4, 8]), (5, 2, [7, 3]), (8, 1, [8]), (1, 2, [1, 1])],
+)
+def test_blocks_of_uneven_forms_differ_and_have_the_mean_of_equal_blocks(
+    collective: str, count: int, world_size: int, counts: list[int]
+) -> None:
+    row = COLLECTIVES[collective]
+    assert row.block_counts(count, world_size) == counts
+    assert COLLECTIVES[row.operation].block_counts(count, world_size) == [count] * world_size
+    assert sum(counts) == count * world_size
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "all_gatherv", "all_to_all", "gather"])
 @pytest.mark.parametrize(
     ("size_bytes", "itemsize", "world_size", "count", "rounded_bytes"),
     [
@@ -101,11 +117,14 @@ def test_a_whole_message_is_rounded_down_to_an_element(
 
 
 def test_collectives_that_reduce_or_have_a_root_or_one_placement() -> None:
-    assert {name for name, row in COLLECTIVES.items() if row.reduces} == {"all_reduce", "reduce_scatter", "reduce"}
+    reducing = {"all_reduce", "reduce_scatter", "reduce_scatterv", "reduce"}
+    assert {name for name, row in COLLECTIVES.items() if row.reduces} == reducing
     assert {name for name, row in COLLECTIVES.items() if row.rooted} == {"broadcast", "reduce", "gather"}
     not_in_place = {name for name, row in COLLECTIVES.items() if Placement.IN_PLACE not in row.placements}
     assert not_in_place == {"all_to_all", "send_recv"}
-    assert all({*row.placements} | {Placement.IN_PLACE} == {*Placement} for row in COLLECTIVES.values())
+    not_returned = {name for name, row in COLLECTIVES.items() if Placement.RETURNED not in row.placements}
+    assert not_returned == {"all_gatherv", "reduce_scatterv"}
+    assert all(Placement.OUT_OF_PLACE in row.placements for row in COLLECTIVES.values())
 
 
 def test_an_absence_names_communicators_that_exist() -> None:

@@ -84,7 +84,8 @@ def test_data_parallel_preset() -> None:
         for tokens in (1, 16, 64, 128):
             # 8 ranks x tokens x 7168 x 2 bytes, in each of 61 - 3 layers. 64 tokens of each rank are 7 MiB.
             expected[collective, 8 * tokens * 7168 * 2, GRAPH] = 32 * 58
-        expected[collective, 8 * 1024 * 7168 * 2, EAGER] = 58
+        # In a prefill the ranks have different numbers of tokens, 1024 in the mean.
+        expected[f"{collective}v", 8 * 1024 * 7168 * 2, EAGER] = 58
     assert counts_of(workload) == expected
     assert counts_of(workload)["all_gather", 7 * 1024**2, GRAPH] == 32 * 58
 
@@ -147,7 +148,6 @@ def test_a_preset_is_small_on_the_cpu_and_sends_the_same_calls(name: str) -> Non
         ("layers=1,hidden=64,tokens=1,heads=64", 3, "3 ranks cannot share 64 attention heads evenly: give another"),
         ("layers=1,hidden=64,tokens=1,kv_heads=4", 6, "6 ranks cannot share 4 heads of keys and values evenly"),
         ("layers=1,hidden=64,tokens=1,vocabulary=64", 6, "6 ranks cannot share a vocabulary of 64 evenly"),
-        ("layers=1,hidden=64,tokens=1,experts=8,dp=all", 3, "3 ranks cannot share 8 experts evenly"),
         ("layers=1,hidden=64,tokens=1,experts=8,ep=4", 6, "6 ranks cannot share experts in groups of ep = 4 ranks"),
         ("layers=1,hidden=9999999,tokens=9999999,dp=1000000,experts=1000000", 2, "the model has a message of"),
     ],

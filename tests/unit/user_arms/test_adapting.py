@@ -170,7 +170,8 @@ def test_signatures_decide_how_an_object_is_adapted(shape: tuple[Any, ...], adap
     target, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
     adapted = adapting(target)
     assert (adapted.adapter, adapted.order, is_closed(adapted)) == (adapter, order, closes)
-    assert {collective for collective, _ in adapted.supported} == collectives
+    uneven = {f"{collective}v" for collective in takes_sizes}
+    assert {collective for collective, _ in adapted.supported} == collectives | uneven
     assert [placement for collective, placement in adapted.supported if collective == "all_reduce"] == placements
     assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
     assert described in adapted.description
