@@ -8,8 +8,7 @@ class WarningText(StrEnum):
 
     DISCARDED = (
         "Batches whose gate opened too early were discarded in {cells}, most for {worst} ({discarded}). Other batches "
-        "are sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Use fewer calls per batch "
-        "(--iters)."
+        "are sound; a cell marked DISCARDED has none. The usual cause is a busy CPU.{fewer}"
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "

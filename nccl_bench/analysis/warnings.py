@@ -15,9 +15,10 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
-from nccl_bench.catalog.cases import scenario_words
+from nccl_bench.catalog.cases import Scenario, scenario_words
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
@@ -66,6 +67,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
             worst=_label(row, name),
             limit=format_share(LARGE_SPREAD),
             discarded=counted(row.discarded or 0, "time"),
+            fewer=_fewer_calls(row),
             spread=significant(row.rank_spread_us or 0),
             time=significant(row.time_us or 0),
             rank=row.slowest_rank,
@@ -235,6 +237,14 @@ def _ranks_wait(row: Row) -> bool:
     if row.delay_us or COLLECTIVES[row.collective or ""].rooted:
         return False
     return TIMINGS[Timing(row.timing or "")].moves_bytes
+
+
+def _fewer_calls(row: Row) -> str:
+    """Return the option with which a batch has fewer calls; empty if the scenario of ``row`` has no such option."""
+    options = SCENARIOS[Scenario(row.scenario or Scenario.ISOLATED)].options
+    if "ops_per_batch" in options:
+        return " Use fewer calls per batch (--iters)."
+    return " Use fewer --layers." if "layers" in options else ""
 
 
 def _label(row: Row, run: str) -> str:

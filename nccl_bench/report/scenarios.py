@@ -11,7 +11,7 @@ from nccl_bench.analysis.wording import case_name, counted, joined, significant,
 from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.cases import Scenario, scenario_of, tokens_of
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.report.layout import Table, column
+from nccl_bench.report.layout import Column, Table, column
 from nccl_bench.report.parts import part_tables
 
 _LAYER = "layer: the time of a layer. token: the time of all layers, divided by the number of tokens."
@@ -46,9 +46,13 @@ def _chain_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
             of_timing = [cells.get((*line, timing)) for line in lines]
             layers = [_us(None if row is None else row.time_us) for row in of_timing]
             tokens = [_us(None if row is None else row.per_token_us) for row in of_timing]
-            columns += [column(timing, (timing, "layer"), layers), column(timing, (timing, "token"), tokens)]
+            columns += [_of_timing(timing, "layer", layers), _of_timing(timing, "token", tokens)]
         name = _name(side, of_table)
         yield Table(title=f"{name} (us)", notes=(_LAYER,), columns=tuple(columns), keep=3, gap=2)
+
+
+def _of_timing(timing: Timing, per: str, texts: Sequence[str]) -> Column:
+    return column(f"{timing} {per}", (timing, per), texts)
 
 
 def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:

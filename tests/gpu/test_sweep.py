@@ -55,6 +55,35 @@ def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) 
 
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("placement", ["in-place", "out-of-place"])
+def test_every_layer_of_a_chain_is_right_eagerly_and_in_one_graph(tmp_path: Path, placement: str) -> None:
+    rows = sweep(
+        tmp_path / "run",
+        *("--scenario", "chain", "--hidden", "1K,8K", "--tokens", "1,3,512", "--layers", "7,40", "-d", "bfloat16,half"),
+        *("--placement", placement, "--arms", "stream-free,dedicated-stream", "--rounds", "1", "--max-rounds", "1"),
+    )
+    assert {(row["status"], row["wrong"]) for row in rows} == {("ok", 0)}
+    # Two hidden sizes, two numbers of layers, three of tokens, two types, three timings, and two arms with a twin.
+    assert len(rows) == 2 * 2 * 3 * 2 * 3 * 3
+    assert {row["ops_per_batch"] for row in rows if row["timing"] == "eager"} == {7, 40}
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_early_ranks_wait_for_a_late_rank_as_long_as_its_measured_delay(tmp_path: Path) -> None:
+    rows = sweep(
+        tmp_path / "run",
+        *("--scenario", "skew", "--delays", "0,200,1000", "--sizes", "8,1M", "--arms", "stream-free,torch"),
+    )
+    for row in rows:
+        assert row["status"] == "ok"
+        # Ranks leave the alignment a few microseconds apart.
+        assert row["wait_us"] == pytest.approx(row["measured_delay_us"], abs=30)
+        assert row["measured_delay_us"] == pytest.approx(row["delay_us"], rel=0.2, abs=20)
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
 def test_non_default_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
     rows = sweep(
         tmp_path / "run",
