@@ -97,12 +97,16 @@ def workload_of_model(
 
 def _steps(model: Model) -> Iterator[_Step]:
     for tokens in model.tokens:
-        yield _Step(
-            name=f"decode of {tokens}", tokens=tokens, rows=tokens, timing=Timing.GRAPH, repeats=model.decode_steps
-        )
+        name = f"decode of {_tokens(tokens)}"
+        yield _Step(name=name, tokens=tokens, rows=tokens, timing=Timing.GRAPH, repeats=model.decode_steps)
     if model.prefill:
         # One prompt ends in the chunk, and its last token needs logits.
-        yield _Step(name=f"prefill of {model.prefill}", tokens=model.prefill, rows=1, timing=Timing.EAGER, repeats=1)
+        name = f"prefill of {_tokens(model.prefill)}"
+        yield _Step(name=name, tokens=model.prefill, rows=1, timing=Timing.EAGER, repeats=1)
+
+
+def _tokens(number: int) -> str:
+    return "1 token" if number == 1 else f"{number} tokens"
 
 
 def _tensor(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:

@@ -94,10 +94,10 @@ def test_reasons_add_up_to_the_calls_of_a_step() -> None:
     sums = "1 after the embedding, 61 after attention, 3 after the MLP, 58 after the experts"
     reasons = [message.reason for message in workload_of_preset("deepseek-v3-tp", 8, changes="tokens=32").messages]
     assert reasons == [
-        f"tensor-parallel decode of 32: {sums}",
-        "tensor-parallel decode of 32: 1 of the logits",
-        f"tensor-parallel prefill of 8192: {sums}",
-        "tensor-parallel prefill of 8192: 1 of the logits",
+        f"tensor-parallel decode of 32 tokens: {sums}",
+        "tensor-parallel decode of 32 tokens: 1 of the logits",
+        f"tensor-parallel prefill of 8192 tokens: {sums}",
+        "tensor-parallel prefill of 8192 tokens: 1 of the logits",
     ]
 
 

@@ -65,8 +65,8 @@ def test_each_message_of_a_model_is_listed_with_its_calls_and_where_they_are_mad
         "workload: 1 message, 246 calls in 2 steps, from --model "
         "layers=61,hidden=7168,dense_layers=3,experts=256,tokens=1,decode_steps=2",
         "  all_reduce bfloat16 14 KiB, graph: 246 calls",
-        "    tensor-parallel decode of 1: 1 after the embedding, 61 after attention, 3",
-        "    after the MLP, 58 after the experts",
+        "    tensor-parallel decode of 1 token: 1 after the embedding, 61 after",
+        "    attention, 3 after the MLP, 58 after the experts",
     ]
     assert "left out: the gather of the logits, because the model has no vocabulary" in printed
 
