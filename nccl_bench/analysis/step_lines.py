@@ -70,6 +70,8 @@ def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime
     names = named_arms(comparison, sides)
     if comparison.missing:
         return f"no step time of {joined(_without_time(comparison, names))}: {_missing(comparison, step)}"
+    if comparison.ratio is None:
+        return f"the step times of {joined(names)} are not compared: a message has no round with times of both arms"
     before, after = time_texts(baseline.step_us, candidate.step_us)
     relative = f", relative to {step.shared_arm}" if step.shared_arm is not None else ""
     text = (

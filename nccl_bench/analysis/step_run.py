@@ -47,9 +47,10 @@ class StepRun:
 
     @classmethod
     def of(cls, run: Run, comparable: ComparableRun) -> StepRun | None:
-        """Return ``run``, whose times are ``comparable``; ``None`` if it measured no workload."""
+        """Return ``run``, whose times are ``comparable``; ``None`` if it measured no message of a workload."""
         workload = workload_of_run(run)
-        return None if workload is None else cls(run, comparable, workload)
+        step_run = None if workload is None else cls(run, comparable, workload)
+        return step_run if step_run is not None and step_run.messages else None
 
     @cached_property
     def launches(self) -> Sequence[ComparableRun]:

@@ -24,7 +24,10 @@ _KEPT = {
 _CONFIG_PATHS = ("nccl_library",)
 ARM_PATHS = ("target", "tree", "python", "library")
 # The options whose value is a path, even without a slash.
-_PATH_OPTIONS = ("--out", "--resume", "--limits", "--to", "--before-tree", "--after-tree", "--nccl-library")
+_PATH_OPTIONS = (
+    *("--out", "--resume", "--workload", "--limits", "--to"),
+    *("--before-tree", "--after-tree", "--nccl-library"),
+)
 _FILE = re.compile(r"[^\s=,:]+\.(?:py|toml|csv|json|txt|log|html|so(?:\.\d+)*)")
 # CUDA_VISIBLE_DEVICES can have the beginning of a UUID.
 _UUID = re.compile(r"(?:GPU-|MIG-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|(?:GPU|MIG)-([0-9a-f][0-9a-f-]{3,})")
@@ -114,6 +117,10 @@ class Aliases:
                 holder["variables"] = self.texts(holder["variables"])
         if arms:
             config["user_arms"] = arms
+        if isinstance(workload := config.get("workload"), Mapping):
+            # A file is named by its path if another one has the same name.
+            sources = [self.path(name) if "/" in name else self.text(name) for name in workload.get("source") or ()]
+            config["workload"] = {**self.texts(workload), "source": sources}
         changed = {part: self.texts(meta[part]) for part in _PARTS if part in meta and part != "command"}
         command = meta.get("command")
         words = {"command": list(self.words(map(str, command)))} if isinstance(command, list | tuple) else {}

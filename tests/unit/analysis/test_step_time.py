@@ -17,6 +17,7 @@ from nccl_bench.analysis.step_ratio import StepRatio, Term
 from nccl_bench.analysis.step_time import StepComparison, StepTime
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.workload import Workload
+from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Status
 from tests.support.synthetic_runs import declined, hang
 from tests.support.workloads import BASE, TWIN, WORKLOAD, Times, lines_of, message, steady, without, workload_run
@@ -175,6 +176,31 @@ def test_calls_of_other_groups_are_named_beside_the_step_time() -> None:
     analysis = Analysis.of(run)
     assert step_of(analysis).comparisons[0].verdict is Verdict.FASTER
     assert sentence(analysis).endswith("; without 26 of 100 calls, of groups of 8 ranks")
+
+
+def test_without_a_common_round_of_a_message_there_is_no_comparison() -> None:
+    run = workload_run(steady(BASE_US))
+    lines = [
+        replace(line, rounds=tuple(range(100, 120))) if getattr(line, "arm", "") == "torch" and index % 2 else line
+        for index, line in enumerate(run.lines)
+    ]
+    analysis = Analysis.of(replace(run, lines=lines))  # type: ignore[arg-type]
+    assert sentence(analysis).startswith(
+        "OPEN the step times of dedicated-stream and torch are not compared: a message"
+    )
+
+
+def test_a_record_with_a_malformed_workload_is_refused_with_its_place() -> None:
+    run = workload_run(steady(BASE_US))
+    run.meta["config"]["workload"]["messages"][1]["collective"] = "all_reduced"
+    with pytest.raises(RecordError, match=r"made-up cannot be summed up: its workload, message 2: collective"):
+        Analysis.of(run)
+
+
+def test_a_record_without_a_message_for_its_ranks_has_no_step_time() -> None:
+    run = workload_run(steady(BASE_US))
+    run.meta["launch"]["world_size"] = 3
+    assert Analysis.of(run).step is None
 
 
 def test_a_run_of_one_arm_ends_in_its_step_time() -> None:

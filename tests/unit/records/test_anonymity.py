@@ -15,6 +15,7 @@ META: dict[str, Any] = {
     "config": {
         "device": "cuda",
         "nccl_library": "/opt/nccl/libnccl.so.2",
+        "workload": {"messages": [{"reason": "of /my/model"}], "source": ["run of bob/rank0.json", "node7.log"]},
         "user_arms": [{"name": "mine", "target": "eng/comm.py:C", "tree": "../old", "variables": {"A": "/my/a"}}],
     },
     "launch": {"mode": "torchrun", "rdzv_endpoint": "node7.lab.org:29500"},
@@ -36,8 +37,11 @@ META: dict[str, Any] = {
 def test_a_record_has_one_alias_for_each_host_path_and_gpu() -> None:
     public = Aliases().meta(META)
     text = json.dumps(public)
-    assert not [name for name in ("lab.org", "/my", "/home", "/opt", "eng/", "../old", "there", UUID) if name in text]
+    assert not [
+        name for name in ("lab.org", "bob", "/my", "/home", "/opt", "eng/", "../old", "there", UUID) if name in text
+    ]
     assert public["environment"]["hostname"] == "host-1"
+    assert public["config"]["workload"]["source"][1] == "host-1"
     assert public["launch"] == {"mode": "torchrun", "rdzv_endpoint": "host-1:29500"}
     assert public["environment"]["variables"]["CUDA_VISIBLE_DEVICES"] == public["environment"]["gpus"][0]["uuid"]
     assert public["worker"]["device"] == {"uuid": public["environment"]["gpus"][0]["uuid"], "type": "cuda"}
