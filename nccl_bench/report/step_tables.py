@@ -89,6 +89,8 @@ def _number(calls: float) -> str:
 
 
 def _notes(comparison: StepComparison, step: StepTime) -> Iterator[str]:
+    if step.shared_arm is None:
+        yield "saved and % compare times of the same round, as all ratios do."
     twin = step.twin
     if twin is not None and twin.ratio is not None and comparison.baseline.arm == twin.baseline.arm:
         yield f"The twin of {twin.baseline.arm} differs by {change(twin)}."
