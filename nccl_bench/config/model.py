@@ -112,7 +112,9 @@ class Model:
     @property
     def width_of_head(self) -> int:
         """The width of an attention head; 0 if the values do not say it."""
-        return self.head_dim or self.hidden // (self.heads or self.hidden + 1)
+        if self.head_dim is not None:
+            return self.head_dim
+        return self.hidden // self.heads if self.heads else 0
 
     @property
     def sparse_layers(self) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.model import model_values, parse_model
+from nccl_bench.config.model import Model, model_values, parse_model
 from nccl_bench.config.presets import preset_file
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.workload import Workload
@@ -156,6 +159,19 @@ def test_ranks_that_cannot_share_a_model_are_refused(text: str, ranks: int, mess
     with pytest.raises(UsageError) as caught:
         workload_of_text(text, ranks)
     assert message in str(caught.value)
+
+
+VALUES = st.none() | st.booleans() | st.integers(-1, 2**70) | st.floats() | st.sampled_from(["all", "1:9:x2", "2", "x"])
+KEYS = st.sampled_from([*(field.name for field in fields(Model)), "cpu"])
+
+
+@given(st.dictionaries(KEYS, VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(KEYS, VALUES, max_size=3)))
+def test_any_values_make_a_workload_or_are_refused(values: dict[str, object]) -> None:
+    try:
+        model, _ = parse_model("cpu", {"layers": 2, "hidden": 64, "tokens": 1, **values})
+        assert workload_of_model(model, 2).messages
+    except UsageError:
+        pass
 
 
 def test_no_message_is_larger_than_a_record_can_hold() -> None:
