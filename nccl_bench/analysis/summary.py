@@ -7,7 +7,6 @@ of a machine drifts. Within minutes, the speed can change by more than the diffe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from itertools import repeat
 from statistics import geometric_mean
 from typing import Annotated, Any, get_type_hints
@@ -21,18 +20,12 @@ from nccl_bench.analysis.cells import Point
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
-from nccl_bench.analysis.kernels import KERNEL_COLUMNS
+from nccl_bench.analysis.measured_columns import CASE_COLUMNS, measured_columns
 from nccl_bench.analysis.one_run import median_ratios
-from nccl_bench.analysis.parts import PartFigures
-from nccl_bench.analysis.spread import spreads_of
-from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.collectives import COLLECTIVES
-from nccl_bench.catalog.scenarios import SCENARIOS
-from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.records.columns import SampleColumns, ValueColumn
-from nccl_bench.records.cost_split import CostSplit
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.columns import SampleColumns
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import GpuState, Skipped, Status
+from nccl_bench.records.schema import Skipped, Status
 
 
 # No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
@@ -229,14 +222,10 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
-_OF_PARTS = tuple(column.name for column in fields(PartFigures) if column.name in COLUMNS)
-_OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 # The ratio to the baseline of each case and timing, and arm.
 OtherRatios = Mapping[tuple[Point, str], float]
-_CASE = tuple(column.name for column in fields(Case))
 # The rows of so many lines are made at once.
 _LINES = 50_000
-_VALUES = ("arm", "timing", "status", "reason", "registered")
 
 
 def rows_of(
@@ -257,14 +246,14 @@ def rows_of(
     # Columns as lists need much memory, so only those of a block exist at once.
     for first in range(0, len(samples), _LINES):
         block = np.arange(first, min(first + _LINES, len(samples)))
-        columns = _measured(samples.take(block), launches[block])
+        columns = measured_columns(samples.take(block), launches[block])
         columns |= {name: column[first : first + _LINES] for name, column in compared.items()}
         of_samples += map(Row, *(columns.get(name, repeat(None)) for name in COLUMNS))
     rows = dict(zip(joined.lines.positions.tolist(), of_samples, strict=True))
     skipped: set[Row] = set()
     for position, line in joined.lines.others.items():
         arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
-        case = {name: getattr(line.case, name) for name in _CASE} if line.case else {}
+        case = {name: getattr(line.case, name) for name in CASE_COLUMNS} if line.case else {}
         row = Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason)
         # A case that does not fit into memory is skipped in every launch.
         if row not in skipped:
@@ -293,50 +282,6 @@ def columns_of(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _measured(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, list[Any]]:
-    """Return the columns of ``samples`` that need no other arm; ``launches`` have a time of each line."""
-    columns: dict[str, list[Any]] = {name: _of(samples.case, name) for name in _CASE}
-    columns |= {name: getattr(samples, name).to_list() for name in _VALUES}
-    columns["arm_placement"] = samples.placement.to_list()
-    columns["world_size"] = samples.world_size.tolist()
-    # If nothing was timed, the next three numbers are absent, not 0.
-    timed = samples.ops_per_batch > 0
-    columns["ops_per_batch"] = _known(samples.ops_per_batch, timed)
-    columns["rounds"] = _known(samples.samples_us.lengths, timed)
-    columns["discarded"] = _known(samples.discarded, timed)
-    columns["launches"] = _known(launches, launches > 0)
-    columns["wrong"] = _known(samples.wrong, samples.wrong >= 0)
-    columns["tolerance_ulp"] = _known(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0))
-    columns |= {name: _of(samples.gpus, name) for name in _OF_GPUS}
-    columns |= {each.name: _of(samples.cost, each.name) for each in fields(CostSplit)}
-    columns["throttled"] = samples.gpus.map(
-        lambda state: state and (", ".join(state.lowering_reasons) or None), object
-    ).tolist()
-    columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
-    columns |= {name: samples.kernels.map(part_of, object).tolist() for name, part_of in KERNEL_COLUMNS.items()}
-    figures = samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist()
-    columns |= {name: [each and getattr(each, name) for each in figures] for name in _OF_PARTS}
-    columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
-    columns |= spreads_of(samples)
-    columns |= _skews(samples)
-    columns["per_token_us"] = _per_token(samples, columns["time_us"])
-    return columns | _bandwidths(samples, columns["time_us"])
-
-
-def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
-    """Return an attribute of the value of each line, ``None`` for a line without a value."""
-    values: list[Any] = column.map(lambda value: getattr(value, attribute, None), object).tolist()
-    return values
-
-
-def _known(numbers: NDArray[Any], known: NDArray[np.bool_]) -> list[Any]:
-    """Return ``numbers`` with ``None`` for those that are not ``known``."""
-    values = numbers.astype(object)
-    values[~known] = None
-    known_values: list[Any] = values.tolist()
-    return known_values
-
-
 def _launches(run: Run) -> NDArray[np.intp]:
     """Return the number of launches with a time for each cell, by the number of the cell; 0 if results are wrong."""
     samples = run.samples
@@ -344,40 +289,6 @@ def _launches(run: Run) -> NDArray[np.intp]:
     counts = np.bincount(cells, samples.is_timed).astype(np.intp)
     counts[cells[~samples.status.equals(Status.OK)]] = 0
     return counts
-
-
-def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[float | None]:
-    """Return the time of all layers per token, for each line that has layers."""
-    layers_per_token = samples.case.map(lambda case: case.layers / case.tokens if case.layers else np.nan, np.float64)
-    per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
-    return _known(per_token_us, ~np.isnan(per_token_us))
-
-
-def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
-    """Return what the late rank of each line says; all values are ``None`` in a line without a late rank."""
-    columns: dict[str, list[float | None]] = {"measured_delay_us": [], "transfer_us": [], "wait_us": []}
-    for skew, samples_us in zip(samples.skew.to_list(), samples.samples_us, strict=True):
-        late = None if skew is None else np.array(skew.late_rank_us)
-        columns["measured_delay_us"].append(None if skew is None else float(np.median(skew.delay_us)))
-        columns["transfer_us"].append(None if late is None else float(np.median(late)))
-        columns["wait_us"].append(None if late is None else round(float(np.median(samples_us - late)), 6))
-    return columns
-
-
-def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict[str, list[Any]]:
-    """Return both bandwidths of each line whose timing moves bytes, if its scenario has nothing but the collective."""
-    algbw, busbw = np.full((2, len(samples)), None, dtype=object)
-    times_us = np.array(time_us, dtype=np.float64)
-    sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
-    collectives = samples.case.map(lambda case: case.collective, object)
-    moves_bytes = samples.timing.map(lambda timing: TIMINGS[timing].moves_bytes) & samples.is_timed
-    moves_bytes &= samples.case.map(lambda case: SCENARIOS[case.scenario].has_bandwidth)
-    for collective in {*collectives[moves_bytes].tolist()}:
-        for ranks in np.unique(samples.world_size).tolist():
-            lines = moves_bytes & (collectives == collective) & (samples.world_size == ranks)
-            row, of_lines = COLLECTIVES[collective], (sizes[lines], times_us[lines])
-            algbw[lines], busbw[lines] = row.algbw_gb_s(*of_lines), row.busbw_gb_s(*of_lines, ranks)
-    return {"algbw_gb_s": algbw.tolist(), "busbw_gb_s": busbw.tolist()}
 
 
 def _compared(

@@ -23,7 +23,7 @@ _COMPARED = 4 * 1024**2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferValues:
-    """What the buffers of a scenario hold, instead of the usual values: 1-D tensors of the case's data type."""
+    """Contents of the buffers, instead of the usual values: 1-D tensors of the case's data type."""
 
     input: Tensor  # the input of each call
     expected: Tensor  # the right output

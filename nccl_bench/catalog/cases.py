@@ -31,7 +31,7 @@ CASE_SETTINGS: Mapping[str, str] = {
     "delay_us": "{} us late",
     "streams": "streams {}",
 }
-# What tells the cases of two scenarios apart: a value of a case, or of another object with these attributes.
+# Returns a value that differs between the kinds of cases of all scenarios; from a case, or an object with these names.
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
 
 

@@ -70,9 +70,10 @@ class LeftOut:
             (config.redops, spec.redops),
         ]
         for chosen, possible in choices:
-            if possible and (others := [each for each in chosen if each not in possible]):
+            if possible and (impossible := [each for each in chosen if each not in possible]):
                 measured = [each for each in chosen if each in possible] or possible[:1]
-                yield f"the scenario {config.scenario} has no {', '.join(others)}: it measures {', '.join(measured)}"
+                absent = ", ".join(impossible)
+                yield f"the scenario {config.scenario} has no {absent}: it measures {', '.join(measured)}"
 
     def _replaced_placements(self) -> Iterator[str]:
         collectives: dict[tuple[Placement, Placement], list[str]] = defaultdict(list)

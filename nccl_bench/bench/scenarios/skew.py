@@ -1,4 +1,4 @@
-"""The scenario ``skew``: one rank comes late by a known time, so that waiting and transfer are told apart.
+"""The scenario ``skew``: one rank comes late by a known time, so that its reports separate waiting from transfer.
 
 Before each call the ranks are aligned on the device. Then the last rank keeps its caller's stream busy for the delay,
 and every rank makes the call. The time of the late rank is the transfer alone, because all other ranks wait for it by

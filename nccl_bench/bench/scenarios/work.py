@@ -28,7 +28,7 @@ Keep = Callable[[object], object] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the work of a case is made from."""
+    """The surroundings from which the work of a case is made."""
 
     config: RunConfig  # the configuration of the run
     case: Case  # the case

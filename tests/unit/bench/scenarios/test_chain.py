@@ -64,7 +64,10 @@ def test_torch_computes_the_products_exactly(dtype: str) -> None:
     assert torch.equal(torch.mm(result, torch.outer(factors, of_hidden)), result * 2)
 
 
-@pytest.mark.parametrize("options", [{}, {"placements": "out-of-place"}, {"same_buffer": True}, {"dtypes": "all"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"placements": "out-of-place"}, {"placements": "returned"}, {"same_buffer": True}, {"dtypes": "all"}],
+)
 def test_each_layer_of_a_chain_is_right(one_rank: dist.ProcessGroup, options: dict[str, Any]) -> None:
     lines = chained(one_rank, arms="stream-free,dedicated-stream", layers=6, **options)
     assert {line.status for line in lines} == {Status.OK}
