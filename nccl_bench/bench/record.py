@@ -10,6 +10,7 @@ import torch
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
+from nccl_bench.records.meta import RecordedMemory
 from nccl_bench.records.schema import CaseEnd, Registration, Samples, Skipped
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
@@ -39,6 +40,8 @@ class Record:
         self.products: dict[str, list[int]] = dict(earlier.get("products") or {})
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
         self.paths: dict[tuple[str, str], dict[str, str]] = {}
+        # Arm -> the memory of its communicator.
+        self.memory: dict[str, RecordedMemory] = {**(earlier.get("memory") or {}), **(facts.get("memory") or {})}
         # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}
 
@@ -61,6 +64,7 @@ class Record:
         worker = {
             **self._facts,
             "paths": list(paths.values()),
+            "memory": self.memory,
             "registered": self._earlier_registrations | self.registrations,
             **({"products": self.products} if self.products else {}),
         }

@@ -17,6 +17,7 @@ from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.known_hangs import hang_in_graphs
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.memory import slots_memory
+from nccl_bench.bench.memory_use import case_for_memory, measure_stranded
 from nccl_bench.bench.profile import profile_case
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.scenarios.registry import make_work
@@ -24,6 +25,7 @@ from nccl_bench.bench.scenarios.work import Surroundings, Work
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.scenarios import SCENARIOS, has_deadlocks
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -67,6 +69,7 @@ class Runner:
     _side: Any = field(init=False)
     _clock: Clock = field(init=False)
     _watch: Watch = field(init=False)
+    _ended: list[PlannedCase] = field(default_factory=list, init=False)  # the cases that were measured
 
     def __post_init__(self) -> None:
         """Choose the streams, make the clock and begin to watch the GPUs."""
@@ -105,8 +108,24 @@ class Runner:
                 self.record.append([Skipped(case=planned.case, reason=arena)])
             else:
                 self._work_on(planned, arena, partial(run_case, record=self.record))
+                self._ended.append(planned)
                 self.record.update(launch_us=self.launch_memory.describe())
             self.record.end_case(planned.case)
+
+    def measure_memory(self) -> None:
+        """Measure in a case that was measured what calls of each arm strand in torch's allocator, and record it."""
+        planned = case_for_memory(self._ended)
+        is_isolated = self.config.scenario is Scenario.ISOLATED
+        if planned is None or not is_isolated or self.device.streams.stranded_bytes() is None:
+            return
+        after_all = len(self.plan.cases)
+        self.progress.update(case_index=after_all, arm="", phase="memory", deadline_s=self.config.timeout_s)
+        gc.collect()
+        arena = self._arena(planned)
+        if not isinstance(arena, str):
+            for name, stranded_bytes in self._work_on(planned, arena, measure_stranded).items():
+                self.record.memory.setdefault(name, {})["stranded_bytes"] = stranded_bytes
+            self.record.update()
 
     def profile(self, directory: Path | None) -> None:
         """Profile some of the plan's cases, those of earlier ranks too, and record the files in ``directory``."""

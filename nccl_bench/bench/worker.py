@@ -18,6 +18,7 @@ from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.libraries import describe_libraries
 from nccl_bench.bench.memory import finds_expandable_segments
+from nccl_bench.bench.memory_use import memory_of_ranks, with_growth
 from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
@@ -38,6 +39,7 @@ from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.store import RunStore
+from nccl_bench.streams.memory_use import MemoryUse
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import loaded_copies
 from nccl_bench.transports.nccl_log import NcclLog
@@ -76,7 +78,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     device, binding_reason = device.with_binding(config.transport, control)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
-    own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch)
+    growths: dict[str, MemoryUse] = {}
+    own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch, growths)
     has_second = SCENARIOS[config.scenario].second_communicators
     second_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch) if has_second else {}
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
@@ -105,6 +108,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             "expandable_segments": expandable,
             "log_absent": None if log is None else log.reason_absent,
             "versions": versions["0"],
+            "memory": arms.merge(memory_of_ranks(ranks.own_set, growths, alone=len(process_sets) == 1)),
             "process_sets": [
                 {**each.to_mapping(), "versions": versions[str(index)]} for index, each in enumerate(process_sets)
             ]
@@ -141,6 +145,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     )
     try:
         runner.run(to_measure)
+        if not later_cases:
+            runner.measure_memory()
         if config.profile and not later_cases:
             runner.profile(None if spec.run_dir is None else Path(spec.run_dir))
         for name, arm in (*second_arms.items(), *own_arms.items()):
@@ -164,10 +170,12 @@ def _make_arms(
     device: Device,
     progress: Progress,
     launch: int,
+    growths: dict[str, MemoryUse] | None = None,
 ) -> dict[str, Arm]:
     """Make and return the arms of the process set at ``set_index``, after the first launch in a random order.
 
     An arm can be faster only because it was made before another. Random orders make that a part of the variance.
+    ``growths`` gets the memory that each arm took.
     """
     arms = {}
     names = [name for process_set in process_sets for name in process_set.arms]
@@ -176,7 +184,10 @@ def _make_arms(
         deadline_s = SETUP_TIMEOUT_S if user_arm_of(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
         if name in process_sets[set_index].arms:
-            arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
+            make_arm = partial(Arm, name, default_group(), device, config.routing, config.user_arms)
+            arms[name], growth = with_growth(device.streams, make_arm)
+            if growths is not None:
+                growths[name] = growth
         else:
             # Only ranks that do not make the arm report this step. A hang is blamed on the rank with the fewest steps.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)

@@ -157,6 +157,14 @@ class RecordedProcessSet(TypedDict, total=False):
     versions: Texts | None  # the versions in these processes
 
 
+class RecordedMemory(TypedDict, total=False):
+    """The memory of an arm, in bytes."""
+
+    device_bytes: list[Size]  # what the communicator took on the device of each rank
+    host_bytes: list[Size]  # how much the resident memory of each rank grew
+    stranded_bytes: Size  # what calls strand in torch's allocator, of the rank with the most
+
+
 class LoadedUserArm(TypedDict, total=False):
     """A user arm as the ranks loaded it."""
 
@@ -196,6 +204,7 @@ class RecordedWorker(TypedDict, total=False):
     process_sets: Annotated[list[RecordedProcessSet], Bounds(longest=1000)] | None  # who shares processes
     registered: dict[str, Name] | None  # the result of registration by arm
     expandable_segments: bool | None  # True if torch's allocator used them
+    memory: dict[str, RecordedMemory] | None  # the memory of each arm
     log_absent: Text | None  # why NCCL's log cannot be read
     profiles: Annotated[list[RecordedProfile], Bounds(longest=100_000)]  # the profiles of --profile; absent without it
     products: dict[str, list[AtLeastOne]] | None  # the sides of the chosen products, by the label of the case

@@ -12,6 +12,7 @@ from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.memory import memory_tables
 from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.tables import measurement_tables
@@ -80,7 +81,8 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
     notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]
-    figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
+    tables = chain(measurement_tables(analysis), time_tables(analysis), memory_tables(analysis.metas))
+    figures = chain.from_iterable(map(markdown_table, tables))
     yield folded("Notes and figures", chain(notes, figures))
 
 

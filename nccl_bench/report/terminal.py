@@ -16,6 +16,7 @@ from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.headline import fact_entry, headline_entries
 from nccl_bench.report.kernels import kernel_tables
 from nccl_bench.report.layout import Remarks, Table
+from nccl_bench.report.memory import memory_tables
 from nccl_bench.report.question import question_tables
 from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
@@ -69,7 +70,7 @@ class TerminalReport(TextReport[Analysis]):
         for table in chain(kernel_tables(content), cost_tables(content, every_size=full)):
             yield from self._fitting(table, "see summary.csv")
         if full or not content.comparisons:
-            for table in chain(measurement_tables(content), percentile_tables(content)):
+            for table in chain(measurement_tables(content), percentile_tables(content), memory_tables(content.metas)):
                 yield from self._fitting(table, "see summary.csv")
         for remarks in analysis_remarks(content, hints=full):
             yield from self._remarks(remarks)

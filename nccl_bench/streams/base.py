@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch.autograd.profiler import profile
 
+from nccl_bench.streams.memory_use import MemoryUse, resident_bytes
 from nccl_bench.streams.sensors import GpuSensors
 
 
@@ -81,6 +82,17 @@ class Streams(Protocol):
 
     def memory(self) -> tuple[int, int]:
         """Return the free and the total bytes of memory for tensors of this process."""
+
+    def memory_use(self) -> MemoryUse:
+        """Return the memory that is in use now."""
+        return MemoryUse(device_bytes=None, host_bytes=resident_bytes())
+
+    def stranded_bytes(self) -> int | None:
+        """Return the free memory of torch's allocator that the current stream cannot have.
+
+        ``None`` if the device has no such allocator.
+        """
+        return None
 
     def has_expandable_segments(self) -> bool:
         """Return whether torch's allocator uses expandable segments. torch must have allocated some memory."""

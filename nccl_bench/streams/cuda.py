@@ -11,6 +11,7 @@ from torch.autograd.profiler import profile
 from nccl_bench.errors import SetupError
 from nccl_bench.records.nvml import open_nvml
 from nccl_bench.streams.base import Graph, Streams
+from nccl_bench.streams.memory_use import MemoryUse, resident_bytes, stranded_bytes
 from nccl_bench.streams.sensors import GpuSensors
 
 # Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter.
@@ -153,6 +154,20 @@ class CudaStreams(Streams):
         free, total = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + cached, total
+
+    def memory_use(self) -> MemoryUse:
+        """Return the memory that is in use, on the device by all processes, without what torch's allocator reserves."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        used = total - free - torch.cuda.memory_reserved(self.device)
+        return MemoryUse(device_bytes=used, host_bytes=resident_bytes())
+
+    def stranded_bytes(self) -> int | None:
+        # Only torch's own allocator lists its segments.
+        if torch.cuda.get_allocator_backend() != "native":
+            return None
+        segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        of_device = [segment for segment in segments if segment["device"] == self.index]
+        return stranded_bytes(of_device, self.current_handle(self.index))
 
     def has_expandable_segments(self) -> bool:
         # Only torch's own allocator lists its segments.

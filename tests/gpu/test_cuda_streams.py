@@ -127,3 +127,42 @@ def test_there_are_no_spare_streams_once_torch_has_handed_out_all() -> None:
     for _ in range(32):
         streams.new_stream()
     assert streams.spare_streams() == []
+
+
+def test_a_captured_call_is_a_node_of_the_graph(streams: CudaStreams) -> None:
+    tensor, counts = torch.zeros(8, device=streams.device), []
+
+    def body() -> None:
+        for _ in range(3):
+            tensor.add_(1)
+            counts.append(streams.captured_nodes())
+
+    streams.capture(body).reset()
+    assert counts == [1, 2, 3]
+    assert streams.captured_nodes() is None
+
+
+def test_a_tensor_that_another_stream_may_still_use_is_stranded(streams: CudaStreams) -> None:
+    caller, private = streams.new_stream(), streams.new_stream()
+    with streams.stream(caller):
+        before = streams.stranded_bytes()
+        streams.hold(0.2)
+        private.wait_stream(caller)
+        tensor = torch.empty(64 * 1024**2, dtype=torch.uint8, device=streams.device)
+        tensor.record_stream(private)
+        del tensor
+        after = streams.stranded_bytes()
+    streams.synchronize()
+    assert before is not None
+    assert after is not None
+    assert after - before == 64 * 1024**2
+
+
+def test_memory_that_torch_does_not_reserve_is_in_use(streams: CudaStreams) -> None:
+    before = streams.memory_use().device_bytes
+    tensor = torch.empty(64 * 1024**2, dtype=torch.uint8, device=streams.device)
+    after = streams.memory_use().device_bytes
+    assert before is not None
+    assert after is not None
+    # The allocator reserved this memory, so it does not count.
+    assert after - before < tensor.nbytes // 2

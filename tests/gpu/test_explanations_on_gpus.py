@@ -1,4 +1,4 @@
-"""What NCCL ran, and the parts of a call, on real GPUs."""
+"""What NCCL ran, the parts of a call, and the memory of arms, on real GPUs."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def test_an_arm_with_another_protocol_runs_another_kernel(tmp_path: Path) -> Non
 def test_the_parts_of_a_call_add_up_to_most_of_it(tmp_path: Path) -> None:
     options = ("--cost-split", "--arms", "stream-free,dedicated-stream,torch", "--timing", "gated,graph,enqueue")
     report = report_of(tmp_path, *options)
+    memory = report["runs"][0]["meta"]["worker"]["memory"]
+    # Each communicator of NCCL has buffers of its own. Work on the caller's stream strands nothing.
+    assert all(len(memory[arm]["device_bytes"]) == 2 for arm in ("stream-free", "dedicated-stream", "torch"))
+    assert min(memory["stream-free"]["device_bytes"]) > 1024**2
+    assert memory["stream-free"]["stranded_bytes"] == 0
     rows = {(row["arm"], row["timing"]): row for row in report["summary"]}
     for arm, parts in (("stream-free", ("stream", "call")), ("dedicated-stream", ("stream", "fork", "call", "join"))):
         row = rows[arm, "enqueue"]

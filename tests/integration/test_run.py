@@ -88,6 +88,11 @@ def test_run_json_holds_command_options_launch_and_worker(directory: Path) -> No
     assert meta["worker"]["loop_cost_us"] > 0
     assert meta["worker"]["torch"]
     assert meta["worker"]["transport"]
+    # The CPU has no memory of its own, and no allocator that strands any.
+    assert {arm: {*memory} for arm, memory in meta["worker"]["memory"].items()} == {
+        arm: {"host_bytes"} for arm in MEASURED
+    }
+    assert all(len(memory["host_bytes"]) == 2 for memory in meta["worker"]["memory"].values())
 
 
 def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path) -> None:

@@ -68,7 +68,7 @@ def run_on_one_rank(
     store = MemoryStore()
     record = Record(cast(RunStore, store), {}, {})
     try:
-        Runner(
+        runner = Runner(
             config=config,
             plan=plan.only(config.baseline, able),
             device=device,
@@ -81,7 +81,9 @@ def run_on_one_rank(
             ranks_per_memory=1,
             log=log,
             expandable_segments=expandable_segments,
-        ).run()
+        )
+        runner.run()
+        runner.measure_memory()
     finally:
         for arm in arms.values():
             arm.close()

@@ -28,6 +28,7 @@ from nccl_bench.report.html.page import (
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks, text_tables
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.memory import memory_tables
 from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
 from nccl_bench.report.verdicts import heading as verdicts_heading
@@ -183,5 +184,6 @@ def _results(analysis: Analysis, headline: Headline) -> Iterator[Block]:
 
 def _environment(analysis: Analysis) -> Iterator[Block]:
     yield from environment(analysis.metas)
+    yield from text_tables(memory_tables(analysis.metas))
     if analysis.notes:
         yield Remarks(title="Notes", items=analysis.notes)
