@@ -1,4 +1,4 @@
-"""What running a collective beside a matrix product gains and costs, from the times of the parts."""
+"""Gain and cost of a collective beside a matrix product, from the times of the parts of an overlap."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from nccl_bench.errors import UsageError
 
 # The rows of the first matrix, the columns of the second one, and the length of the sums: M, N and K.
 Shape = tuple[int, int, int]
-# A side that no memory of a GPU holds twice is a slip of the keyboard.
 _LONGEST_SIDE = 1_000_000
-_FORM = re.compile(r"\s*(\d+)\s*[,x]\s*(\d+)\s*[,x]\s*(\d+)\s*")
+_SIDE = r"\s*([0-9]{1,9})\s*"
+_FORM = re.compile(f"{_SIDE}[,x]{_SIDE}[,x]{_SIDE}")
 
 
 def parse_product(name: str, value: object, _device: DeviceSpec) -> Shape:

@@ -70,20 +70,19 @@ def _default(name: str, device: DeviceSpec) -> str:
 
 def default_collectives() -> str:
     """Return the default of the option ``collectives`` in words."""
-    others = [
+    own = [
         f"{spec.default_collective} in {scenario}" for scenario, spec in SCENARIOS.items() if spec.default_collective
     ]
-    return ", ".join((DEFAULT_COLLECTIVE, *others))
+    return ", ".join((DEFAULT_COLLECTIVE, *own))
 
 
 def default_sizes() -> str:
     """Return the default of the option ``sizes`` in words."""
-    usual = SCENARIOS[Scenario.ISOLATED].default_sizes
-    others: dict[str, list[str]] = {}
+    scenarios: dict[str, list[str]] = {}
     for scenario, spec in SCENARIOS.items():
-        if spec.default_sizes != usual:
-            others.setdefault(spec.default_sizes, []).append(scenario)
-    texts = (f"in {' and '.join(scenarios)} {_of_devices(name)}" for name, scenarios in others.items())
+        scenarios.setdefault(spec.default_sizes, []).append(scenario)
+    usual = SCENARIOS[Scenario.ISOLATED].default_sizes
+    texts = [f"in {' and '.join(names)} {_of_devices(sizes)}" for sizes, names in scenarios.items() if sizes != usual]
     return "; ".join((_of_devices(usual), *texts))
 
 

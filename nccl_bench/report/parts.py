@@ -15,7 +15,9 @@ from nccl_bench.report.tables import kind_of
 _HIDDEN = (
     "hidden: of the time that the collective adds in sequence, the share that is gone if it runs beside the product."
 )
-_SLOWER = "slower: how much longer the product and the collective take beside each other than alone."
+_SLOWER = "slower: how much longer the product and the collective take beside each other than alone; ? is unknown."
+# The slowdown of a collective on a stream that a library hides.
+_UNKNOWN = "?"
 
 
 def part_tables(analysis: Analysis) -> Iterator[Table]:
@@ -41,22 +43,23 @@ def _table(ranks: int, timing: Timing, rows: list[Row], notes: list[str]) -> Tab
         column("size", ("size",), [format_size(row.size_bytes or 0) for row in rows]),
         column("arm", ("arm",), [row.arm or "" for row in rows], left=True),
         column("product", ("product",), [_time(row.product_us) for row in rows]),
-        column("collective", ("collec-", "tive"), [_time(row.collective_us) for row in rows]),
-        column("in sequence", ("in se-", "quence"), [_time(row.sequence_us) for row in rows]),
-        column("together", ("to-", "gether"), [_time(row.together_us) for row in rows]),
+        column("collective", ("collective",), [_time(row.collective_us) for row in rows]),
+        column("sequence", ("sequence",), [_time(row.sequence_us) for row in rows]),
+        column("together", ("together",), [_time(row.together_us) for row in rows]),
         column("hidden (%)", ("hidden", "%"), [_percent(row.hidden_share) for row in rows]),
     ]
     if any(map(_slowdowns, rows)):
         both = [
-            (_percent(row.product_slowdown, sign=True), _percent(row.collective_slowdown, sign=True)) for row in rows
+            (_percent(row.product_slowdown, sign=True), _percent(row.collective_slowdown, sign=True) or _UNKNOWN)
+            for row in rows
         ]
-        columns.append(column("product, collective slower (%)", ("product,", "collective", "slower (%)"), pairs(both)))
+        columns.append(column("product, collective slower (%)", ("product,", "collective", "slower %"), pairs(both)))
     return Table(
         title=f"{case_name(rows[0])}, {counted(ranks, 'rank')}, {timing} parts (us)",
         notes=(f"product: {_products(rows)}.", *notes),
         columns=tuple(columns),
         keep=2,
-        gap=2,
+        gap=1,
     )
 
 

@@ -40,7 +40,7 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_all_ranks_visit_the_same_phases_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
-    assert len(names) == 22
+    assert len(names) == 23
     for name in names:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
@@ -335,3 +335,15 @@ def test_batches_are_reduced_to_slowest_and_fastest_time_slowest_rank_validity_a
         [2.0, 2.0, 1, False, 1e-9],
         [0.0, 0.0, 1, False, 7.0],
     ]
+
+
+def test_an_overlap_has_the_parts_of_every_arm_beside_one_product_that_the_ranks_agree_on(lines: Lines) -> None:
+    measured = samples(lines("overlap"))
+    assert {line.status for line in measured} == {Status.OK}
+    of_device = [line for line in measured if line.timing != "enqueue"]
+    assert {line.arm for line in of_device if line.parts} == {line.arm for line in measured}
+    assert len({line.parts.product for line in of_device if line.parts}) == 1
+    for line in of_device:
+        # On a busy machine every round of a gated timing may have been discarded.
+        assert line.parts is not None or line.timing == "gated"
+    assert all(line.parts is None for line in measured if line.timing == "enqueue")

@@ -98,7 +98,8 @@ class Bench:
         aligner = StreamFreeCommunicator(group, device)
         tiny = torch.zeros(1)
         self.align = lambda: aligner.all_reduce(tiny)
-        self.arms = {name: Arm(name, group, device) for name in (*MEASURED, twin_of("stream-free"))}
+        names = (*MEASURED, twin_of("stream-free"), "torch-async")
+        self.arms = {name: Arm(name, group, device) for name in names}
         self._progress = RecordedProgress(self.rank)
 
     @property
@@ -392,6 +393,9 @@ def body(group: dist.ProcessGroup) -> object:
         "tiny gate": bench.tiny_gate(),
         "scripted": bench.scripted(),
         "never valid": bench.never_valid(),
+        "overlap": bench.run(
+            scenario="overlap", collectives="all_gather", arms="stream-free,dedicated-stream,torch-async", rounds=3
+        ),
         "adaptive": bench.adaptive(),
         "rank 0 is late": bench.adaptive(late_rank=0),
         "rank 1 is late": bench.adaptive(late_rank=1),

@@ -15,6 +15,7 @@ from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls, Part, Spans
 from nccl_bench.bench.schedule import Schedule, gate_length_s
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND
 from nccl_bench.bench.timing import no_garbage_collection
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
@@ -22,8 +23,8 @@ from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.records.schema import PartTimes
 from nccl_bench.streams.base import Graph
 
-# The entries that a part takes in the launch queue besides those of the arm's call: the product, and four events.
-_MORE_ENTRIES = 5
+# The events around the product and around the collective.
+_EVENTS = 4
 # The host's time for the replay of a graph is rarely longer. If it is, the next gates are longer.
 _REPLAY_US = 30.0
 
@@ -36,8 +37,15 @@ class _Key(NamedTuple):
     with_spans: bool
 
 
-# The times of a batch: of a whole call, or of the product and of the collective; 0 for a time that was not measured.
-_Times = tuple[float, float]
+class _Times(NamedTuple):
+    """The times of a batch, in microseconds per call; 0 for a time that was not measured."""
+
+    first_us: float  # the time of the whole call; with spans, of the product
+    second_us: float  # with spans, the time of the collective
+    early: float  # 1.0 if the gate opened early, otherwise 0.0
+
+
+_NOT_MEASURED = _Times(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,9 @@ class _Measurement:
         if TIMINGS[self.timing].per_iteration:
             kinds += [(Part.SEQUENCE, True), (Part.TOGETHER, True)]
         keys = {name: [_Key(name, *kind) for kind in kinds] for name in names}
-        entries = max(self.context.config.arm(name).launch_entries for name in names) + _MORE_ENTRIES
+        config = self.context.config
+        entries = SCENARIOS[config.scenario].launch_entries + _EVENTS
+        entries += max(config.arm(name).launch_entries for name in names)
         operations = max(1, min(self.schedule.ops[self.timing], LAUNCH_QUEUE_ENTRIES // entries))
         with self._bound(keys, operations) as bound:
             return self._rounds(keys, operations, bound)
@@ -121,21 +131,19 @@ class _Measurement:
         first_gates_s = {name: self._first_gate_s(name) for name in keys}
         gates_s = dict(first_gates_s)
         for number in range(ATTEMPTS_PER_ROUND * config.rounds):
-            measured: dict[_Key, tuple[float, float, float]] = {}
+            measured: dict[_Key, _Times] = {}
             order = shuffled(list(keys), config.seed, label, self.timing, "parts", number)
             for name in context.arms.visit(order, f"{self.timing} parts"):
                 for key in shuffled(keys[name], config.seed, label, self.timing, name, number):
                     # The report says which part it was if it hangs.
                     context.arms.report(name, f"{self.timing}, {key.part}")
                     measured[key] = self._batch(bound[key], operations, gates_s[name])
-            everything = [key for of_arm in keys.values() for key in of_arm]
-            slowest = iter(context.control.maximum([x for key in everything for x in measured.get(key, (0.0,) * 3)]))
-            times = {key: (next(slowest), next(slowest), next(slowest)) for key in everything}
+            slowest = self._slowest([key for of_arm in keys.values() for key in of_arm], measured)
             for name, of_arm in keys.items():
-                if not any(times[key][2] for key in of_arm):
-                    kept[name].append({key: times[key][:2] for key in of_arm})
-                else:
+                if any(slowest[key].early or not slowest[key].first_us for key in of_arm):
                     gates_s[name] = min(2 * gates_s[name], LONGEST_GATE * first_gates_s[name])
+                else:
+                    kept[name].append(slowest)
             complete = min(map(len, kept.values()))
             # Rank 0 decides for all ranks, because the clocks of the ranks differ.
             if complete >= config.rounds or (
@@ -143,6 +151,12 @@ class _Measurement:
             ):
                 break
         return {name: self._part_times(name, rounds) for name, rounds in kept.items() if rounds}
+
+    def _slowest(self, keys: Sequence[_Key], measured: Mapping[_Key, _Times]) -> dict[_Key, _Times]:
+        """Return the maximum over ranks of the times of each batch; some were measured in other processes."""
+        numbers = [number for key in keys for number in measured.get(key, _NOT_MEASURED)]
+        slowest = iter(self.context.control.maximum(numbers))
+        return {key: _Times(next(slowest), next(slowest), next(slowest)) for key in keys}
 
     def _first_gate_s(self, name: str) -> float:
         if not TIMINGS[self.timing].gated:
@@ -152,8 +166,7 @@ class _Measurement:
         # The events around the product take time too.
         return 2 * self.schedule.gates_s[name, self.timing]
 
-    def _batch(self, bound: _Bound, operations: int, gate_s: float) -> tuple[float, float, float]:
-        """Measure a batch. Return its two times, and 1.0 if its gate opened early, otherwise 0.0."""
+    def _batch(self, bound: _Bound, operations: int, gate_s: float) -> _Times:
         self.context.restore(operations)
         with no_garbage_collection():
             batch = self.context.clock.batch(
@@ -167,11 +180,13 @@ class _Measurement:
             )
         product, collective = bound.spans
         early = 0.0 if batch.valid else 1.0
-        return (product.mean_us(), collective.mean_us(), early) if product.pairs else (batch.time_us, 0.0, early)
+        if product.pairs:
+            return _Times(product.mean_us(), collective.mean_us(), early)
+        return _Times(batch.time_us, 0.0, early)
 
     def _part_times(self, name: str, rounds: Sequence[Mapping[_Key, _Times]]) -> PartTimes:
-        def times(part: Part, *, which: int = 0, spans: bool = False) -> tuple[float, ...]:
-            of_rounds = [of_round.get(_Key(name, part, spans), (0.0, 0.0))[which] for of_round in rounds]
+        def times(part: Part, *, spans: bool = False, which: str = "first_us") -> tuple[float, ...]:
+            of_rounds = [getattr(each.get(_Key(name, part, spans), _NOT_MEASURED), which) for each in rounds]
             return tuple(of_rounds) if all(of_rounds) else ()
 
         return PartTimes(
@@ -181,7 +196,7 @@ class _Measurement:
             sequence_us=times(Part.SEQUENCE),
             together_us=times(Part.TOGETHER),
             product_in_sequence_us=times(Part.SEQUENCE, spans=True),
-            collective_in_sequence_us=times(Part.SEQUENCE, spans=True, which=1),
+            collective_in_sequence_us=times(Part.SEQUENCE, spans=True, which="second_us"),
             product_together_us=times(Part.TOGETHER, spans=True),
-            collective_together_us=times(Part.TOGETHER, spans=True, which=1),
+            collective_together_us=times(Part.TOGETHER, spans=True, which="second_us"),
         )

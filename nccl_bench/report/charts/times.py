@@ -52,8 +52,9 @@ def bandwidth_charts(cases: CasesOfKind) -> list[Chart]:
     for timing in Timing:
         if TIMINGS[timing].moves_bytes and timing in cases.rows:
             sizes = [size for size in sizes_of(cases.rows[timing]) if size >= SMALLEST_FOR_BANDWIDTH]
-            if sizes:
-                lines = _lines_of_arms(cases, cases.rows[timing], sizes, lambda row: row.busbw_gb_s)
+            lines = list(_lines_of_arms(cases, cases.rows[timing], sizes, lambda row: row.busbw_gb_s))
+            # A scenario with other work than the collective has no bandwidth.
+            if any(value is not None for line in lines for value in line.values):
                 charts.append(_by_size(timing, sizes, lines, "bus bandwidth, GB/s", Scale.LINEAR, (0, 0)))
     return charts
 

@@ -137,6 +137,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("product", "4096,4096", ("'4096,4096'", "M,N,K", "4096,4096,16384")),
     ("product", [64, 0, 64], ("[64, 0, 64]", "from 1 to 1,000,000")),
     ("product", [64, True, 64.0], ("[64, True, 64.0]",)),
+    ("product", "1,1," + "9" * 5000, ("from 1 to 1,000,000",)),
     ("layers", True, ("True", "is not")),
     ("workload", 3, ("3", "nccl-bench trace --out")),
     ("workload", "no.toml", ("no.toml cannot be read",)),

@@ -43,7 +43,7 @@ def test_a_row_for_each_size_and_arm_has_the_parts_the_hidden_share_and_the_slow
     analysis = overlap()
     assert cells(analysis, "arm") == ["stream-free", "dedicated-stream", "torch-async"] * 2
     assert {*cells(analysis, "hidden (%)")} == {"50"}
-    assert cells(analysis, "product, collective slower (%)")[:3] == ["+10 +100", "+10 +100", "+10"]
+    assert cells(analysis, "product, collective slower (%)")[:3] == ["+10 +100", "+10 +100", "+10    ?"]
     (table,) = part_tables(analysis)
     assert table.title == "overlap all_gather bfloat16 in-place, 4 ranks, gated parts (us)"
     assert table.notes[0] == "product: 4096x4096x4096."
@@ -68,3 +68,9 @@ def test_the_table_is_in_every_report_that_has_tables(report: object) -> None:
     text = report(overlap())
     assert "gated parts (us)" in " ".join(text.split())
     assert "4096x4096x4096" in text
+
+
+def test_a_page_of_an_overlap_has_no_bandwidth_because_its_time_is_not_that_of_the_collective_alone() -> None:
+    page = html_report(overlap())
+    assert 'id="scenario"' in page
+    assert 'id="bandwidth"' not in page
