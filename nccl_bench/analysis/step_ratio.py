@@ -12,13 +12,17 @@ intervals contain the truth.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nccl_bench.analysis.estimates import Estimate
-from nccl_bench.analysis.paired_ratios import PairedRatios
-from nccl_bench.analysis.statistics import Interval, interval, pairs_needed
+from nccl_bench.analysis.paired_ratios import median_ratio
+from nccl_bench.analysis.statistics import Interval, interval_errors, pairs_needed
 from nccl_bench.analysis.student import student_quantile
 
 # The lower end of an interval is at most so many times below the middle. Without this limit it could be below 0.
@@ -32,7 +36,7 @@ class Term:
     calls: float  # the calls in a step
     base_us: float  # the median time of a call of the baseline, microseconds
     base_times_us: Sequence[float]  # the time of the baseline in each round
-    ratios: PairedRatios  # the ratio of the candidate's time to the baseline's in each round
+    ratios: Sequence[float]  # the ratio of the candidate's time to the baseline's in each round
 
     @property
     def weight_us(self) -> float:
@@ -45,9 +49,22 @@ class StepRatio(Estimate):
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = terms
-        self._total_us = sum(term.weight_us for term in terms)
-        self.ratio = sum(term.weight_us * term.ratios.ratio for term in terms) / self._total_us
-        self.deviation = math.hypot(*(self._share(term) * (term.ratios.deviation or 0.0) for term in terms))
+        total_us = sum(term.weight_us for term in terms)
+        shares = [term.weight_us / total_us for term in terms]
+        ratios = [median_ratio(term.ratios) for term in terms]
+        self.ratio = sum(share * ratio for share, ratio in zip(shares, ratios, strict=True))
+        columns = list(zip(terms, shares, ratios, strict=True))
+        summands = [Summand(values=term.ratios, median=ratio, factor=share) for term, share, ratio in columns]
+        # A term whose ratio is above that of the sums raises it if the baseline's time in the term is longer.
+        summands += [
+            Summand(
+                values=term.base_times_us,
+                median=term.base_us,
+                factor=share * (ratio - self.ratio) / term.base_us,
+            )
+            for term, share, ratio in columns
+        ]
+        self._sum = MedianSum(summands)
 
     def pooled(self, ratios: Sequence[Self]) -> StepRatio:
         """Return the ratio of the sums over all terms."""
@@ -55,27 +72,11 @@ class StepRatio(Estimate):
 
     def interval(self, error: float) -> Interval | None:
         """Return the interval; ``None`` if a term has too few rounds for one at the same error."""
-        spreads: list[_Spread] = []
-        for term in self.terms:
-            of_ratio, of_time = term.ratios.interval(error), interval(term.base_times_us, error)
-            if of_ratio is None or of_time is None:
-                return None
-            share, ratio = self._share(term), term.ratios.ratio
-            ends = [share * (end - ratio) for end in (of_ratio.low, of_ratio.high)]
-            spreads.append(_Spread.of(ends, of_ratio.error, term.ratios.rounds))
-            # A term whose ratio is above that of the sums raises it if the baseline's time in the term is longer.
-            surplus = share * (ratio - self.ratio)
-            ends = [surplus * (end_us / term.base_us - 1) for end_us in (of_time.low, of_time.high)]
-            spreads.append(_Spread.of(ends, of_time.error, len(term.base_times_us)))
-        low, high = _around(self.ratio, spreads, error)
-        return Interval(low=max(low, self.ratio / _FARTHEST), high=high, error=error)
+        return self._sum.interval(self.ratio, error)
 
     def pairs_needed(self, error: float) -> int:
         """Return how many rounds of each term an interval at ``error`` needs."""
         return pairs_needed(error)
-
-    def _share(self, term: Term) -> float:
-        return term.weight_us / self._total_us
 
 
 class StepQuotient(Estimate):
@@ -104,54 +105,49 @@ class StepQuotient(Estimate):
         return pairs_needed(error / 2)
 
 
-def sum_interval(terms: Iterable[tuple[float, float, Sequence[float]]], error: float) -> Interval | None:
-    """Return the interval of a sum of times in microseconds; ``None`` if a term has too few rounds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summand:
+    """A median as a part of a sum."""
 
-    Each term has its calls, its median time and its times, in microseconds.
-    """
-    total_us = 0.0
-    spreads: list[_Spread] = []
-    for calls, median_us, times_us in terms:
-        of_time = interval(times_us, error)
-        if of_time is None:
-            return None
-        total_us += calls * median_us
-        ends = [calls * (end_us - median_us) for end_us in (of_time.low, of_time.high)]
-        spreads.append(_Spread.of(ends, of_time.error, len(times_us)))
-    low, high = _around(total_us, spreads, error)
-    return Interval(low=max(low, total_us / _FARTHEST), high=high, error=error)
+    values: Sequence[float] | NDArray[np.float64]  # the values whose median it is, one of each round
+    median: float  # the median
+    factor: float  # how often it is in the sum; negative if a larger median makes the sum smaller
 
 
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """The standard errors of a term."""
+class MedianSum:
+    """Independent medians that add up to a sum."""
 
-    below: float  # the standard error towards smaller values
-    above: float  # the standard error towards larger values
-    freedom: int  # the degrees of freedom
+    def __init__(self, medians: Iterable[Summand]) -> None:
+        by_rounds: dict[int, list[Summand]] = {}
+        for each in medians:
+            by_rounds.setdefault(len(each.values), []).append(each)
+        # Of medians with equally many rounds: how far the values are from the median, in order, times the factor.
+        self._deviations = {
+            rounds: np.array([each.factor for each in alike])[:, None]
+            * (np.sort([each.values for each in alike], axis=1) - np.array([each.median for each in alike])[:, None])
+            for rounds, alike in by_rounds.items()
+        }
 
-    @classmethod
-    def of(cls, ends: Sequence[float], error: float, rounds: int) -> _Spread:
-        """Return the spread of a term of so many ``rounds``, whose interval at ``error`` has these distant ``ends``."""
-        freedom = max(1, rounds - 1)
-        quantile = student_quantile(error, freedom)
-        if not quantile:
-            return cls(0.0, 0.0, freedom)
-        return cls(max(0.0, -min(ends)) / quantile, max(0.0, *ends) / quantile, freedom)
-
-    @property
-    def variance(self) -> float:
-        return (self.below**2 + self.above**2) / 2
-
-
-def _around(center: float, spreads: Sequence[_Spread], error: float) -> tuple[float, float]:
-    """Return the ends of the interval of a sum around ``center``."""
-    variance = sum(each.variance for each in spreads)
-    if not variance:
-        return center, center
-    freedom = variance**2 / sum(each.variance**2 / each.freedom for each in spreads)
-    quantile = student_quantile(error, freedom)
-    below, above = (
-        math.hypot(*distances) for distances in zip(*((each.below, each.above) for each in spreads), strict=True)
-    )
-    return center - quantile * below, center + quantile * above
+    def interval(self, center: float, error: float) -> Interval | None:
+        """Return the interval of the sum around its value ``center``; ``None`` if a median has too few rounds."""
+        below, above, variance, over_freedom = 0.0, 0.0, 0.0, 0.0
+        for rounds, deviations in self._deviations.items():
+            errors = interval_errors(rounds)
+            rank = bisect_right(errors, error) - 1
+            if rank < 0:
+                return None
+            freedom = max(1, rounds - 1)
+            quantile = student_quantile(errors[rank], freedom)
+            if not quantile:
+                continue
+            ends = deviations[:, [rank, -1 - rank]] / quantile
+            of_below, of_above = ends.min(axis=1).clip(max=0) ** 2, ends.max(axis=1).clip(min=0) ** 2
+            below, above = below + float(of_below.sum()), above + float(of_above.sum())
+            variances = (of_below + of_above) / 2
+            variance += float(variances.sum())
+            over_freedom += float((variances**2).sum()) / freedom
+        if not variance:
+            return Interval(low=center, high=center, error=error)
+        quantile = student_quantile(error, variance**2 / over_freedom)
+        low = max(center - quantile * math.sqrt(below), center / _FARTHEST)
+        return Interval(low=low, high=center + quantile * math.sqrt(above), error=error)

@@ -10,7 +10,7 @@ from nccl_bench.analysis.cells import Point
 from nccl_bench.analysis.comparable import ComparableRun, without_size
 from nccl_bench.analysis.estimates import Estimate, Medians, mean_ratios
 from nccl_bench.analysis.judging import Claim
-from nccl_bench.analysis.paired_ratios import PairedRatios
+from nccl_bench.analysis.paired_ratios import median_ratio
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.analysis.step_messages import (
     other_groups,
@@ -18,7 +18,7 @@ from nccl_bench.analysis.step_messages import (
     step_messages,
     workload_of_run,
 )
-from nccl_bench.analysis.step_ratio import StepRatio, Term, sum_interval
+from nccl_bench.analysis.step_ratio import MedianSum, StepRatio, Summand, Term
 from nccl_bench.analysis.step_time import (
     ArmStep,
     Contribution,
@@ -92,19 +92,25 @@ class StepRun:
     def arm_step(self, arm: str) -> ArmStep:
         """Return the step time of ``arm``."""
         missing = self.missing(arm)
-        terms = [
-            (calls, self.comparable.medians_us[*point, arm], [*self.comparable.cells[*point, arm].values()])
+        medians = [
+            Summand(
+                values=[*self.comparable.cells[*point, arm].values()],
+                median=self.comparable.medians_us[*point, arm],
+                factor=calls,
+            )
             for point, calls in self.calls.items()
             if (*point, arm) in self.comparable.cells
         ]
-        step_us = sum(calls * median_us for calls, median_us, _ in terms)
+        step_us = sum(each.factor * each.median for each in medians)
         sums = self.sums_us(arm)
         if missing or not sums:
             return ArmStep(arm=arm, step_us=step_us, interval=None, missing=missing)
         if len(self.launches) > 1:
             (estimate,) = mean_ratios([Medians(kind=arm, sides=(sums,))])
             return ArmStep(arm=arm, step_us=estimate.ratio, interval=estimate.interval(FAMILYWISE_ERROR), missing=())
-        return ArmStep(arm=arm, step_us=step_us, interval=sum_interval(terms, FAMILYWISE_ERROR), missing=())
+        return ArmStep(
+            arm=arm, step_us=step_us, interval=MedianSum(medians).interval(step_us, FAMILYWISE_ERROR), missing=()
+        )
 
     def ratio(self, launch: ComparableRun, arm: str, base: str) -> StepRatio | None:
         """Return the ratio of the step times of two arms in a launch; ``None`` if a message has no common round."""
@@ -117,7 +123,7 @@ class StepRun:
                     calls=calls,
                     base_us=launch.medians_us[*point, base],
                     base_times_us=[*launch.cells[*point, base].values()],
-                    ratios=PairedRatios(ratios[point]),
+                    ratios=ratios[point],
                 )
                 for point, calls in self.calls.items()
             ]
@@ -126,7 +132,7 @@ class StepRun:
     def contributions(self, arm: str, base: str) -> tuple[Contribution, ...]:
         """Return the messages that both arms have."""
         ratios = {
-            point: PairedRatios(of_point).ratio
+            point: median_ratio(of_point)
             for point in self.calls
             if (of_point := self.comparable.ratios(point, arm, base))
         }

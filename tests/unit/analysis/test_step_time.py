@@ -11,7 +11,6 @@ import pytest
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Label
 from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.paired_ratios import PairedRatios
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.step_ratio import StepRatio, Term
 from nccl_bench.analysis.step_time import StepComparison, StepTime
@@ -110,7 +109,7 @@ def test_intervals_at_95_percent_contain_the_truth_in_about_95_percent(messages:
             times = us * np.exp(rng.normal(0, 0.03, 15))
             # Some rounds are far off, which the medians ignore.
             noise = rng.normal(0, 0.03, 15) * np.where(rng.random(15) < 0.15, 5.0, 1.0)
-            ratios = PairedRatios((ratio * np.exp(noise)).tolist())
+            ratios = (ratio * np.exp(noise)).tolist()
             terms.append(Term(calls=each, base_us=float(np.median(times)), base_times_us=times.tolist(), ratios=ratios))
         interval = StepRatio(terms).interval(0.05)
         assert interval is not None
@@ -120,7 +119,7 @@ def test_intervals_at_95_percent_contain_the_truth_in_about_95_percent(messages:
 
 def test_the_interval_of_many_messages_is_narrower_than_the_sum_of_their_intervals() -> None:
     few = [steady((10.0,), 1.0, spread=0.03)(0, "torch") for _ in range(16)]
-    terms = [Term(calls=1, base_us=1.0, base_times_us=[1.0] * 20, ratios=PairedRatios(times or ())) for times in few]
+    terms = [Term(calls=1, base_us=1.0, base_times_us=[1.0] * 20, ratios=times or ()) for times in few]
     one, many = (StepRatio(part).interval(0.05) for part in (terms[:1], terms))
     assert isinstance(one, Interval)
     assert isinstance(many, Interval)
