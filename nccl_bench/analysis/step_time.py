@@ -37,9 +37,7 @@ class ArmStep:
 
     arm: str  # the arm
     step_us: float  # the sum of count times time over the measured messages, in microseconds a step
-    interval: (
-        Interval | None
-    )  # the interval of `step_us`; None if rounds or launches are too few, or a message is missing
+    interval: Interval | None  # the interval of `step_us`; None if rounds are too few, or a message is missing
     missing: tuple[MissingMessage, ...]  # the messages that the sum lacks
 
 

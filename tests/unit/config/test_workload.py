@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import read_run_config, resolve
 from nccl_bench.config.workload import Workload, WorkloadMessage, read_workload, workload_text
 from nccl_bench.errors import UsageError
 
@@ -44,3 +45,14 @@ def test_a_wrong_value_is_named_with_what_is_allowed(old: str, new: str, message
     with pytest.raises(UsageError) as caught:
         read_workload(tmp_path / "workload.toml")
     assert message in str(caught.value)
+
+
+def test_a_file_with_messages_is_a_workload_and_a_file_of_options_can_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("step.toml").write_text(workload_text(WORKLOAD), encoding="utf-8")
+    Path("options.toml").write_text("rounds = 7\nworkload = 'step.toml'\n", encoding="utf-8")
+    alone, named = (resolve("cuda", read_run_config(Path(name))) for name in ("step.toml", "options.toml"))
+    assert (alone.workload, alone.name) == (WORKLOAD, "step")
+    assert (named.workload, named.name, named.rounds) == (WORKLOAD, "options", 7)
