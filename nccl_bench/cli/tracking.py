@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.cases import Case, scenario_words
 from nccl_bench.cli.last_ratio import LastRatio
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
@@ -138,8 +138,8 @@ def _steps(config: RunConfig, plan: Plan, orders: Sequence[Sequence[int]]) -> It
 
 def case_label(case: Case) -> str:
     """Return the name of a case. Its end may be cut off, so the parts that differ most come first."""
-    size = format_size(case.size_bytes)
-    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement_word, case.root_word)))
+    differing = (case.collective, format_size(case.size_bytes), scenario_words(case))
+    return " ".join(filter(None, (*differing, case.dtype, case.redop, case.placement_word, case.root_word)))
 
 
 def track_verification(

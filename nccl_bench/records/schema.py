@@ -47,7 +47,8 @@ from nccl_bench.records.kernels import Kernels
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
 #    launch. Samples have `registered` and `arm_placement`. In run.json `config.placements` can be null: then the arms
-#    of a case can differ in the placement of their calls. Samples can have `began_s`, `kernels` and `cost`.
+#    of a case can differ in the placement of their calls. Samples can have `began_s`, `kernels` and `cost`,
+#    and what belongs to a scenario: `skew` and `parts`, and in their case `hidden`, `layers`, `delay_us` and `streams`.
 SCHEMA = 5
 
 
