@@ -11,6 +11,7 @@ from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.cli.options import Full, Nproc, Quiet, detail_of, format_option, to_option, width_option
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.options import Panel
+from nccl_bench.config.parsers import time_limit
 from nccl_bench.errors import UsageError
 from nccl_bench.report import AUDIT_FORMATS, NARROWEST_AUDIT, Format
 
@@ -74,8 +75,7 @@ def audit(
 
     chosen = chosen_format(format, to, AUDIT_FORMATS)
     refuse_unwritable(to)
-    if not timeout > 0:
-        raise UsageError(f"--timeout is {timeout:g}: give more than 0 seconds")
+    timeout = time_limit("--timeout", timeout)
     if sample < 1:
         raise UsageError(f"--sample is {sample}: give 1 for every step, or a larger number")
     suppressions = read_suppressions(suppress) if suppress is not None else ()

@@ -34,6 +34,11 @@ def integer(least: int) -> Parser:
 
 def seconds(name: str, value: object, _device: DeviceSpec) -> float:
     """Return a time limit in seconds."""
+    return time_limit(name, value)
+
+
+def time_limit(name: str, value: object) -> float:
+    """Return a time limit in seconds, for an option of a command without a device."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
         raise UsageError(f"{name} is {value!r}: give a number of seconds above 0, and at most {_MOST_S}")
     return float(value)

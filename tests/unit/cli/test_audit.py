@@ -74,8 +74,10 @@ def test_every_option_reaches_the_audit(launched: list[dict[str, Any]], tmp_path
         (("missing.py",), "the script missing.py does not exist"),
         (("engine",), "the script engine is a directory"),
         (("-m", "no_such_engine.bench"), "there is no module no_such_engine.bench"),
-        (("--timeout", "0", "serve.py"), "--timeout is 0: give more than 0 seconds"),
-        (("--timeout", "nan", "serve.py"), "--timeout is nan: give more than 0 seconds"),
+        *(
+            (("--timeout", text, "serve.py"), f"--timeout is {shown}: give a number of seconds above 0, and at most ")
+            for text, shown in (("0", "0.0"), ("nan", "nan"), ("inf", "inf"))
+        ),
         (("--sample", "0", "serve.py"), "--sample is 0: give 1 for every step, or a larger number"),
         (("--format", "csv", "serve.py"), "--format is 'csv'"),
         (("--width", "10", "serve.py"), "--width is 10: give at least 40"),
