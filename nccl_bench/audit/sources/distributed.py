@@ -25,8 +25,6 @@ from nccl_bench.audit.order.actions import (
     HostWaited,
     StreamOfMemoryRecorded,
     StreamWaited,
-    Work,
-    WorkLaunched,
 )
 from nccl_bench.audit.order.places import Stream
 from nccl_bench.audit.sources.base import Replacements, Source
@@ -182,23 +180,16 @@ class DistributedSource(Source):
         for tensor in used:
             self._memory.note(tensor, current)
         self._feed.extend(meanwhile[:position])
-        self._feed.put(self._work(name, stream, reads, writes))
+        self._put_work(name, stream, reads, writes)
         if stream != current:
             # The process group keeps the tensors until its stream has used them.
             for tensor in used:
                 self._feed.put(StreamOfMemoryRecorded(address=tensor.untyped_storage().data_ptr(), stream=stream))
         self._feed.extend(meanwhile[position:])
 
-    def _work(self, name: str, stream: Stream, reads: list[Tensor], writes: list[Tensor]) -> WorkLaunched:
-        where = self._feed.stack()
-        where.touched = touched = Touched.of(reads, writes)
-        return WorkLaunched(
-            thread=self._feed.thread(),
-            stream=stream,
-            work=Work(name=name, is_collective=True, where=where),
-            reads=touched.reads,
-            writes=touched.writes,
-        )
+    def _put_work(self, name: str, stream: Stream, reads: list[Tensor], writes: list[Tensor]) -> None:
+        touched, where = Touched.of(reads, writes), self._feed.stack()
+        self._feed.put(self._feed.launched(name, stream, touched, where, is_collective=True))
 
     # -- Gloo ----------------------------------------------------------------------------------------------------------
 
@@ -211,7 +202,7 @@ class DistributedSource(Source):
         event = self._feed.new_number()
         for tensor in (*reads, *writes):
             self._memory.note(tensor)
-        self._feed.put(self._work(name, stream, reads, writes))
+        self._put_work(name, stream, reads, writes)
         for tensor in (*reads, *writes):
             self._feed.put(StreamOfMemoryRecorded(address=tensor.untyped_storage().data_ptr(), stream=stream))
         self._feed.put(EventRecorded(thread=thread, event=event, stream=stream))

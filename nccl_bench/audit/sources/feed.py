@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from nccl_bench.audit.order.actions import Action
+from nccl_bench.audit.order.actions import Action, Work, WorkLaunched
 from nccl_bench.audit.order.places import Stream
 from nccl_bench.audit.order.races import Race
+from nccl_bench.audit.sources.ranges import Touched
 from nccl_bench.audit.sources.stacks import Stack, capture, capture_thread, current_thread_is_pythons
 
 
@@ -81,6 +82,26 @@ class Feed:
         if state.place is not None:
             return capture(state.place.outer)
         return capture(None if state.is_pythons or state.look() else capture_thread(self.owner))
+
+    def launched(
+        self,
+        name: str,
+        stream: Stream,
+        touched: Touched,
+        where: Stack,
+        is_collective: bool = False,
+        communicator: int | None = None,
+    ) -> WorkLaunched:
+        """Return the launch of a work on ``stream`` by the calling thread, whose stack is ``where``."""
+        where.touched = touched
+        return WorkLaunched(
+            thread=self.thread(),
+            stream=stream,
+            work=Work(name=name, is_collective=is_collective, where=where),
+            reads=touched.reads,
+            writes=touched.writes,
+            communicator=communicator,
+        )
 
     def put(self, action: Action | Place) -> None:
         """Append an action of the calling thread."""

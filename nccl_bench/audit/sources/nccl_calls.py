@@ -10,7 +10,6 @@ from nccl_bench.audit.order.actions import (
     EventDestroyed,
     EventRecorded,
     StreamWaited,
-    Work,
     WorkLaunched,
 )
 from nccl_bench.audit.order.places import ByteRange, Stream
@@ -141,14 +140,13 @@ class NcclCalls:
                 if not (each.at_root_only and not is_root) and not (each.not_at_root and is_root)
             )
 
-        where = self._feed.stack()
-        where.touched = touched = Touched(reads=ranges(function.reads), writes=ranges(function.writes))
-        return WorkLaunched(
-            thread=self._feed.thread(),
-            stream=self._model.stream(stream),
-            work=Work(name=function.name, is_collective=True, where=where),
-            reads=touched.reads,
-            writes=touched.writes,
+        touched = Touched(reads=ranges(function.reads), writes=ranges(function.writes))
+        return self._feed.launched(
+            function.name,
+            self._model.stream(stream),
+            touched,
+            self._feed.stack(),
+            is_collective=True,
             communicator=comm,
         )
 

@@ -19,7 +19,6 @@ from nccl_bench.audit.order.actions import (
     HostWaited,
     StreamOfMemoryRecorded,
     Work,
-    WorkLaunched,
 )
 from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.sources.base import Source
@@ -177,11 +176,8 @@ class Operators(Source):
         position = _place_of_work(meanwhile, stream) if meanwhile else 0
         feed.extend(meanwhile[:position])
         if read_ranges or written_ranges:
-            work = Work(name=operator.name, where=where)
-            where.touched = Touched(reads=read_ranges, writes=written_ranges)
-            feed.put(
-                WorkLaunched(thread=feed.thread(), stream=stream, work=work, reads=read_ranges, writes=written_ranges)
-            )
+            touched = Touched(reads=read_ranges, writes=written_ranges)
+            feed.put(feed.launched(operator.name, stream, touched, where))
         feed.extend(meanwhile[position:])
 
     def _is_used(self, tensor: Tensor, stream: Stream) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from nccl_bench.audit.order.actions import Work, WorkLaunched
 from nccl_bench.audit.sources.base import Replacements, Source
 from nccl_bench.audit.sources.effects import declared_effects
 from nccl_bench.audit.sources.feed import Feed
@@ -73,17 +72,9 @@ class TritonSource(Source):
             elif declared.reads is None or argument in declared.reads:
                 reads.append(value)
         if reads or writes:
-            where = self._feed.stack()
-            where.touched = touched = Touched.of(reads, writes)
-            self._feed.put(
-                WorkLaunched(
-                    thread=self._feed.thread(),
-                    stream=self._model.current_stream((reads + writes)[0]),
-                    work=Work(name=f"triton::{name}", where=where),
-                    reads=touched.reads,
-                    writes=touched.writes,
-                )
-            )
+            stream = self._model.current_stream((reads + writes)[0])
+            touched = Touched.of(reads, writes)
+            self._feed.put(self._feed.launched(f"triton::{name}", stream, touched, self._feed.stack()))
 
 
 def _named(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
