@@ -130,6 +130,12 @@ class Exchange:
             raise SetupError(f"{self.name} returned {got}: return {self.output.numel()} elements")
         self._returned.append(result)
 
+    @classmethod
+    def is_call(cls, path: str, function: str) -> bool:
+        """Return True if a frame of the stack, in this file and function, is that of a call of ``operation``."""
+        code = cls._run.__code__
+        return (path, function) == (code.co_filename, code.co_name)
+
     def receive(self, streams: Streams) -> None:
         """Copy what the call has returned to the output, in the order of the current stream, as its consumer."""
         if self.returns:

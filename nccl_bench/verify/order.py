@@ -18,7 +18,8 @@ from nccl_bench.audit import Watch, watch
 from nccl_bench.audit.order.races import Access, Race
 from nccl_bench.audit.sources.stacks import Frame, Stack
 from nccl_bench.catalog.probes import DETECTOR, Place
-from nccl_bench.verify import exchanges, outcomes
+from nccl_bench.verify import outcomes
+from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial
 
 # The fewest calls of an arm with small messages, and the calls of a trial with large ones, which take longer.
@@ -115,7 +116,7 @@ def _frames_of_call(access: Access) -> Sequence[Frame]:
     """Return the frames of the arm's call that made an access, the innermost first; empty if the probe made it."""
     frames = access.work.where.frames if isinstance(access.work.where, Stack) else ()
     for number, frame in enumerate(frames):
-        if (frame.path, frame.function) == (exchanges.__file__, "_run"):
+        if Exchange.is_call(frame.path, frame.function):
             return frames[: number + 1]
     return ()
 
