@@ -93,10 +93,10 @@ class Judgement(NamedTuple):
 class Judgements:
     """The verdicts about ratios, as columns: entry i of each column is the field of the judgement i."""
 
-    intervals: list[Interval | None]
-    verdicts: list[Verdict]
-    reasons: list[OpenReason | None]
-    pairs_needed: list[int | None]
+    intervals: list[Interval | None]  # the interval of the ratio; None if rounds are too few
+    verdicts: list[Verdict]  # the verdict
+    reasons: list[OpenReason | None]  # the reason for `inconclusive`; None for every other verdict
+    pairs_needed: list[int | None]  # rounds that are needed; None if there is an interval, or if no number is enough
 
     def __iter__(self) -> Iterator[Judgement]:
         return map(Judgement, self.intervals, self.verdicts, self.reasons, self.pairs_needed)
