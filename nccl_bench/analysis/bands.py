@@ -19,6 +19,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
 from operator import itemgetter
 
@@ -35,7 +36,8 @@ from nccl_bench.catalog.timings import Timing
 __all__ = ["Band", "OpenReason", "bands_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: what is computed of all sizes is computed once.
+@dataclass(frozen=True, kw_only=True)
 class Band:
     """Neighbouring sizes of one pair of arms and one timing, with one verdict."""
 
@@ -83,13 +85,13 @@ class Band:
         sure = self.reason in (None, OpenReason.BELOW_THRESHOLD)
         return direction(self.interval, self.noise_floor) if sure else None
 
-    @property
+    @cached_property
     def ratios(self) -> tuple[float, float]:
         """The smallest and the largest ratio of a size."""
         ratios = [each.ratio for each in self.comparisons]
         return min(ratios), max(ratios)
 
-    @property
+    @cached_property
     def farthest(self) -> Comparison:
         """The comparison of the size with the largest change."""
         return max(self.comparisons, key=lambda each: abs(each.ratio - 1))
@@ -99,12 +101,12 @@ class Band:
         """True if a size is beyond the threshold, although the band is the same."""
         return self.verdict is Verdict.EQUIVALENT and abs(self.farthest.ratio - 1) > self.threshold
 
-    @property
+    @cached_property
     def has_shared_arm(self) -> bool:
         """True if the ratios are relative to a shared arm, so that they are not those of the arm's own times."""
         return any(each.shared is not None for each in self.comparisons)
 
-    @property
+    @cached_property
     def saved_us(self) -> tuple[float, float]:
         """The smallest and the largest time saved at a size, microseconds a call; negative for a slower candidate."""
         saved = [each.saved_us for each in self.comparisons]

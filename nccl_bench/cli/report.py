@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report import Report
     from nccl_bench.verify.record import VerificationRecord
+
+# The module and the function of each report that depends on nothing but the analysis.
+_REPORTS: Mapping[Format, tuple[str, str]] = {
+    Format.MARKDOWN: ("nccl_bench.report.markdown", "markdown_report"),
+    Format.CSV: ("nccl_bench.report.csv", "csv_report"),
+    Format.JSON: ("nccl_bench.report.json", "json_report"),
+    Format.HTML: ("nccl_bench.report.html.analysis_page", "html_report"),
+    Format.SVG: ("nccl_bench.report.svg.report", "svg_report"),
+    Format.BENCHER: ("nccl_bench.report.bencher", "bencher_report"),
+    Format.PERFETTO: ("nccl_bench.report.perfetto", "perfetto_report"),
+}
 
 
 def report(
@@ -68,27 +81,21 @@ def print_report(
 
     A ``width`` of ``None`` means the width of the terminal.
     """
-    from nccl_bench.report.bencher import bencher_report
-    from nccl_bench.report.csv import csv_report
-    from nccl_bench.report.html.analysis_page import html_report
-    from nccl_bench.report.json import json_report
-    from nccl_bench.report.markdown import markdown_report
-    from nccl_bench.report.perfetto import perfetto_report
-    from nccl_bench.report.svg.report import svg_report
-    from nccl_bench.report.terminal import TerminalReport
+    if format is Format.TERMINAL:
+        from nccl_bench.report.terminal import TerminalReport
 
-    reports: dict[Format, Report[Analysis]] = {
-        Format.TERMINAL: replace(TerminalReport.for_stream(stream_of(file), width), detail=detail).render,
-        Format.MARKDOWN: markdown_report,
-        Format.CSV: csv_report,
-        Format.JSON: json_report,
-        Format.HTML: html_report,
-        Format.SVG: svg_report,
-        Format.BENCHER: bencher_report,
-        Format.PERFETTO: perfetto_report,
-    }
-    write_report(reports[format](analysis), file)
-    show_on_github(analysis.headline, analysis.warnings, lambda: markdown_report(analysis))
+        text = replace(TerminalReport.for_stream(stream_of(file), width), detail=detail).render(analysis)
+    else:
+        text = _report_of(format)(analysis)
+    write_report(text, file)
+    show_on_github(analysis.headline, analysis.warnings, lambda: _report_of(Format.MARKDOWN)(analysis))
+
+
+def _report_of(format: Format) -> Report[Analysis]:
+    """Return the function of a format; only its module is imported, because some load slowly."""
+    module, function = _REPORTS[format]
+    report: Report[Analysis] = getattr(import_module(module), function)
+    return report
 
 
 def print_verification(

@@ -8,8 +8,8 @@ an arm in question is never left out.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, product
-from typing import TypeVar
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
@@ -46,7 +46,6 @@ _BASE = "base"
 _NAME, _SHORT_NAME = 8, 6
 # By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
 _Cells = Mapping[tuple[Timing, int, str], tuple[Comparison, Band]]
-_Cell = TypeVar("_Cell")
 _Marks = Mapping[tuple[Timing, int, str], str]
 
 
@@ -60,32 +59,43 @@ class _Layout:
     base: bool = False  # True if the word base stands for the name of the baseline of several candidates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: each kind of text is made once, and only if a table shows it.
+@dataclass(frozen=True, kw_only=True)
 class _Texts:
     """The texts of one arm in one timing, in the order of the sizes: they are the same in every layout."""
 
-    times: Sequence[str]  # the time of the arm, or a mark in its place; of the baseline nothing else
-    saved: Sequence[str] = ()  # the time saved; with a shared arm, the change of that arm instead
-    changes: Sequence[str] = ()  # the change with the mark of its verdict
-    marks: Sequence[str] = ()  # the marks in place of changes, where no column has times; otherwise empty texts
-    ratios: Sequence[float | None] = ()  # the ratio, for the bar; None without a comparison
+    cells: Sequence[tuple[Comparison, Band] | None]  # the comparison with its band; None without one
+    cell_marks: Sequence[str]  # the mark in place of a time; otherwise an empty text
 
-    def at(self, lines: Sequence[int]) -> "_Texts":
-        """Return the texts of these lines."""
-        return _Texts(
-            times=_at(self.times, lines),
-            saved=_at(self.saved, lines),
-            changes=_at(self.changes, lines),
-            marks=_at(self.marks, lines),
-            ratios=_at(self.ratios, lines),
-        )
+    @cached_property
+    def times(self) -> Sequence[str]:
+        """The time of the arm, or a mark in its place."""
+        pairs = zip(self.cells, self.cell_marks, strict=True)
+        return [significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs]
+
+    @cached_property
+    def saved(self) -> Sequence[str]:
+        """The time saved; with a shared arm, the change of that arm instead."""
+        return [saved_cell(cell[0]) if cell else "" for cell in self.cells]
+
+    @cached_property
+    def changes(self) -> Sequence[str]:
+        """The change with the mark of its verdict."""
+        return [change_text(cell[0].ratio) + mark_of(*cell) if cell else "" for cell in self.cells]
+
+    @property
+    def marks(self) -> Sequence[str]:
+        """The marks in place of changes, where no column has times; otherwise empty texts."""
+        return ["" if cell else mark for cell, mark in zip(self.cells, self.cell_marks, strict=True)]
+
+    @property
+    def ratios(self) -> Sequence[float | None]:
+        """The ratio, for the bar; ``None`` without a comparison."""
+        return [cell[0].ratio if cell else None for cell in self.cells]
 
 
-def _at(texts: Sequence[_Cell], lines: Sequence[int]) -> Sequence[_Cell]:
-    return [texts[line] for line in lines] if texts else ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: the texts are computed once, and only for the sizes of a table.
+@dataclass(frozen=True, kw_only=True)
 class _Kind:
     """The comparisons of one kind of case."""
 
@@ -93,7 +103,8 @@ class _Kind:
     baseline: str  # the arm or side that the candidates are compared with
     candidates: tuple[str, ...]  # the arms or sides in question
     timings: Sequence[Timing]  # the timings that were measured
-    texts: Mapping[tuple[Timing, str], _Texts]  # the texts by timing and arm
+    cells: _Cells  # the comparisons, with their bands
+    cell_marks: _Marks  # the marks in place of times
     largest_change: float  # the largest distance of a ratio from 1: the longest bar
     sizes: Sequence[int]  # the sizes, the smallest first; in a table those that it shows
     bands: Sequence[Band]  # the bands of all timings
@@ -117,9 +128,28 @@ class _Kind:
         if self.is_complete:
             return self
         shown = {*some_sizes(self.sizes, [band for band in self.bands if band.timing in timings], self.failed)}
-        lines = [line for line, size in enumerate(self.sizes) if size in shown]
-        texts = {key: of_arm.at(lines) for key, of_arm in self.texts.items()}
-        return replace(self, sizes=[self.sizes[line] for line in lines], texts=texts)
+        return replace(self, sizes=[size for size in self.sizes if size in shown])
+
+    @cached_property
+    def texts(self) -> Mapping[tuple[Timing, str], _Texts]:
+        """The texts of the candidates, by timing and arm."""
+        return {
+            (timing, arm): _Texts(
+                cells=[self.cells.get((timing, size, arm)) for size in self.sizes],
+                cell_marks=[self.cell_marks.get((timing, size, arm), "") for size in self.sizes],
+            )
+            for timing in self.timings
+            for arm in self.candidates
+        }
+
+    def baseline_times(self, timing: Timing) -> Sequence[str]:
+        """Return the times of the baseline, or marks in their place."""
+        of_candidates = [self.texts[timing, arm].cells for arm in self.candidates]
+        cells = [next(filter(None, of_size), None) for of_size in zip(*of_candidates, strict=True)]
+        return [
+            significant(cell[0].baseline_us) if cell else self.cell_marks.get((timing, size, self.baseline), "")
+            for cell, size in zip(cells, self.sizes, strict=True)
+        ]
 
 
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
@@ -194,12 +224,9 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             baseline=baseline,
             candidates=candidates,
             timings=timings,
-            texts={
-                (timing, arm): texts
-                for timing in timings
-                for arm, texts in _texts(timing, baseline, candidates, sizes, cells, marks).items()
-            },
-            largest_change=max(abs(each.ratio - 1) for each, _ in cells.values()),
+            cells=cells,
+            cell_marks=marks,
+            largest_change=max(abs(ratio - 1) for band in bands for ratio in band.ratios),
             sizes=sizes,
             bands=bands,
             failed=failed,
@@ -207,36 +234,6 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             unit=analysis.unit,
             shared_arm=analysis.shared_arm,
         )
-
-
-def _texts(
-    timing: Timing, baseline: str, candidates: Sequence[str], sizes: Sequence[int], cells: _Cells, marks: _Marks
-) -> dict[str, _Texts]:
-    """Return the texts of all arms in one timing, by arm."""
-    texts = {}
-    baseline_us: dict[int, float] = {}
-    for arm in candidates:
-        keys = [(timing, size, arm) for size in sizes]
-        cells_of_arm = [cells.get(key) for key in keys]
-        of_arm = [marks.get(key, "") for key in keys]
-        for size, cell in zip(sizes, cells_of_arm, strict=True):
-            if cell:
-                baseline_us.setdefault(size, cell[0].baseline_us)
-        pairs = list(zip(cells_of_arm, of_arm, strict=True))
-        texts[arm] = _Texts(
-            times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
-            saved=[saved_cell(cell[0]) if cell else "" for cell in cells_of_arm],
-            changes=[change_text(cell[0].ratio) + mark_of(*cell) if cell else "" for cell in cells_of_arm],
-            marks=["" if cell else mark for cell, mark in pairs],
-            ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
-        )
-    texts[baseline] = _Texts(
-        times=[
-            significant(baseline_us[size]) if size in baseline_us else marks.get((timing, size, baseline), "")
-            for size in sizes
-        ]
-    )
-    return texts
 
 
 def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
@@ -318,7 +315,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     if "baseline" in shown:
         name = kind.baseline if names or not kind.alone else "from"
         name = _BASE if layout.base and not kind.alone else name
-        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.texts[timing, kind.baseline].times))
+        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.baseline_times(timing)))
     for number, arm in enumerate(kind.candidates):
         texts = kind.texts[timing, arm]
         changes = texts.changes

@@ -51,14 +51,15 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
 def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str], str]]:
     """Return the text to show instead of times, by timing, size and arm, for each kind of case: see ``kind_of``."""
     rows = [row for row in analysis.rows if row.collective and row.arm]
-    timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in rows if row.timing)
+    marked = [(row, mark) for row in rows if (mark := _mark(row))]
+    # For rows that have no timing.
+    timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in rows if row.timing) if marked else {}
     marks: dict[object, dict[tuple[Timing, int, str], str]] = {}
-    for row in rows:
-        if mark := _mark(row):
-            kind = kind_of(row)
-            of_kind = marks.setdefault(kind, {})
-            for timing in [Timing(row.timing)] if row.timing else [known for of, known in timings if of == kind]:
-                of_kind.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
+    for row, mark in marked:
+        kind = kind_of(row)
+        of_kind = marks.setdefault(kind, {})
+        for timing in [Timing(row.timing)] if row.timing else [known for of, known in timings if of == kind]:
+            of_kind.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
     return marks
 
 
