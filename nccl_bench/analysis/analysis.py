@@ -8,6 +8,7 @@ from functools import cached_property
 from nccl_bench.analysis import description
 from nccl_bench.analysis.answer import make_headline
 from nccl_bench.analysis.bands import Band, bands_of
+from nccl_bench.analysis.cell_warnings import cell_warnings, noise_warnings
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.comparison_facts import comparison_facts
@@ -20,12 +21,12 @@ from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.kernels import kernels_fact
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
+from nccl_bench.analysis.rows import OtherRatios, Rows, other_ratios_of, rows_of
 from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
 from nccl_bench.analysis.step_lines import step_facts, step_lines, step_warnings
 from nccl_bench.analysis.step_run import step_time
 from nccl_bench.analysis.step_time import StepComparison, StepTime
-from nccl_bench.analysis.summary import OtherRatios, Row, other_ratios_of, rows_of
-from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, run_warnings, twin_warnings
 from nccl_bench.analysis.wording import unit_of
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
@@ -47,8 +48,8 @@ class Analysis:
     # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
     runs: tuple[tuple[str, Run], ...] = ()
     # The rows of each run that has records, with the name of its side; for `compare` only of what is compared.
-    rows_of_runs: tuple[tuple[str, tuple[Row, ...]], ...] = ()
-    rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
+    rows_of_runs: tuple[tuple[str, Rows], ...] = ()
+    rows: Rows  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     bands: tuple[Band, ...] = field(init=False)  # all comparisons, in bands of neighbouring sizes with one verdict each
     # The candidates whose verdicts answer the question; None for every candidate.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.cell_warnings import cell_warnings, noise_warnings
 from nccl_bench.analysis.cells import Cell
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.description import figures_notices
@@ -17,13 +18,13 @@ from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, times_over_ranks, versions
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
+from nccl_bench.analysis.rows import Rows, rows_of
 from nccl_bench.analysis.side_names import difference_text
 from nccl_bench.analysis.steadiness import steadiness_of
 from nccl_bench.analysis.step_run import step_time
 from nccl_bench.analysis.step_sides import step_time_of_sides
-from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
-from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, run_warnings
 from nccl_bench.analysis.wording import counted, format_ratios
 from nccl_bench.catalog.arms import fair_pair
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
@@ -75,7 +76,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         metas=(("", loaded.meta),),
         runs=(("", join_launches(run)),),
         rows_of_runs=rows_of_runs,
-        rows=(),
+        rows=Rows.of(),
         comparisons=comparisons,
         step=step_time(run, loaded.comparable, limits, baseline, [candidate]),
         basis=basis_of(comparisons),
@@ -172,7 +173,7 @@ def analyse_sides(
         metas=tuple(metas),
         runs=tuple((label, join_launches(loaded.run)) for label, loaded in runs if loaded.run is not None),
         rows_of_runs=rows_of_runs,
-        rows=(),
+        rows=Rows.of(),
         comparisons=comparisons,
         step=step,
         basis=sides.basis,

@@ -8,6 +8,7 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.headline_facts import (
+    Result,
     command_fact,
     command_facts,
     command_with,
@@ -15,19 +16,20 @@ from nccl_bench.analysis.headline_facts import (
     machine_text,
     minute,
     order_fact,
+    results_of,
     results_text,
     sure_fact,
 )
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, steady_first
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import joined
 from nccl_bench.records.run import TOOL, Run
 from nccl_bench.records.schema import Samples, Status
 
 # The rows or the runs of a comparison, each with the name of its side.
-_NamedRows = Sequence[tuple[str, Sequence[Row]]]
+_NamedRows = Sequence[tuple[str, Rows]]
 _Runs = Sequence[tuple[str, Run]]
 _Each = TypeVar("_Each")
 
@@ -72,11 +74,17 @@ def comparison_facts(
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:
     """Return the results of the compared cells of each side, and of all its wrong cells: these are never compared."""
-    wrong = {name: run.samples.take(run.samples.status.equals(Status.WRONG)).lines() for name, run in runs}
-    cells: list[tuple[str, Sequence[Row | Samples]]] = [
-        (name, [*of_run, *wrong.get(name, ())]) for name, of_run in rows
+    wrong = {
+        name: [(line.arm, line.status, line.wrong is not None) for line in _wrong_lines(run)] for name, run in runs
+    }
+    cells: list[tuple[str, list[Result]]] = [
+        (name, [*results_of(of_run), *wrong.get(name, ())]) for name, of_run in rows
     ]
     return _of_each(cells, results_text, between=": ")
+
+
+def _wrong_lines(run: Run) -> Sequence[Samples]:
+    return run.samples.take(run.samples.status.equals(Status.WRONG)).lines()
 
 
 def _started(meta: Mapping[str, Any]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.cost_split import CostSplit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +34,10 @@ class CostedCall:
         return None if self.sum_us is None or self.enqueue_us is None else self.enqueue_us - self.sum_us
 
 
-def costed_calls(rows: Iterable[Row]) -> tuple[CostedCall, ...]:
+def costed_calls(rows: Rows) -> tuple[CostedCall, ...]:
     """Return the calls of all arms but twins; nothing if neither parts were measured nor nodes counted."""
+    if all(value is None for each in fields(CostSplit) for value in rows.column(each.name)):
+        return ()
     of_cells: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:
         if row.timing and row.arm and not is_twin(row.arm):

@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nccl_bench.analysis.bands import Band
@@ -12,8 +13,8 @@ from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
 from nccl_bench.analysis.next_step import confidence_text, confirming_step, duration_text, next_step
 from nccl_bench.analysis.pair_lines import comparisons_of
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.common import have_routes
@@ -21,9 +22,11 @@ from nccl_bench.config.hidden_values import command_to_type
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.config.verification import FEWEST_RANKS
 from nccl_bench.records.run import TOOL, Run, is_import
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.records.schema import Status
 from nccl_bench.safety.secrets import as_typed
 
+# The arm of a cell, its status, and True if its results were checked.
+Result = tuple[str | None, str | None, bool]
 # The data of the verdicts of a run.
 _SOURCES: Mapping[Basis, str] = {
     Basis.ROUNDS: "one launch, so one set of communicators",
@@ -34,7 +37,7 @@ _SOURCES: Mapping[Basis, str] = {
 def run_facts(
     run: Run,
     metas: NamedRuns,
-    rows: Sequence[Row],
+    rows: Rows,
     bands: Sequence[Band],
     basis: Basis,
     steady: str,
@@ -49,7 +52,7 @@ def run_facts(
     for sure in sure_fact(bands, basis):
         yield sure
         yield Fact(name="Basis", text=_SOURCES[basis].format(launches=counted(run.launches, "launch")))
-    results = [results_text(rows), comparisons_text(bands), progress_text(run)]
+    results = [results_text(results_of(rows)), comparisons_text(bands), progress_text(run)]
     yield Fact(name="Results", text="; ".join(filter(None, results)))
     order = order_fact(run)
     if order:
@@ -67,19 +70,27 @@ def sure_fact(bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
         yield Fact(name="Sure", text=confidence)
 
 
-def results_text(rows: Sequence[Row | Samples]) -> str:
-    """Return how many cells were right, wrong, not checked and declined; a cell is a case, an arm and a timing."""
-    cells = [row for row in rows if row.timing]
-    wrong = [row for row in cells if row.status == Status.WRONG]
-    unchecked = sum(row.wrong is None for row in cells if row.status == Status.OK)
-    right = sum(row.status == Status.OK for row in cells) - unchecked
-    declined = sum(row.status == Status.DECLINED for row in cells)
+def results_of(rows: Rows) -> Iterator[Result]:
+    """Yield the result of each cell in ``rows``; a cell is a case, an arm and a timing."""
+    columns = (rows.column(name) for name in ("timing", "arm", "status", "wrong"))
+    return ((arm, status, wrong is not None) for timing, arm, status, wrong in zip(*columns, strict=True) if timing)
+
+
+def results_text(results: Iterable[Result]) -> str:
+    """Return how many cells were right, wrong, not checked and declined."""
+    counts = Counter(results)
+
+    def number(status: Status, *, checked: bool | None = None) -> int:
+        return sum(count for (_, of, was), count in counts.items() if of == status and checked in (None, was))
+
+    wrong, declined = number(Status.WRONG), number(Status.DECLINED)
+    right, unchecked = number(Status.OK, checked=True), number(Status.OK, checked=False)
     parts = []
     if wrong:
-        arms = ", ".join(dict.fromkeys(str(row.arm) for row in wrong))
-        parts.append(f"WRONG in {counted(len(wrong), 'cell')} of {arms}")
+        arms = ", ".join(dict.fromkeys(str(arm) for arm, status, _ in counts if status == Status.WRONG))
+        parts.append(f"WRONG in {counted(wrong, 'cell')} of {arms}")
     if right:
-        every, of_arms = ("all ", " of all arms") if right == len(cells) > 1 else ("", "")
+        every, of_arms = ("all ", " of all arms") if right == counts.total() > 1 else ("", "")
         parts.append(f"right in {every}{counted(right, 'cell')}{of_arms}, on every rank")
     if unchecked:
         parts.append(f"not checked in {counted(unchecked, 'cell')}")

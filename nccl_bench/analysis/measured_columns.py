@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from nccl_bench.analysis.kernels import KERNEL_COLUMNS
 from nccl_bench.analysis.parts import PartFigures
-from nccl_bench.analysis.spread import spreads_of
+from nccl_bench.analysis.spread import SPREADS, spreads_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.scenarios import SCENARIOS
@@ -20,41 +21,74 @@ from nccl_bench.records.columns import SampleColumns, ValueColumn
 from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.schema import GpuState
 
+# A function that returns the value of a column in each line. It is called only if somebody needs the column.
+Column = Callable[[], Sequence[Any]]
 CASE_COLUMNS = tuple(column.name for column in fields(Case))
 _OF_PARTS = tuple(column.name for column in fields(PartFigures))
 # The column `throttled` has the reasons as a text.
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name != "throttle_reasons")
 _VALUES = ("arm", "timing", "status", "reason", "registered")
+_SKEWS = ("measured_delay_us", "transfer_us", "wait_us")
+_BANDWIDTHS = ("algbw_gb_s", "busbw_gb_s")
 
 
-def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, list[Any]]:
+def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, Column]:
     """Return the columns of ``samples`` that need no other arm; ``launches`` have a time of each line."""
-    columns: dict[str, list[Any]] = {name: _of(samples.case, name) for name in CASE_COLUMNS}
-    columns |= {name: getattr(samples, name).to_list() for name in _VALUES}
-    columns["arm_placement"] = samples.placement.to_list()
-    columns["world_size"] = samples.world_size.tolist()
-    # If nothing was timed, the next three numbers are absent, not 0.
+    # If nothing was timed, some numbers are absent, not 0.
     timed = samples.ops_per_batch > 0
-    columns["ops_per_batch"] = _known(samples.ops_per_batch, timed)
-    columns["rounds"] = _known(samples.samples_us.lengths, timed)
-    columns["discarded"] = _known(samples.discarded, timed)
-    columns["launches"] = _known(launches, launches > 0)
-    columns["wrong"] = _known(samples.wrong, samples.wrong >= 0)
-    columns["tolerance_ulp"] = _known(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0))
-    columns |= {name: _of(samples.gpus, name) for name in _OF_GPUS}
-    columns |= {each.name: _of(samples.cost, each.name) for each in fields(CostSplit)}
-    columns["throttled"] = samples.gpus.map(
-        lambda state: state and (", ".join(state.lowering_reasons) or None), object
-    ).tolist()
-    columns |= {name: _of(samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
-    columns |= {name: samples.kernels.map(part_of, object).tolist() for name, part_of in KERNEL_COLUMNS.items()}
-    figures = samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist()
-    columns |= {name: [each and getattr(each, name) for each in figures] for name in _OF_PARTS}
-    columns["per_iteration_cost_us"] = _of(samples.per_iteration, "cost_us")
-    columns |= spreads_of(samples)
-    columns |= _skews(samples)
-    columns["per_token_us"] = _per_token(samples, columns["time_us"])
-    return columns | _bandwidths(samples, columns["time_us"])
+    spreads, skews = cache(partial(spreads_of, samples)), cache(partial(_skews, samples))
+    bandwidths = cache(lambda: _bandwidths(samples, spreads()["time_us"]))
+    figures = cache(lambda: samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist())
+    columns: dict[str, Column] = {name: partial(_of, samples.case, name) for name in CASE_COLUMNS}
+    columns |= {name: getattr(samples, name).to_list for name in _VALUES}
+    columns |= {
+        "arm_placement": samples.placement.to_list,
+        "world_size": samples.world_size.tolist,
+        "ops_per_batch": lambda: numbers_or_none(samples.ops_per_batch, timed),
+        "rounds": lambda: numbers_or_none(samples.samples_us.lengths, timed),
+        "discarded": lambda: numbers_or_none(samples.discarded, timed),
+        "launches": lambda: numbers_or_none(launches, launches > 0),
+        "wrong": lambda: numbers_or_none(samples.wrong, samples.wrong >= 0),
+        "tolerance_ulp": lambda: numbers_or_none(
+            samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0)
+        ),
+        "throttled": lambda: samples.gpus.map(
+            lambda state: state and (", ".join(state.lowering_reasons) or None), object
+        ).tolist(),
+        "per_iteration_cost_us": partial(_of, samples.per_iteration, "cost_us"),
+        "per_token_us": lambda: _per_token(samples, spreads()["time_us"]),
+    }
+    columns |= {name: partial(_of, samples.gpus, name) for name in _OF_GPUS}
+    columns |= {each.name: partial(_of, samples.cost, each.name) for each in fields(CostSplit)}
+    columns |= {name: partial(_of, samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
+    columns |= {name: partial(_mapped, samples.kernels, part_of) for name, part_of in KERNEL_COLUMNS.items()}
+    columns |= {name: partial(attributes, figures, name) for name in _OF_PARTS}
+    columns |= {name: partial(_part, spreads, name) for name in SPREADS}
+    columns |= {name: partial(_part, skews, name) for name in _SKEWS}
+    columns |= {name: partial(_part, bandwidths, name) for name in _BANDWIDTHS}
+    return columns
+
+
+def attributes(objects: Callable[[], Sequence[Any]], name: str) -> list[Any]:
+    """Return an attribute of each of ``objects``; ``None`` for ``None``."""
+    return [each and getattr(each, name) for each in objects()]
+
+
+def numbers_or_none(numbers: NDArray[Any], known: NDArray[np.bool_]) -> list[Any]:
+    """Return ``numbers`` with ``None`` for those that are not ``known``."""
+    values = numbers.astype(object)
+    values[~known] = None
+    known_values: list[Any] = values.tolist()
+    return known_values
+
+
+def _part(columns: Callable[[], Mapping[str, list[Any]]], name: str) -> list[Any]:
+    return columns()[name]
+
+
+def _mapped(column: ValueColumn[Any], function: Callable[[Any], Any]) -> list[Any]:
+    values: list[Any] = column.map(function, object).tolist()
+    return values
 
 
 def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
@@ -63,24 +97,16 @@ def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
     return values
 
 
-def _known(numbers: NDArray[Any], known: NDArray[np.bool_]) -> list[Any]:
-    """Return ``numbers`` with ``None`` for those that are not ``known``."""
-    values = numbers.astype(object)
-    values[~known] = None
-    known_values: list[Any] = values.tolist()
-    return known_values
-
-
 def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[float | None]:
     """Return the time of all layers per token, for each line that has layers."""
     layers_per_token = samples.case.map(lambda case: case.layers / case.tokens if case.layers else np.nan, np.float64)
     per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
-    return _known(per_token_us, ~np.isnan(per_token_us))
+    return numbers_or_none(per_token_us, ~np.isnan(per_token_us))
 
 
 def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
     """Return what the late rank of each line says; all values are ``None`` in a line without a late rank."""
-    columns: dict[str, list[float | None]] = {"measured_delay_us": [], "transfer_us": [], "wait_us": []}
+    columns: dict[str, list[float | None]] = {name: [] for name in _SKEWS}
     for skew, samples_us in zip(samples.skew.to_list(), samples.samples_us, strict=True):
         late = None if skew is None else np.array(skew.late_rank_us)
         columns["measured_delay_us"].append(None if skew is None else float(np.median(skew.delay_us)))
@@ -102,4 +128,4 @@ def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict
             lines = moves_bytes & (collectives == collective) & (samples.world_size == ranks)
             row, of_lines = COLLECTIVES[collective], (sizes[lines], times_us[lines])
             algbw[lines], busbw[lines] = row.algbw_gb_s(*of_lines), row.busbw_gb_s(*of_lines, ranks)
-    return {"algbw_gb_s": algbw.tolist(), "busbw_gb_s": busbw.tolist()}
+    return dict(zip(_BANDWIDTHS, (algbw.tolist(), busbw.tolist()), strict=True))

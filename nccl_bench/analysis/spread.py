@@ -11,7 +11,7 @@ from nccl_bench.records.columns import Indexes, SampleColumns
 
 _Floats = NDArray[np.float64]
 # The columns of the summary that describe the times of a cell.
-_NAMES = (
+SPREADS = (
     *("time_us", "min_us", "max_us", "q1_us", "q3_us"),
     # The median over rounds of the slowest rank's time minus the fastest rank's, the rank that was slowest in most
     # rounds, of several the lowest, and the share of these rounds.
@@ -21,7 +21,7 @@ _NAMES = (
 
 def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
     """Return the spread of each line of ``samples``: columns of the summary, ``None`` without times."""
-    columns = np.full((len(_NAMES), len(samples)), None, dtype=object)
+    columns = np.full((len(SPREADS), len(samples)), None, dtype=object)
     # Lines with equally many rounds are the rows of a matrix, if all of them or none have the times of ranks.
     for lines in samples.samples_us.of_equal_length():
         has_ranks = samples.slowest_rank.lengths[lines] > 0
@@ -29,7 +29,7 @@ def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
             chosen = lines[has_ranks == of_ranks]
             for column, values in zip(columns, _spreads(samples, chosen, of_ranks), strict=False):
                 column[chosen] = values
-    return dict(zip(_NAMES, columns.tolist(), strict=True))
+    return dict(zip(SPREADS, columns.tolist(), strict=True))
 
 
 def _spreads(samples: SampleColumns, lines: Indexes, of_ranks: bool) -> list[NDArray[Any]]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
+import numpy as np
+
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.two_speeds import TwoSpeeds, find_two_speeds
 from nccl_bench.analysis.wording import counted, format_share, joined, percent
@@ -114,32 +118,37 @@ class Steadiness:
             yield f"another process used a GPU in {counted(self.shared, 'cell')}"
 
 
-def steadiness_of(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Sequence[tuple[str, Run]]) -> Steadiness:
+def steadiness_of(rows_of_runs: Sequence[tuple[str, Rows]], runs: Sequence[tuple[str, Run]]) -> Steadiness:
     """Return what was not steady in ``runs``; both have the name of each run, empty if there is only one."""
-    timed = [(row, side) for side, rows in rows_of_runs for row in rows if row.timing and row.time_us]
-    noisy = tuple(NoisyCell(row=row, side=side, share=share) for row, side in timed if (share := _noise(row)))
+    timed: Counter[Timing] = Counter()
+    counts: Counter[str] = Counter()
+    noisy: list[NoisyCell] = []
+    for side, rows in rows_of_runs:
+        time_us, first_us, third_us = (rows.numbers(name) for name in ("time_us", "q1_us", "q3_us"))
+        # Absent numbers are NaN, which is above nothing.
+        is_timed = time_us > 0
+        timed.update(compress(rows.column("timing"), is_timed))
+        for name in ("throttled", "other_process", "sm_clock_mhz"):
+            counts[name] += sum(value is not None for value in compress(rows.column(name), is_timed))
+        range_us = third_us - first_us
+        large = np.flatnonzero(is_timed & (first_us > 0) & (range_us > LARGE_NOISE * time_us))
+        shares = (range_us[large] / time_us[large]).tolist()
+        noisy += [
+            NoisyCell(row=row, side=side, share=share)
+            for row, share in zip(rows.at(large.tolist()), shares, strict=True)
+        ]
     return Steadiness(
-        timed=len(timed),
-        timed_by_timing=tuple(
-            (timing, number) for timing in Timing if (number := sum(row.timing == timing for row, _ in timed))
-        ),
-        noisy=noisy,
+        timed=timed.total(),
+        timed_by_timing=tuple((timing, timed[timing]) for timing in Timing if timed[timing]),
+        noisy=tuple(noisy),
         two_speeds=tuple(
             TwoSpeedsCell(row=row, side=side, speeds=speeds)
             for side, run in runs
             for row, speeds in find_two_speeds(run, [cell.row for cell in noisy if cell.side == side])
         ),
-        lowered=sum(bool(row.throttled) for row, _ in timed),
-        shared=sum(row.other_process is not None for row, _ in timed),
+        lowered=counts["throttled"],
+        shared=counts["other_process"],
         runs=len(rows_of_runs),
-        watched=any(row.sm_clock_mhz is not None for row, _ in timed),
+        watched=counts["sm_clock_mhz"] > 0,
         has_gpus=all(run.device not in DEVICES or DEVICES[run.device].has_gpus for _, run in runs),
     )
-
-
-def _noise(row: Row) -> float | None:
-    """Return the interquartile range as a share of the median if it is large, else ``None``."""
-    if not row.time_us or not row.q1_us or not row.q3_us:
-        return None
-    share = (row.q3_us - row.q1_us) / row.time_us
-    return share if row.q3_us - row.q1_us > LARGE_NOISE * row.time_us else None

@@ -6,29 +6,16 @@ of a machine drifts. Within minutes, the speed can change by more than the diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
-from statistics import geometric_mean
+from collections.abc import Mapping
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
-import numpy as np
 from msgspec import Meta
-from numpy.typing import NDArray
 
-from nccl_bench.analysis.cells import Point
-from nccl_bench.analysis.comparable import ComparableRun
-from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.joined_launches import join_launches
-from nccl_bench.analysis.measured_columns import CASE_COLUMNS, measured_columns
-from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.columns import SampleColumns
-from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Skipped, Status
 
 
-# No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
+# No dataclass: msgspec makes a row in a third of the time, and without the collector.
 class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 
@@ -222,94 +209,3 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 _HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
-# The ratio to the baseline of each case and timing, and arm.
-OtherRatios = Mapping[tuple[Point, str], float]
-# The rows of so many lines are made at once.
-_LINES = 50_000
-
-
-def rows_of(
-    run: Run, comparisons: Sequence[Comparison] = (), other_ratios: OtherRatios | None = None
-) -> tuple[Row, ...]:
-    """Return a row for each record of ``run``, in the order of measurement; the launches of a cell share a row.
-
-    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``other_ratios``
-    are those of the other arms.
-    """
-    if other_ratios is None:
-        other_ratios = other_ratios_of(run, ComparableRun.of(run, run.meta["name"]), comparisons)
-    joined = join_launches(run)
-    samples = joined.samples
-    compared = _compared(run.baseline, samples, comparisons, other_ratios)
-    launches = _launches(run)[np.searchsorted(np.unique(run.samples.cell), samples.cell)]
-    of_samples: list[Row] = []
-    # Columns as lists need much memory, so only those of a block exist at once.
-    for first in range(0, len(samples), _LINES):
-        block = np.arange(first, min(first + _LINES, len(samples)))
-        columns = measured_columns(samples.take(block), launches[block])
-        columns |= {name: column[first : first + _LINES] for name, column in compared.items()}
-        of_samples += map(Row, *(columns.get(name, repeat(None)) for name in COLUMNS))
-    rows = dict(zip(joined.lines.positions.tolist(), of_samples, strict=True))
-    skipped: set[Row] = set()
-    for position, line in joined.lines.others.items():
-        arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
-        case = {name: getattr(line.case, name) for name in CASE_COLUMNS} if line.case else {}
-        row = Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason)
-        # A case that does not fit into memory is skipped in every launch.
-        if row not in skipped:
-            rows[position] = row
-        if isinstance(line, Skipped):
-            skipped.add(row)
-    in_order = sorted(rows) if joined.lines.others else rows
-    return tuple(rows[position] for position in in_order)
-
-
-def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:
-    """Return the ratios of arms without comparisons, such as a twin; ``comparable`` has the times of ``run``."""
-    compared = {run.baseline, *(each.candidate for each in comparisons)}
-    others = [arm for arm in run.samples.arm.distinct() if arm not in compared]
-    cells, paired = comparable.cells, comparable.cells.paired(others, run.baseline)
-    of_cells = map(cells.of_lines.__getitem__, paired.lines[paired.starts].tolist())
-    return {
-        ((case, timing), arm): geometric_mean(of_launches)
-        for (case, timing, arm), of_launches in zip(of_cells, median_ratios(paired), strict=True)
-    }
-
-
-def columns_of(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
-    """Return the values of each column, in the order of ``COLUMNS``; absent values are ``None``."""
-    values = zip(*map(msgspec.structs.astuple, rows), strict=True) if rows else [()] * len(COLUMNS)
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _launches(run: Run) -> NDArray[np.intp]:
-    """Return the number of launches with a time for each cell, by the number of the cell; 0 if results are wrong."""
-    samples = run.samples
-    _, cells = np.unique(samples.cell, return_inverse=True)
-    counts = np.bincount(cells, samples.is_timed).astype(np.intp)
-    counts[cells[~samples.status.equals(Status.OK)]] = 0
-    return counts
-
-
-def _compared(
-    baseline: str, samples: SampleColumns, comparisons: Sequence[Comparison], other_ratios: OtherRatios
-) -> dict[str, list[Any]]:
-    """Return the columns of ``samples`` that compare each line with the baseline."""
-    numbers = samples.numbers_of((each.case, each.timing, each.candidate) for each in comparisons)
-    compared = dict(zip(numbers, comparisons, strict=True))
-    of_lines = [compared.get(number) for number in samples.cell.tolist()]
-    numbers = samples.numbers_of((*point, arm) for point, arm in other_ratios)
-    of_others = dict(zip(numbers, other_ratios.values(), strict=True))
-    intervals = [each and each.interval for each in of_lines]
-    return {
-        "baseline": [baseline] * len(samples),
-        "ratio": [
-            each.ratio if each else of_others.get(number)
-            for each, number in zip(of_lines, samples.cell.tolist(), strict=True)
-        ],
-        "ratio_low": [each and each.low for each in intervals],
-        "ratio_high": [each and each.high for each in intervals],
-        "verdict": [each and each.verdict for each in of_lines],
-        "noise_floor": [each and each.noise_floor for each in of_lines],
-        "communicator_variance": [each and each.communicator_variance for each in of_lines],
-    }

@@ -152,7 +152,7 @@ def _close(
         if not errors and (shown or status is RunStatus.INTERRUPTED):
             command = run.resume_command
             rest = f"; to measure the other cases: {command}" if command else ""
-            cells = sum(bool(row.timing) for row in analysis.rows)
+            cells = sum(map(bool, analysis.rows.column("timing")))
             numbers = (counted(cells, "cell"), counted(len(analysis.warnings), "warning"))
             print_message(f"{output.summary(*numbers)}; recorded in {store.path}{rest}")
         # Several errors can have the same reason.
@@ -162,4 +162,4 @@ def _close(
 
 
 def _has_times(analysis: Analysis) -> bool:
-    return any(row.timing for row in analysis.rows)
+    return any(analysis.rows.column("timing"))

@@ -12,9 +12,6 @@ from nccl_bench.records.summary_csv import NUMBERS
 from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text, visible_data
 from nccl_bench.report.layout import Remarks, Table
 
-# The lines of CSV that are made at once. More would only need more memory.
-_LINES = 50_000
-
 
 def markdown_table(table: Table) -> Iterator[str]:
     """Yield the title, the notes and the table with all its columns."""
@@ -43,15 +40,13 @@ def markdown_remarks(remarks: Remarks) -> Iterator[str]:
         yield from chain.from_iterable((item, "") for item in items)
 
 
-def csv_text(columns: Mapping[str, Sequence[object]]) -> str:
-    """Return the header line, and a line for each entry of the ``columns``; the field of ``None`` is empty."""
+def csv_text(names: Iterable[str], parts: Iterable[Mapping[str, Sequence[object]]]) -> str:
+    """Return the header line, and a line for each entry of the columns in ``parts``; the field of ``None`` is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, columns))
-    count = max(map(len, columns.values()), default=0)
-    for first in range(0, count, _LINES):
-        block = [_csv_fields(values[first : first + _LINES]) for values in columns.values()]
-        writer.writerows(zip(*block, strict=True))
+    writer.writerow(map(csv_cell, names))
+    for columns in parts:
+        writer.writerows(zip(*map(_csv_fields, columns.values()), strict=True))
     return text.getvalue()
 
 

@@ -123,7 +123,8 @@ def markdown_listing(content: Sections) -> str:
 def csv_listing(content: Sections) -> str:
     """Return a header line, and a line for each row of the only section."""
     ((name, section),) = content.items()
-    return csv_text(_columns(name, section))
+    columns = _columns(name, section)
+    return csv_text(columns, [columns])
 
 
 def _timed(arm: ArmSpec) -> str:

@@ -26,10 +26,12 @@ def part_tables(analysis: Analysis) -> Iterator[Table]:
     if run is None:
         return
     groups: dict[tuple[object, str], list[Row]] = {}
-    for row in analysis.rows:
-        if row.product is not None and row.arm and row.timing and not is_twin(row.arm):
+    measured = [at for at, product in enumerate(analysis.rows.column("product")) if product is not None]
+    rows_with_parts = analysis.rows.at(measured)
+    for row in rows_with_parts:
+        if row.arm and row.timing and not is_twin(row.arm):
             groups.setdefault((kind_of(row), row.timing), []).append(row)
-    notes = [_HIDDEN, *([_SLOWER] if any(map(_slowdowns, analysis.rows)) else []), *figures_notices([run.device])]
+    notes = [_HIDDEN, *([_SLOWER] if any(map(_slowdowns, rows_with_parts)) else []), *figures_notices([run.device])]
     for timing in Timing:
         for (_, of_timing), rows in groups.items():
             if of_timing == timing:

@@ -24,7 +24,8 @@ _SKEW = (
 def scenario_tables(analysis: Analysis) -> Iterator[Table]:
     """Yield the tables that only one scenario has; none for ``isolated``."""
     for side, rows in analysis.rows_of_runs:
-        timed = [row for row in rows if row.time_us is not None and not is_twin(row.arm or "")]
+        known = [at for at, scenario in enumerate(rows.column("scenario")) if scenario in _TABLES]
+        timed = [row for row in rows.at(known) if row.time_us is not None and not is_twin(row.arm or "")]
         for scenario, make in _TABLES.items():
             of_scenario = [row for row in timed if row.scenario == scenario]
             if of_scenario:

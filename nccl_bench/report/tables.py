@@ -50,10 +50,11 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
 
 def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str], str]]:
     """Return the text to show instead of times, by timing, size and arm, for each kind of case: see ``kind_of``."""
-    rows = [row for row in analysis.rows if row.collective and row.arm]
-    marked = [(row, mark) for row in rows if (mark := _mark(row))]
+    results = zip(analysis.rows.column("status"), analysis.rows.column("time_us"), strict=True)
+    unusual = [at for at, (status, time_us) in enumerate(results) if status != Status.OK or time_us is None]
+    marked = [(row, _mark(row)) for row in analysis.rows.at(unusual) if row.collective and row.arm]
     # For rows that have no timing.
-    timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in rows if row.timing) if marked else {}
+    timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in analysis.rows if row.timing) if marked else {}
     marks: dict[object, dict[tuple[Timing, int, str], str]] = {}
     for row, mark in marked:
         kind = kind_of(row)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, compress
 from typing import ClassVar
 
 from rich.text import Text
@@ -101,7 +101,11 @@ def _untitled(tables: Sequence[Table]) -> Sequence[Table]:
 
 def _words(analysis: Analysis) -> str:
     """Return what the names of the timings mean; empty if nothing was timed."""
-    timed = {row.timing for _, rows in analysis.rows_of_runs for row in rows if row.time_us}
+    timed = {
+        timing
+        for _, rows in analysis.rows_of_runs
+        for timing in compress(rows.column("timing"), rows.column("time_us"))
+    }
     timed |= {each.timing for each in analysis.comparisons}
     words = [f"{timing} {spec.in_short}" for timing, spec in TIMINGS.items() if timing in timed]
     return f"{', '.join(words)}; see nccl-bench guide verdicts" if words else ""

@@ -90,7 +90,8 @@ def csv_traffic(content: Sequence[Traffic]) -> str:
         for traffic in content
         for row in rows_of(traffic)
     ]
-    return csv_text({name: [line[name] for line in lines] for name in ("rank", *names)})
+    columns = ("rank", *names)
+    return csv_text(columns, [{name: [line[name] for line in lines] for name in columns}])
 
 
 def json_traffic(content: Sequence[Traffic]) -> str:

@@ -130,7 +130,7 @@ def csv_verification(content: Verification) -> str:
         {**_to_mapping(judgement), "leaks": "; ".join(judgement.finding.leaks) or None if judgement.finding else None}
         for judgement in content.judgements
     ]
-    return csv_text({name: [record.get(name) for record in records] for name in _CSV_COLUMNS})
+    return csv_text(_CSV_COLUMNS, [{name: [record.get(name) for record in records] for name in _CSV_COLUMNS}])
 
 
 def json_verification(content: Verification) -> str:

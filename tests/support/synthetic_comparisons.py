@@ -11,6 +11,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.arm_pairs import ArmPairs
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
 from nccl_bench.analysis.estimates import EstimateColumns
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -74,7 +75,7 @@ def compared_runs(comparisons: Sequence[Comparison] = (), **changes: Any) -> Ana
         "notes": (),
         "run": None,
         "metas": (),
-        "rows": (),
+        "rows": Rows.of(),
         "comparisons": tuple(comparisons),
         "basis": Basis.SHARED_ARM,
         "reason": "a reason",

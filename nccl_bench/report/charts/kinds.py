@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from operator import attrgetter
 from typing import TypeVar
 
@@ -81,7 +82,7 @@ def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
         return of_shared | {
             name: ChartArm(name=name, note="", style=styles[each.candidate]) for name, each in pairs.items()
         }
-    timed = {row.arm for row in analysis.rows if row.time_us is not None}
+    timed = {*compress(analysis.rows.column("arm"), analysis.rows.numbers("time_us") >= 0)}
     present = [arm for arm in analysis.run.arms if arm in timed]
     baseline = analysis.run.baseline
     return {

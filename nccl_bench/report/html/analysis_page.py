@@ -158,7 +158,7 @@ def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKi
 
 
 def _has_twin(analysis: Analysis) -> bool:
-    return any(str(row.arm).endswith(TWIN_SUFFIX) for _, rows in analysis.rows_of_runs for row in rows)
+    return any(str(arm).endswith(TWIN_SUFFIX) for _, rows in analysis.rows_of_runs for arm in {*rows.column("arm")})
 
 
 def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:

@@ -30,11 +30,10 @@ MOST_ROWS = 20_000
 
 def numbers(analysis: Analysis) -> dict[str, object]:
     """Return the columns of ``summary.csv``, or of the comparisons of two sides."""
-    columns: Mapping[str, list[object]]
+    columns: Mapping[str, Sequence[object]]
     if analysis.run is not None:
-        rows = analysis.rows[:MOST_ROWS]
         helps, count = COLUMNS, len(analysis.rows)
-        columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+        columns = analysis.rows[:MOST_ROWS].columns()
     else:
         compared = analysis.comparisons[:MOST_ROWS]
         helps, count = {}, len(analysis.comparisons)

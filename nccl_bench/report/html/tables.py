@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
-from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.verdict_words import verdict_text
 from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, from_to, size_with_unit
 from nccl_bench.records.run import Run
@@ -60,13 +60,16 @@ def text_tables(tables: Iterable[Table]) -> Iterator[Block]:
         )
 
 
-def lowered_clocks(rows_of_runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[Block]:
+def lowered_clocks(rows_of_runs: Sequence[tuple[str, Rows]]) -> Iterator[Block]:
     """Yield when the clocks of a GPU were lowered and why; or a sentence that they never were, or are unknown."""
     for side, rows in rows_of_runs:
         of_side = f" {side}" if side else ""
         # All arms of a case and timing were measured together, and have one reading.
+        columns = (rows.column(name) for name in ("size_bytes", "timing", "throttled", "throttled_share"))
         lowered = {
-            (row.size_bytes or 0, row.timing or "", row.throttled, row.throttled_share) for row in rows if row.throttled
+            (size or 0, timing or "", reasons, share)
+            for size, timing, reasons, share in zip(*columns, strict=True)
+            if reasons
         }
         if lowered:
             yield PageTable(
@@ -78,7 +81,7 @@ def lowered_clocks(rows_of_runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterato
                 ],
                 numeric=(True, False, False, True),
             )
-        elif any(row.sm_clock_mhz is not None for row in rows):
+        elif any(clock is not None for clock in rows.column("sm_clock_mhz")):
             yield Paragraphs(items=[f"No GPU's clocks were lowered{of_side}."])
         elif rows:
             yield Paragraphs(items=[f"The record{of_side} has no clocks of GPUs."])

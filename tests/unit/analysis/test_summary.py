@@ -8,7 +8,8 @@ import pytest
 
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.one_run import compare_arms
-from nccl_bench.analysis.summary import COLUMNS, Row, columns_of, rows_of
+from nccl_bench.analysis.rows import rows_of
+from nccl_bench.analysis.summary import COLUMNS, Row
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing
@@ -25,7 +26,7 @@ def only(*lines: Line) -> Row:
 
 
 def test_the_columns_have_a_meaning_and_a_value_for_each_row() -> None:
-    columns = columns_of(rows_of(run(sweep(sizes=(8, 1024)))))
+    columns = rows_of(run(sweep(sizes=(8, 1024)))).columns()
     assert list(columns) == list(COLUMNS)
     assert all(COLUMNS.values())
     assert {*map(len, columns.values())} == {2 * 4 * 4}

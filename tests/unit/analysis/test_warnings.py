@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.summary import rows_of
+from nccl_bench.analysis.cell_warnings import cell_warnings
+from nccl_bench.analysis.rows import rows_of
 from nccl_bench.analysis.warning_texts import WarningText
-from nccl_bench.analysis.warnings import cell_warnings
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.summary import COLUMNS, rows_of
+from nccl_bench.analysis.rows import rows_of
+from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped

@@ -66,7 +66,7 @@ def test_spreadsheets_find_no_formula_in_names_and_texts() -> None:
         ["'=1+1", "'+1", "'-1", "'@a", " '=1", "\\r=1", "a;'=1", "a=b-c"]
     )
     columns = {"=arm": ["=cmd", None, "torch"], "number": [-1.5, 2.0, None]}
-    assert csv_text(columns) == "'=arm,number\n'=cmd,-1.5\n,2\ntorch,\n"
+    assert csv_text(columns, [columns]) == "'=arm,number\n'=cmd,-1.5\n,2\ntorch,\n"
 
 
 def test_json_stays_the_same_document() -> None:

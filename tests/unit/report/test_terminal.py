@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.summary import COLUMNS, columns_of
+from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.analysis.wording import format_ratio, significant
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.timings import Timing
@@ -317,7 +317,7 @@ def test_csv_reads_back_with_the_documented_columns() -> None:
     text = csv_report(analysis)
     back = pd.read_csv(io.StringIO(text), dtype_backend="numpy_nullable")
     assert list(back.columns) == list(COLUMNS)
-    for name, values in columns_of(analysis.rows).items():
+    for name, values in analysis.rows.columns().items():
         read = [None if pd.isna(value) else value for value in back[name]]
         assert read == [pytest.approx(value) if isinstance(value, float) else value for value in values], name
     assert ",1024," in text

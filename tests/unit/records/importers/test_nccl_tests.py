@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.analysis.summary import rows_of
+from nccl_bench.analysis.rows import rows_of
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
