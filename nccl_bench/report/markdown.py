@@ -57,7 +57,7 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
         return title, _folded(title, lines)
 
     for of_step in step_tables(analysis):
-        yield of_step.title, list(markdown_table(of_step))
+        yield "Step time by message", list(markdown_table(of_step))
     bands = band_table(analysis)
     if bands is not None:
         title, table = "Verdicts by band of sizes", list(markdown_table(bands))

@@ -91,6 +91,8 @@ def write_run(directory: Path, text: str, arm: str = "") -> Path:
     # JSON has no half of a character.
     text, arm = text.replace("\udc9b", ""), arm.replace("\udc9b", "")
     meta = planted_everywhere(json.loads((RECORD / RUN).read_text(encoding="utf-8")), text)
+    sent = {"collective": "all_reduce", "dtype": "bfloat16", "size_bytes": 8, "ranks": 2, "timing": "eager", "count": 1}
+    meta["config"]["workload"] = {"messages": [{**sent, "reason": text}], "source": [text], "remarks": [text]}
     lines = (RECORD / SAMPLES).read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if '"size_bytes": 8,' in line and '"timing": "gated"' not in line]
     kept += map(
