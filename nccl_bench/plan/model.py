@@ -182,6 +182,8 @@ def _remarks(model: Model) -> Iterator[str]:
     """Yield what the messages lack of those that an engine sends."""
     if model.parallel is Parallel.CONTEXT:
         yield "messages of DeepEP, which sends tokens to the experts without NCCL"
+    if model.parallel is Parallel.DATA and model.prefill:
+        yield "torch.distributed's group for blocks of different sizes: the torch arms send one block after another"
     if not model.vocabulary and model.parallel is not Parallel.DATA:
         yield "the gather of the logits, because the model has no vocabulary"
 

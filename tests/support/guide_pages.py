@@ -67,7 +67,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "Collectives",
         "Sizes, counts and bus factors are those of nccl-tests. In `all_gatherv` and `reduce_scatterv` the blocks "
         "differ in size: of two neighbouring ranks, one has half as many elements as the mean and the other the rest. "
-        "Arms make them as engines do, of one broadcast or reduce for each rank.",
+        "Arms make them as engines do, of one broadcast or reduce for each rank in a group of NCCL. The arms of "
+        "torch.distributed make these one after another, so their times say little about torch.",
     ),
     "dtypes": ("Data types", "The names of nccl-tests work too, for example `half`."),
     "redops": ("Reductions", ""),

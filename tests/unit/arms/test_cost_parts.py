@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_the_librarys_call_alone_is_the_one_that_the_arm_makes(
     name: str, collective: str, group: dist.ProcessGroup, fake: FakeNccl
 ) -> None:
     device, tensor = nccl_device(fake.path), torch.zeros(8)
-    of_case = case(32, collective, dtype="float32", placement=Placement.IN_PLACE)
+    of_case = replace(case(32, collective, dtype="float32", placement=Placement.IN_PLACE), count=8)
     with cpu.stream(cpu.Stream()):
         arm = Arm(name, group, device)
         output = tensor if collective != "all_to_all" else torch.zeros(8)
