@@ -239,7 +239,8 @@ class Runner:
         unlimited = plan_arena(self.config, planned.case, world_size, 2**62, planned.placements.values())
         assert unlimited is not None
         needed_bytes = replace(unlimited, slots=1).total_bytes
+        options = SCENARIOS[planned.case.scenario].size_options
         return (
             f"the buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} of "
-            f"the {free_bytes / 1024**3:.2f} GiB that are free: use smaller --sizes"
+            f"the {free_bytes / 1024**3:.2f} GiB that are free: use smaller {options}"
         )

@@ -17,7 +17,7 @@ from nccl_bench.catalog.scenarios import SCENARIOS, Scenario
 from nccl_bench.config.run import resolve
 from nccl_bench.plan.scenarios import largest_element
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.records.schema import Samples, Skipped, Status
 from nccl_bench.transports.device import open_device
 from tests.support.one_rank_run import run_on_one_rank
 
@@ -92,3 +92,16 @@ def test_the_check_finds_products_that_do_not_wait_for_the_collective(
     monkeypatch.setattr(arms, "fork_join", forgets_to_join)
     lines = chained(one_rank, arms="dedicated-stream", placements="out-of-place", layers=4)
     assert {line.status for line in lines} == {Status.WRONG}
+
+
+def test_a_chain_that_does_not_fit_into_memory_is_skipped_with_the_options_to_change(
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = open_device("cpu", 0)
+    monkeypatch.setattr(device.streams, "memory", lambda: (2**28, 2**28))
+    config = resolve("cpu", {"scenario": "chain", "hidden": "16K", "tokens": 1, "arms": "torch"})
+    _, (line,) = run_on_one_rank(config, one_rank, device, Progress(None, 0, 0))
+    assert isinstance(line, Skipped)
+    # One copy of the weights has 512 MiB.
+    assert line.reason.startswith("the buffers need 0.6")
+    assert line.reason.endswith("use smaller --hidden or --tokens")
