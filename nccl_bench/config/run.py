@@ -1,12 +1,11 @@
 """The configuration of a run: its options, and the rules that connect them. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpec, twin_of
+from nccl_bench.catalog.arms import DEFAULT_ARMS, DEFAULT_BASELINE, twin_of
 from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
@@ -15,9 +14,8 @@ from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.scenarios import readers_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.buffers import parse_memory, parse_register, resolve_memory
-from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
+from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, timeout_option
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, limits_of, parse_tables, parse_threshold
-from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import (
     NO_SPELLINGS,
     Panel,
@@ -41,7 +39,7 @@ from nccl_bench.config.parsers import (
     unparsed,
 )
 from nccl_bench.config.product import Shape, parse_product
-from nccl_bench.config.question import COMPANION, default_arms, default_baseline
+from nccl_bench.config.question import COMPANION
 from nccl_bench.config.rounds import (
     DEFAULT_MAX_ROUNDS,
     DEFAULT_MIN_ROUNDS,
@@ -49,6 +47,7 @@ from nccl_bench.config.rounds import (
     DEFAULT_ROUNDS_OF_LAUNCHES,
     settle_rounds,
 )
+from nccl_bench.config.run_arms import choose_arms, choose_baseline, timed_arms
 from nccl_bench.config.scenarios import (
     DEFAULT_COLLECTIVE,
     default_collectives,
@@ -61,16 +60,17 @@ from nccl_bench.config.scenarios import (
 )
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
-from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
+from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.config.variables import parse_variables
-from nccl_bench.config.workload import MOST_BYTES, Workload, parse_workload, workload_of
-from nccl_bench.errors import UsageError
+from nccl_bench.config.workload import (
+    MOST_BYTES,
+    Workload,
+    parse_workload,
+    refuse_options_beside_workload,
+    workload_of,
+)
 
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
-
-
-def _timed_arms() -> list[ArmSpec]:
-    return [arm for arm in ARMS.values() if arm.timed]
 
 
 class CallerStream(StrEnum):
@@ -91,7 +91,7 @@ class RunConfig(CommonConfig):
     """The parsed options of one run. All ranks use the same values."""
 
     arms: tuple[str, ...] = arms_option(
-        _timed_arms(),
+        timed_arms(),
         "the arms that need no extra package",
         f"{listed(DEFAULT_ARMS)}; with one user arm, {COMPANION} and that arm; with several, the user arms",
     )
@@ -99,7 +99,7 @@ class RunConfig(CommonConfig):
         Panel.ARMS,
         "The arm with which the other arms are compared.",
         unparsed,
-        choices=tuple(arm.name for arm in _timed_arms()),
+        choices=tuple(arm.name for arm in timed_arms()),
         default_text=f"{BEFORE}, if the arms {BEFORE} and {AFTER} are measured; with one user arm, {COMPANION}, or the "
         f"target if that is a built-in arm; else {DEFAULT_BASELINE}, or the first arm",
     )
@@ -334,57 +334,15 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     values allowed.
     """
     values = parse_options(RunConfig, device, layers, spellings)
-    values["arms"] = _arms(spellings.get("arms", "arms"), values["arms"], values["user_arms"], DEVICES[device])
+    values["arms"] = choose_arms(spellings.get("arms", "arms"), values["arms"], values["user_arms"], DEVICES[device])
     base = spellings.get("baseline", "baseline")
-    values["baseline"] = _baseline(base, values["baseline"], values["arms"], values["user_arms"])
+    values["baseline"] = choose_baseline(base, values["baseline"], values["arms"], values["user_arms"])
     settle(values, given_options(layers), options_of(RunConfig), spellings)
     if values["workload"] is not None:
-        _refuse_options_beside_workload(values, layers, spellings)
+        refuse_options_beside_workload(values, layers, options_of(RunConfig), spellings)
         values |= values["workload"].options
     refuse_split_without_enqueue(values["cost_split"], values["timings"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
     settle_rounds(values, layers)
     refuse_unused_routes(values["routes"], values["arms"])
     return RunConfig(**values)
-
-
-def _arms(name: str, value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tuple[str, ...]:
-    """Return the arms to measure: the named arms, then the user arms."""
-    for user_arm in user_arms:
-        if not user_arm.spec.timed:
-            raise UsageError(
-                f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join the arm would look "
-                "faster than it is, so only nccl-bench verify accepts this order: give another order, such as fork-join"
-            )
-    if value is not None:
-        return resolve_arms(name, value, device, _timed_arms(), user_arms)
-    return default_arms(targets_of(user_arms))
-
-
-def _baseline(name: str, value: object, arms: Sequence[str], user_arms: Sequence[UserArm]) -> str:
-    if value is None:
-        return default_baseline(arms, targets_of(user_arms)).arm
-    if value not in arms:
-        raise UsageError(f"{name} is {value!r}, which is no arm of this run: {instead_of(value, arms)}")
-    return str(value)
-
-
-def _refuse_options_beside_workload(
-    values: Mapping[str, Any], layers: Sequence[Mapping[str, object]], spellings: Mapping[str, str]
-) -> None:
-    """Raise ``UsageError`` for an option that says otherwise than the workload what is measured."""
-
-    def spelled(name: str) -> str:
-        return spellings.get(name, options_of(RunConfig)[name].label)
-
-    for name, measured in values["workload"].options.items():
-        if values[name] != measured and any(layer.get(name) is not None for layer in layers):
-            raise UsageError(
-                f"{spelled(name)} is given beside a workload, and the messages of the workload say what is measured: "
-                "leave one of them out"
-            )
-    for name in ("redops", "placements"):
-        if len(values[name] or ()) > 1:
-            raise UsageError(
-                f"{spelled(name)} is {listed(values[name])}, and each message of a workload is measured once: give one"
-            )

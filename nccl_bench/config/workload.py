@@ -1,7 +1,7 @@
 """Workloads: the messages that a model sends in a number of steps, as a TOML file. No torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +11,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.options import refuse_unknown_keys
+from nccl_bench.config.options import Option, listed, refuse_unknown_keys
 from nccl_bench.config.parsers import one_of
 from nccl_bench.config.sizes import unique
 from nccl_bench.config.toml import read_toml
@@ -185,3 +185,27 @@ def _pairs(values: Mapping[str, object]) -> str:
 def _toml(value: object) -> str:
     # The strings of JSON are those of TOML, except for one control character, which JSON does not escape.
     return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def refuse_options_beside_workload(
+    values: Mapping[str, Any],
+    layers: Sequence[Mapping[str, object]],
+    options: Mapping[str, Option],
+    spellings: Mapping[str, str],
+) -> None:
+    """Raise ``UsageError`` for an option that says otherwise than the workload what is measured."""
+
+    def spelled(name: str) -> str:
+        return spellings.get(name, options[name].label)
+
+    for name, measured in values["workload"].options.items():
+        if values[name] != measured and any(layer.get(name) is not None for layer in layers):
+            raise UsageError(
+                f"{spelled(name)} is given beside a workload, and the messages of the workload say what is measured: "
+                "leave one of them out"
+            )
+    for name in ("redops", "placements"):
+        if len(values[name] or ()) > 1:
+            raise UsageError(
+                f"{spelled(name)} is {listed(values[name])}, and each message of a workload is measured once: give one"
+            )
