@@ -84,6 +84,39 @@ def test_early_ranks_wait_for_a_late_rank_as_long_as_its_measured_delay(tmp_path
 
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
+def test_an_overlap_hides_a_part_of_the_gather_and_never_makes_its_result_wrong(tmp_path: Path) -> None:
+    rows = sweep(
+        tmp_path / "run",
+        *("--scenario", "overlap", "--sizes", "16M,64M", "--rounds", "5", "--max-rounds", "5"),
+        *("--arms", "stream-free,dedicated-stream,torch,torch-async,transport,coordinator"),
+    )
+    assert {(row["status"], row["wrong"]) for row in rows} == {("ok", 0)}
+    of_device = [row for row in rows if row["timing"] != "enqueue"]
+    for row in of_device:
+        # A product that was chosen takes about as long as the collective.
+        assert row["collective_us"] / 4 < row["product_us"] < 4 * row["collective_us"]
+        assert max(row["product_us"], row["collective_us"]) < 1.1 * row["together_us"]
+        assert row["hidden_share"] < 1.1
+        assert ("product_slowdown" in row) is (row["timing"] != "graph")
+    assert max(row["hidden_share"] for row in of_device) > 0.1
+    assert len({row["product"] for row in of_device}) == 2
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(400)
+def test_two_communicators_on_one_stream_take_about_twice_as_long_as_one(tmp_path: Path) -> None:
+    few = ("--sizes", "16M", "--timing", "gated,graph", "--arms", "stream-free,dedicated-stream,torch-async")
+    alone = sweep(tmp_path / "alone", *few)
+    both = sweep(tmp_path / "both", "--scenario", "contended", "--streams", "1,2", "-T", "60", *few)
+    assert {(row["status"], row["wrong"]) for row in both} == {("ok", 0)}
+    one_us = {(row["arm"], row["timing"]): row["time_us"] for row in alone}
+    for row in both:
+        ratio = row["time_us"] / one_us[row["arm"], row["timing"]]
+        assert (1.7 if row["streams"] == 1 else 0.9) < ratio < 2.5
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
 def test_non_default_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
     rows = sweep(
         tmp_path / "run",

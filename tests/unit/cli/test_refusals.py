@@ -21,7 +21,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", ""), 2, ("empty",)),
     (("run", "--sizes", "8" * 50_000 + "X"), 2, ("more characters ...", "8, 4K, 1M")),
     (("run", "--preset", "lama3-70b"), 2, ("'lama3-70b'", "did you mean 'llama3-70b-tp'", "quick")),
-    (("run", "--preset", "limits"), 2, ("'limits'", "allowed are collectives, deepseek-v3-dp")),
+    (("run", "--preset", "limits"), 2, ("'limits'", "allowed are collectives, contended, deepseek-v3-dp")),
     (("run", "--model", "hiden=64"), 2, ("the model has the unknown key 'hiden'", "did you mean 'hidden'?")),
     (("run", "--model", MODEL, "--workload", "workload.toml"), 2, ("a workload and a model", "leave one of them out")),
     (("run", "--model", MODEL, "--nproc", "1"), 2, ("sends nothing on one rank", "--nproc 2")),
