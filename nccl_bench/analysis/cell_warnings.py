@@ -10,7 +10,7 @@ from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.steadiness import LARGE_NOISE, Steadiness
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.warning_texts import WarningText
-from nccl_bench.analysis.wording import counted, format_share, significant
+from nccl_bench.analysis.wording import case_name, counted, format_share, significant
 from nccl_bench.catalog.cases import Scenario, scenario_words
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.scenarios import SCENARIOS
@@ -49,6 +49,7 @@ def cell_warnings(runs: Sequence[tuple[str, Rows]]) -> Iterator[str]:
             cost=significant(row.per_iteration_cost_us or 0),
         )
     yield from _gpu_warnings(runs)
+    yield from _product_warnings(runs)
 
 
 def noise_warnings(steadiness: Steadiness) -> Iterator[str]:
@@ -108,6 +109,20 @@ def _gpu_warnings(runs: Sequence[tuple[str, Rows]]) -> Iterator[str]:
             process=row.other_process,
             rank=row.other_process_rank,
         )
+
+
+def _product_warnings(runs: Sequence[tuple[str, Rows]]) -> Iterator[str]:
+    """Yield a warning if runs have different matrix products beside the collective of a case."""
+    products: dict[str, dict[str, str]] = {}
+    for name, rows in runs if len(runs) > 1 else ():
+        for at, product in enumerate(rows.column("product")):
+            if product is not None:
+                row = rows[at]
+                products.setdefault(f"{case_name(row)} {format_size(row.size_bytes or 0)}", {})[name] = product
+    differing = {case: of_runs for case, of_runs in products.items() if len({*of_runs.values()}) > 1}
+    for case, of_runs in list(differing.items())[:1]:
+        texts = ", ".join(f"{product} ({name})" for name, product in of_runs.items())
+        yield WarningText.OTHER_PRODUCTS.format(cases=counted(len(differing), "case"), worst=case, products=texts)
 
 
 def _worst(runs: Sequence[tuple[str, Rows]], size_of: Callable[[Rows], _Numbers]) -> tuple[int, Row, str] | None:

@@ -38,6 +38,10 @@ class WarningText(StrEnum):
         "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. These "
         "results are rounded, so an error within the tolerance is not detected. --op min,max is exact in every dtype."
     )
+    OTHER_PRODUCTS = (
+        "The runs have different matrix products in {cases}, for example {worst}: {products}. So these cases differ in "
+        "more than the arms. Measure all runs with the same --product."
+    )
     NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (
         "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "

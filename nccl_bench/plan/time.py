@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S
 from nccl_bench.plan.cases import Plan, PlannedCase
@@ -34,7 +35,8 @@ def _rounds_s(config: RunConfig, plan: Plan, rounds: Callable[[PlannedCase], int
 
 def new_ranks_s(config: RunConfig) -> float:
     """Return an estimate of the seconds from the end of a launch until the ranks of the next one measure."""
-    return config.device_spec.new_ranks_s + len(config.measured_arms) * config.device_spec.communicator_s
+    communicators = len(config.measured_arms) * (1 + SCENARIOS[config.scenario].second_communicators)
+    return config.device_spec.new_ranks_s + communicators * config.device_spec.communicator_s
 
 
 def most_rounds(config: RunConfig, planned: PlannedCase) -> int:

@@ -15,13 +15,14 @@ from nccl_bench.analysis.cell_warnings import cell_warnings
 from nccl_bench.analysis.rows import rows_of
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.run import run as run_command
 from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import GpuState, Line
-from tests.support.synthetic_runs import case, gpus, imported, meta, per_iteration, run, samples
+from tests.support.synthetic_runs import case, gpus, imported, meta, part_times, per_iteration, run, samples
 
 
 def warnings_of(lines: Sequence[Line] | Run, **config: object) -> str:
@@ -101,6 +102,20 @@ def test_events_without_a_cost_give_no_warning(cost_us: float | None) -> None:
 def test_ranks_may_differ_where_the_collective_has_a_root() -> None:
     early = samples(case=case(collective="broadcast"), fastest_rank_us=(1.0, 1.0, 1.0))
     assert "Ranks differ" not in warnings_of([early])
+
+
+def test_runs_whose_overlaps_have_other_products_are_named_with_both_products() -> None:
+    gather = case(2**20, "all_gather", scenario=Scenario.OVERLAP)
+    one, same, other = (
+        rows_of(run([samples(case=gather, parts=part_times(product=product))]))
+        for product in ("64x64x64", "64x64x64", "64x64x128")
+    )
+    assert not list(cell_warnings([("before", one), ("after", same)]))
+    (text,) = cell_warnings([("before", one), ("after", other)])
+    assert (
+        "in 1 case, for example overlap all_gather bfloat16 in-place 1M: 64x64x64 (before), 64x64x128 (after)" in text
+    )
+    assert "--product" in text
 
 
 def test_the_worst_cell_of_several_runs_is_named_with_its_run() -> None:
