@@ -24,6 +24,7 @@ class ScenarioSpec:
     dtypes: tuple[str, ...] = ()  # the data types that it can measure; empty: all
     default_collective: str | None = None  # the collective, if the user asks for none; None for the usual default
     default_sizes: str = "sizes"  # the field of a device that has the sizes, if the user gives none
+    sums_products: bool = False  # whether the collective adds up products of matrices, whose values must stay exact
     size_options: str = "--sizes"  # the options that decide the message size, as the object of a sentence
     second_stream: bool = False  # whether the caller has a second stream
     second_communicators: bool = False  # whether each arm has a second communicator
@@ -41,6 +42,7 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         "layer's product reads.",
         options=frozenset({"hidden", "tokens", "layers", "per_iteration"}),
         unit="layer",
+        sums_products=True,
         size_options="--hidden or --tokens",
         launch_entries=2,  # cuBLAS can add up the parts of a product in a kernel of its own
         # The calls of an enqueue batch would include those of the products.

@@ -123,7 +123,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     cases: dict[Case, PlannedCase] = {}
     for (collective, dtype, redop, placement), points in requests:
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
-        if reason := unfit_for(SCENARIOS[config.scenario], config.scenario, dtype, world_size):
+        if reason := unfit_for(config.scenario, dtype, world_size):
             left_out.unsupported[reason][collective, dtype, redop, placement].extend(config.arms)
             continue
         allowed = row.placements if placement is None else (placement,)

@@ -6,7 +6,7 @@ from itertools import product
 
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.catalog.scenarios import ScenarioSpec
+from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.config.product import product_bytes
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import MOST_BYTES
@@ -18,7 +18,6 @@ ROTATED_BYTES = 256 * 1024**2
 _SKEWED_CALLS = 8
 # The values of tokens and hidden elements in a chain are at most these.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
-
 # The slots of a second communicator. Its results are not checked, so few are enough.
 SECOND_SLOTS = 4
 # The matrices of a product that is chosen have at most so many bytes, or twice those of the message.
@@ -53,11 +52,12 @@ def points_of(config: RunConfig, dtype: str, world_size: int) -> Iterator[Point]
     return _POINTS[config.scenario](config, dtype, world_size)
 
 
-def unfit_for(spec: ScenarioSpec, scenario: Scenario, dtype: str, world_size: int) -> str | None:
+def unfit_for(scenario: Scenario, dtype: str, world_size: int) -> str | None:
     """Return why ``scenario`` cannot be measured with ``dtype`` on so many ranks; ``None`` if it can."""
+    spec = SCENARIOS[scenario]
     if spec.dtypes and dtype not in spec.dtypes:
         return f"the scenario {scenario} multiplies matrices of {', '.join(spec.dtypes)}"
-    if scenario is Scenario.CHAIN and largest_element(dtype, world_size) < 1:
+    if spec.sums_products and largest_element(dtype, world_size) < 1:
         return f"with {world_size} ranks the results of the scenario {scenario} would not be exact"
     return None
 

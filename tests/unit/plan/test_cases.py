@@ -326,3 +326,12 @@ def test_a_chain_leaves_out_what_it_cannot_measure() -> None:
 def test_a_chain_whose_ranks_cannot_share_a_token_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--hidden has 100: 3 ranks share .* give a multiple of 6"):
         make_plan(resolve("cpu", {"scenario": "chain", "hidden": 100}), 3)
+
+
+def test_a_chain_of_more_ranks_than_stay_exact_is_left_out() -> None:
+    config = resolve("cpu", {"scenario": "chain", "hidden": 1024, "dtypes": "bfloat16,float", "arms": "torch"})
+    plan = make_plan(config, 128)
+    assert {planned.case.dtype for planned in plan.cases} == {"float32"}
+    assert plan.left_out == (
+        "no arm runs all_reduce bfloat16 sum: with 128 ranks the results of the scenario chain would not be exact",
+    )
