@@ -67,7 +67,7 @@ def failures(run: Run) -> Iterator[str]:
     user_arms = {user_arm.get("name") for user_arm in run.meta["config"].get("user_arms") or ()}
     for line in run.others:
         if isinstance(line, Hang | Crash):
-            activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
+            activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "after all cases"
             rank = f"rank {line.rank} on {line.host}"
             launch = f"launch {line.launch}" if run.launches > 1 else ""
             where = ", ".join(filter(None, (launch, activity, line.arm and f"arm {line.arm}", rank)))

@@ -85,7 +85,7 @@ def _profile(context: CaseContext, profile: RecordedProfile, file: Path | None) 
         graph.reset()
     context.restore(CALLS)
     if file is not None and profiler is not None:
-        _write(profiler.export_chrome_trace, file)
+        write_profile(profiler.export_chrome_trace, file)
 
 
 def _add_group(context: CaseContext) -> None:
@@ -95,17 +95,27 @@ def _add_group(context: CaseContext) -> None:
     torch.autograd._add_metadata_json("distributedInfo", json.dumps(info))  # type: ignore[attr-defined]
 
 
-def _write(export: Callable[[str], object], file: Path) -> None:
+def write_profile(export: Callable[[str], object], file: Path) -> None:
     """Write the trace that ``export`` writes, compressed, into ``file``; raise ``RecordError`` if that fails."""
-    unpacked, packed = (file.with_name(f".{file.name}.{kind}") for kind in ("json", "part"))
+    parts = unpacked, packed = [file.with_name(f".{file.name}.{kind}") for kind in ("json", "part")]
     try:
         file.parent.mkdir(exist_ok=True)
-        for part in (unpacked, packed):
-            part.unlink(missing_ok=True)
-        export(str(unpacked))
-        with unpacked.open("rb") as source, packed.open("xb") as target, gzip.GzipFile("", "wb", 6, target, 0) as gz:
-            shutil.copyfileobj(source, gz)
-        unpacked.unlink()
-        packed.replace(file)
+        _remove(parts)
+        try:
+            export(str(unpacked))
+            with (
+                unpacked.open("rb") as source,
+                packed.open("xb") as target,
+                gzip.GzipFile("", "wb", 6, target, 0) as gz,
+            ):
+                shutil.copyfileobj(source, gz)
+            packed.replace(file)
+        finally:
+            _remove(parts)
     except OSError as error:
         raise RecordError(f"the profile {file} cannot be written: {error.strerror}") from error
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -70,7 +70,7 @@ class Tracker:
             where = self._label(index)
             items, steps = items + order.index(index), steps + 1 + order.index(index)
         else:
-            where = "closing"
+            where = "after all cases"
             items, steps = items + len(order), steps + 1 + len(order)
         # After a hang or a crash, new ranks are in set-up, or try a case again. What was done stays done.
         self._most_items = max(self._most_items, items)

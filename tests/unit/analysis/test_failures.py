@@ -42,7 +42,7 @@ def test_a_hang_names_the_set_up_the_close_and_the_call_of_the_user() -> None:
     (setup,) = failures_of(hang(case=None, case_index=-1))
     assert setup.startswith("HANG: set-up, arm torch")
     (close,) = failures_of(hang(case=None, case_index=9, phase="close", call="close (mine.py:4)"))
-    assert close == "HANG: close, arm torch, rank 3 on node7: in close after 120 s, in close (mine.py:4)"
+    assert close == "HANG: after all cases, arm torch, rank 3 on node7: in close after 120 s, in close (mine.py:4)"
 
 
 def test_a_crash_names_its_rank_and_its_arm_once() -> None:
