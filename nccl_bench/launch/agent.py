@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # The agent looks for the end of a launch this often.
 _POLL_S = 0.02
 # Modules that ranks use. A module that the agent has not imported is imported again in each rank.
-_PRELOADED = ("torch.distributed", "torch.cuda", "numpy")
+_PRELOADED = ("torch.distributed", "torch.cuda", "numpy.random")
 # A launch that has failed on another node fails on this node too. Its ranks have this long to report why.
 _OWN_REPORT_S = 5.0
 
