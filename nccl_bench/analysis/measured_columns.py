@@ -99,7 +99,12 @@ def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
 
 def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[float | None]:
     """Return the time of all layers per token, for each line that has layers."""
-    layers_per_token = samples.case.map(lambda case: case.layers / case.tokens if case.layers else np.nan, np.float64)
+
+    def layers_per_token_of(case: Case) -> float:
+        # A damaged record can have a message that is shorter than a token.
+        return case.layers / case.tokens if case.layers and case.tokens else np.nan
+
+    layers_per_token = samples.case.map(layers_per_token_of, np.float64)
     per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
     return numbers_or_none(per_token_us, ~np.isnan(per_token_us))
 

@@ -60,7 +60,7 @@ def root_word(root: int | None) -> str | None:
 
 def tokens_of(of: Any) -> int | None:
     """Return the number of tokens in the message of a case, or of another object with its attributes."""
-    return None if of.hidden is None else int(of.size_bytes // (of.hidden * DTYPES[of.dtype].itemsize))
+    return None if not of.hidden else int(of.size_bytes // (of.hidden * DTYPES[of.dtype].itemsize))
 
 
 # No slots: a run looks up its cases many times, so a case keeps its hash and its kind.

@@ -39,7 +39,7 @@ def _chain_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
         cells = {(row.size_bytes or 0, row.arm or "", row.timing or ""): row for row in of_table}
         lines = {(size, arm): row for (size, arm, _), row in cells.items()}
         columns = [
-            column("tokens", ("tokens",), [str(tokens_of(row)) for row in lines.values()]),
+            column("tokens", ("tokens",), [str(tokens_of(row) or "") for row in lines.values()]),
             column("size", ("size",), [size_with_unit(size) for size, _ in lines]),
             column("arm", ("arm",), [arm for _, arm in lines], left=True),
         ]

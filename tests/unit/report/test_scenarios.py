@@ -64,6 +64,14 @@ def test_a_chain_has_a_table_with_the_time_of_a_layer_and_of_a_token() -> None:
     assert texts["graph token"] == ["1120", "2240", "1120", "2240"]
 
 
+def test_a_record_of_a_chain_with_less_than_a_token_has_no_time_of_a_token() -> None:
+    odd = (case(64, scenario=Scenario.CHAIN, hidden=8192, layers=40), case(64, scenario=Scenario.CHAIN))
+    for each in odd:
+        (table,) = scenario_tables(Analysis.of(run([samples(case=each)])))
+        assert cells(table)["tokens"] == [""]
+        assert table.columns[-1].cells[0].strip() == ""
+
+
 def test_every_time_of_a_chain_is_that_of_a_layer_and_none_is_a_bandwidth() -> None:
     analysis = of_chain()
     (table,) = question_tables(analysis, 80)
