@@ -38,7 +38,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
             columns=(
                 column("message", ("message",), [line.name for line in lines], left=True),
                 column("calls", ("calls",), [_number(line.calls) for line in lines]),
-                column(baseline, (baseline, "us"), [significant(line.baseline_us) for line in lines]),
+                column(f"{baseline} (us)", (baseline, "us"), [significant(line.baseline_us) for line in lines]),
                 *(each for columns in of_candidates for each in columns),
             ),
             keep=2,
@@ -117,9 +117,9 @@ def _candidate(name: str, changes: Sequence[_Change | None], *, saves: bool) -> 
     """Yield the columns of a candidate: its time and its change, and with ``saves`` the time that it saves."""
     texts = [("us", "%"), *((significant(each.candidate_us), _percent(each)) if each else ("", "") for each in changes)]
     unit, *cells = pairs(texts)
-    yield column(name, (name, unit), cells)
+    yield column(f"{name} (us, %)", (name, unit), cells)
     if saves:
-        yield column("saved", ("saved", "us"), [significant(each.saved_us) if each else "" for each in changes])
+        yield column("saved (us)", ("saved", "us"), [significant(each.saved_us) if each else "" for each in changes])
 
 
 def _percent(each: _Change) -> str:
