@@ -133,6 +133,9 @@ class _Reader:
         fits = (columns["samples_us"].lengths == count) & (columns["slowest_rank"].lengths == of_ranks)
         for lengths in (of_ranks, before, began):
             fits &= (lengths == count) | (lengths == 0)
+        skews = self._codes["skew"].in_order
+        for line in np.flatnonzero(columns["skew"] >= 0).tolist():
+            fits[line] &= skews[columns["skew"][line]].has_rounds(count[line])
         if not fits.all():
             raise RecordError("the columns of a line differ in length")
         return columns

@@ -124,6 +124,10 @@ class Skew:
     delay_us: tuple[TimeOrZeroUs, ...]  # how much later it made its calls, measured on its device
     late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others wait by then
 
+    def has_rounds(self, count: int) -> bool:
+        """Return whether there are times of ``count`` rounds."""
+        return len(self.delay_us) == len(self.late_rank_us) == count
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTimes:
@@ -331,8 +335,7 @@ def check(line: Entry) -> None:
             raise RecordError(
                 "rounds, samples_us, fastest_rank_us, slowest_rank, arms_before and began_s differ in length"
             )
-        skew = line.skew
-        if skew is not None and {len(skew.delay_us), len(skew.late_rank_us)} != {count}:
+        if line.skew is not None and not line.skew.has_rounds(count):
             raise RecordError("rounds, skew.delay_us and skew.late_rank_us differ in length")
         if line.parts is not None:
             check_parts(line.parts)

@@ -61,7 +61,7 @@ def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
     for _, of_table in _grouped(rows, lambda row: _kind(row, row.size_bytes, row.timing)):
         first = of_table[0]
         texts: Mapping[str, list[str]] = {
-            "delay": [str(row.delay_us) for row in of_table],
+            "delay": ["" if row.delay_us is None else str(row.delay_us) for row in of_table],
             "arm": [row.arm or "" for row in of_table],
             "late": [_us(row.measured_delay_us) for row in of_table],
             "early ranks": [_us(row.time_us) for row in of_table],

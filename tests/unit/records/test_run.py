@@ -100,6 +100,10 @@ def broken_parts(**changes: Any) -> dict[str, Any]:
         (broken(slowest_rank=[]), "differ in length"),
         (broken(fastest_rank_us=[8.0], slowest_rank=[1]), "differ in length"),
         (broken(began_s=[1.0]), "differ in length"),
+        (
+            broken(skew={"late_rank": 1, "delay_us": [1.0], "late_rank_us": [1.0, 2.0]}),
+            "rounds, skew.delay_us and skew.late_rank_us differ in length",
+        ),
         (broken(samples_us=[10**400, 1.0, 1.0]), "it has to be a number"),
         (
             broken(samples_us=[1.0, 0.0, 3.0]),
