@@ -46,16 +46,15 @@ def not_measured(run: Run) -> Iterator[str]:
 
 
 def candidate_incomplete(
-    run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
+    run: Run, comparisons: Sequence[Comparison], baseline: str, candidates: Collection[str]
 ) -> bool:
     """Return True if, in any case and timing, ``baseline`` has times but a candidate was not compared.
 
     A candidate may decline a case. But it is incomplete if it is compared in no case at all.
     """
-    compared = {(each.case, each.timing, each.candidate) for each in comparisons}
-    never_compared = {*candidates} - {candidate for _, _, candidate in compared}
     samples = run.samples
-    is_excused = samples.are_in(compared)
+    never_compared = {*candidates}.difference(each.candidate for each in comparisons)
+    is_excused = samples.are_in((each.case, each.timing, each.candidate) for each in comparisons)
     is_excused |= samples.status.equals(Status.DECLINED) & ~samples.arm.equals(*never_compared)
     of_baseline = samples.arm.equals(baseline) & samples.status.equals(Status.OK) & samples.is_timed
     measured = samples.point[of_baseline]

@@ -53,9 +53,11 @@ def rank_sums(run: Run) -> RankSums:
     predecessors = np.empty(len(relative), dtype=np.int32)
     parts: list[tuple[_Integers, _Integers, _Floats, _Floats]] = []
     for lines, groups in _blocks(samples):
-        of_block = samples.take(lines)
-        times_us, places_of_block = of_block.samples_us, samples.samples_us.flat_places(lines)
-        of_times = _predecessors(of_block, groups)
+        places_of_block = samples.samples_us.flat_places(lines)
+        times_us = ListColumn.with_lengths(
+            samples.samples_us.numbers[places_of_block], samples.samples_us.lengths[lines]
+        )
+        of_times = _predecessors(samples, lines, groups)
         predecessors[places_of_block] = of_times
         for rows in times_us.of_equal_length():
             places = times_us.places(rows)
@@ -91,25 +93,26 @@ def _blocks(samples: SampleColumns) -> Iterator[tuple[_Integers, _Integers]]:
             yield lines, groups[lines] - groups[lines[0]]
 
 
-def _predecessors(samples: SampleColumns, groups: _Integers) -> NDArray[np.int32]:
-    """Return the predecessor of each time as a code of ``samples.arm``, -1 for none.
+def _predecessors(samples: SampleColumns, lines: _Integers, groups: _Integers) -> NDArray[np.int32]:
+    """Return the predecessor of each time of ``lines`` as a code of ``samples.arm``, -1 for none.
 
     The first arm of a round has no predecessor: between rounds the ranks may combine their samples. The predecessor of
     other times can be unknown too, because its batch was discarded.
     """
-    present, lines = np.unique(samples.rounds.codes, return_inverse=True)
+    present, of_lines = np.unique(samples.rounds.codes[lines], return_inverse=True)
+    lengths = samples.samples_us.lengths[lines]
     of_rounds = ListColumn.of([samples.rounds.values[code] for code in present.tolist()], np.int64)
     distinct, codes = np.unique(of_rounds.numbers, return_inverse=True)
-    numbers = ListColumn(codes, of_rounds.ends).take(lines).numbers
+    numbers = ListColumn(codes, of_rounds.ends).take(of_lines).numbers
     # A number for each round of each case and timing in each launch.
-    rounds = np.repeat(groups, samples.samples_us.lengths) * len(distinct) + numbers
+    rounds = np.repeat(groups, lengths) * len(distinct) + numbers
     if rounds.max(initial=0) > _LEAST_ROWS + 4 * len(rounds):
         # Most of these rounds do not exist, so number them in a row.
         _, rounds = np.unique(rounds, return_inverse=True)
-    before = samples.arms_before.numbers.clip(0, _MOST_ARMS)
+    before = samples.arms_before.take(lines).numbers.clip(0, _MOST_ARMS)
     # The arm at each place of each round; place 0 is before the first arm.
     at_place = np.full((rounds.max(initial=0) + 1, before.max(initial=0) + 2), -1, dtype=np.int32)
-    at_place[rounds, before + 1] = np.repeat(samples.arm.codes, samples.samples_us.lengths)
+    at_place[rounds, before + 1] = np.repeat(samples.arm.codes[lines], lengths)
     predecessors: NDArray[np.int32] = at_place[rounds, before]
     return predecessors
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import geometric_mean
+from statistics import fmean
 from typing import Any, overload
 
 import numpy as np
@@ -158,7 +159,7 @@ def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[C
     cells, paired = comparable.cells, comparable.cells.paired(others, run.baseline)
     of_cells = map(cells.of_lines.__getitem__, paired.lines[paired.starts].tolist())
     return {
-        ((case, timing), arm): geometric_mean(of_launches)
+        ((case, timing), arm): math.exp(fmean(map(math.log, of_launches)))
         for (case, timing, arm), of_launches in zip(of_cells, median_ratios(paired), strict=True)
     }
 

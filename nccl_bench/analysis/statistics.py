@@ -23,6 +23,9 @@ class Verdict(StrEnum):
     EQUIVALENT = "equivalent"
     INCONCLUSIVE = "inconclusive"
 
+    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:

@@ -33,6 +33,9 @@ class Placement(StrEnum):
     OUT_OF_PLACE = "out-of-place"  # the output has memory of its own, which the caller provides
     RETURNED = "returned"  # the call returns its output as a new tensor
 
+    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    __hash__ = str.__hash__
+
 
 class Result(StrEnum):
     """The values in a rank's output after the collective. A block is ``count`` elements."""

@@ -13,6 +13,9 @@ class Timing(StrEnum):
     GRAPH = "graph"
     ENQUEUE = "enqueue"
 
+    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingSpec:

@@ -25,20 +25,20 @@ def annotate_error(message: str, environ: Mapping[str, str] = os.environ) -> Non
 
 
 def show_on_github(
-    headline: Headline,
+    headline: Callable[[], Headline],
     warnings: Sequence[str],
     markdown: Callable[[], str],
     environ: Mapping[str, str] = os.environ,
 ) -> None:
     """Annotate the workflow run of GitHub Actions, and add the report to the summary of the job; elsewhere do nothing.
 
-    ``markdown`` makes the report. GitHub reads both streams of a step, so annotations go to standard error, and JSON or
-    CSV on standard output stays whole.
+    ``headline`` and ``markdown`` make these parts of the report. GitHub reads both streams of a step, so annotations go
+    to standard error, and JSON or CSV on standard output stays whole.
     """
     from nccl_bench.report.github import MOST_SUMMARY_BYTES, annotations_of
 
     if environ.get("GITHUB_ACTIONS") == "true":
-        for annotation in annotations_of(headline, warnings):
+        for annotation in annotations_of(headline(), warnings):
             _print(annotation)
     if file := environ.get("GITHUB_STEP_SUMMARY"):
         text = markdown().encode()

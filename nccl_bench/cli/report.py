@@ -88,7 +88,7 @@ def print_report(
     else:
         text = _report_of(format)(analysis)
     write_report(text, file)
-    show_on_github(analysis.headline, analysis.warnings, lambda: _report_of(Format.MARKDOWN)(analysis))
+    show_on_github(lambda: analysis.headline, analysis.warnings, lambda: _report_of(Format.MARKDOWN)(analysis))
 
 
 def _report_of(format: Format) -> Report[Analysis]:
@@ -116,4 +116,6 @@ def print_verification(
     by_format = {**reports(stream_of(file), width, detail), Format.HTML: verification_html}
     verification = record.verification
     write_report(by_format[format](verification), file)
-    show_on_github(verification_headline(verification), verification.notes, lambda: markdown_verification(verification))
+    show_on_github(
+        lambda: verification_headline(verification), verification.notes, lambda: markdown_verification(verification)
+    )

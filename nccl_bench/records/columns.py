@@ -255,10 +255,10 @@ class SampleColumns:
         by_identity = {id(case): code for case, code in cases.items()}
         numbers = []
         for case, timing, arm in cells:
-            code = by_identity.get(id(case))
-            code = cases.get(case, -1) if code is None else code
-            known = code >= 0 and timing in timings and arm in arms
-            numbers.append((code * len(timings) + timings[timing]) * len(arms) + arms[arm] if known else -1)
+            of_case, of_timing, of_arm = by_identity.get(id(case)), timings.get(timing, -1), arms.get(arm, -1)
+            of_case = cases.get(case, -1) if of_case is None else of_case
+            known = of_case >= 0 and of_timing >= 0 and of_arm >= 0
+            numbers.append((of_case * len(timings) + of_timing) * len(arms) + of_arm if known else -1)
         return numbers
 
     def lines(self) -> list[Samples]:

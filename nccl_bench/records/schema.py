@@ -59,6 +59,9 @@ class Status(StrEnum):
     WRONG = "wrong"
     DECLINED = "declined"  # the arm's calls did nothing, as engines' custom all-reduces do with large messages
 
+    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    __hash__ = str.__hash__
+
 
 class Registration(StrEnum):
     """The result of registering a case's memory with an arm's communicator."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -42,12 +40,10 @@ def markdown_remarks(remarks: Remarks) -> Iterator[str]:
 
 def csv_text(names: Iterable[str], parts: Iterable[Mapping[str, Sequence[object]]]) -> str:
     """Return the header line, and a line for each entry of the columns in ``parts``; the field of ``None`` is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(csv_cell, names))
+    lines = [",".join(map(_csv_field, names))]
     for columns in parts:
-        writer.writerows(zip(*map(_csv_fields, columns.values()), strict=True))
-    return text.getvalue()
+        lines += map(",".join, zip(*map(_csv_fields, columns.values()), strict=True))
+    return "\n".join((*lines, ""))
 
 
 def json_text(content: Mapping[str, object]) -> str:
@@ -67,15 +63,21 @@ def encoded_json(content: object) -> str:
     return json_escapes(msgspec.json.format(encoded, indent=2).decode()) + "\n"
 
 
-def _csv_fields(values: Sequence[object]) -> Sequence[object]:
-    """Return the fields of a column; each text, which is there many times, is escaped once."""
-    types = {*map(type, values)}
-    if float in types:
-        values = [NUMBERS % value if isinstance(value, float) else value for value in values]
-    if any(issubclass(each, str) for each in types - {float}):
-        cells = {value: csv_cell(value) if isinstance(value, str) else value for value in {*values}}
-        values = [cells[value] for value in values]
-    return values
+def _csv_fields(values: Sequence[object]) -> list[str]:
+    """Return the fields of a column; each text, which is there many times, is made once."""
+    if float in {*map(type, values)}:
+        return [_csv_field(value) for value in values]
+    fields = {value: _csv_field(value) for value in {*values}}
+    return [fields[value] for value in values]
+
+
+def _csv_field(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return NUMBERS % value
+    text = csv_cell(str(value)) if isinstance(value, str) else str(value)
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
 def _row(cells: Iterable[str]) -> str:

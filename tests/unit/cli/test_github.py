@@ -91,7 +91,7 @@ def test_the_summary_of_the_job_gets_the_markdown(tmp_path: Path) -> None:
 def test_a_summary_that_is_too_large_loses_what_is_folded(tmp_path: Path) -> None:
     file, headline = tmp_path / "summary.md", Analysis.of(Run.load(RUN)).headline
     text = "shown\n\n<details>" + "x" * MOST_SUMMARY_BYTES
-    show_on_github(headline, [], lambda: text, {"GITHUB_STEP_SUMMARY": str(file)})
+    show_on_github(lambda: headline, [], lambda: text, {"GITHUB_STEP_SUMMARY": str(file)})
     assert file.read_text() == "shown\n\n"
 
 
