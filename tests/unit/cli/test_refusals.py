@@ -141,7 +141,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (
         ("list", "arms", "arm"),
         2,
-        ("'arm'", "arms, user_arms, collectives, dtypes, redops, timings, devices, probes, presets, routes"),
+        ("'arm'", "arms, user_arms, collectives, dtypes, redops, scenarios, timings, devices, probes, presets, routes"),
     ),
     (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "add routes to the sections")),
     (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),
@@ -151,7 +151,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("report", "."), 3, ("no run.json",)),
     (("run", "--format", "pdf"), 2, ("--format is 'pdf'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
-    (("list", "--format", "csv"), 2, ("--format csv was given with 10 sections", "give one of arms, user_arms")),
+    (("list", "--format", "csv"), 2, ("--format csv was given with 11 sections", "give one of arms, user_arms")),
     (("list", "dtypes", "arms", "--format", "csv"), 2, ("with 2 sections", "give one of dtypes, arms")),
     (("list", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
     (("verify", "--format", "svg"), 2, ("--format is 'svg'", "terminal, markdown, csv, json, html")),
