@@ -27,6 +27,7 @@ from nccl_bench.doctor.torch_facts import TorchFacts
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
+from nccl_bench.records.kernels import Kernel, Kernels
 from nccl_bench.records.run import RUN, SAMPLES
 from nccl_bench.records.schema import dump
 from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Format
@@ -93,6 +94,8 @@ def write_run(directory: Path, text: str, arm: str = "") -> Path:
     meta = planted_everywhere(json.loads((RECORD / RUN).read_text(encoding="utf-8")), text)
     sent = {"collective": "all_reduce", "dtype": "bfloat16", "size_bytes": 8, "ranks": 2, "timing": "eager", "count": 1}
     meta["config"]["workload"] = {"messages": [{**sent, "reason": text}], "source": [text], "remarks": [text]}
+    meta["worker"]["memory"] = {text: {"host_bytes": [1, 2]}}
+    ran = Kernels.of([Kernel(algorithm=text, protocol=text), Kernel(special=text)])
     lines = (RECORD / SAMPLES).read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if '"size_bytes": 8,' in line and '"timing": "gated"' not in line]
     kept += map(
@@ -100,7 +103,7 @@ def write_run(directory: Path, text: str, arm: str = "") -> Path:
         [
             crash(case=case(4096), arm=ARM, host=text, message=text),
             hang(case=case(2048), arm=ARM, host=text, phase=text),
-            declined(case=case(8192), arm=ARM, reason=text, world_size=2),
+            declined(case=case(8192), arm=ARM, reason=text, world_size=2, kernels=ran),
         ],
     )
     document, samples = json.dumps(meta), "".join(kept)
