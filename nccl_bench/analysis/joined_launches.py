@@ -15,7 +15,8 @@ from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PartTimes, PerIteration, Skew, Status
+from nccl_bench.records.scenario_times import PartTimes, Skew
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
 
 Rounds = tuple[int, ...]
 _Number = TypeVar("_Number", int, float)

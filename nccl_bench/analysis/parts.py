@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nccl_bench.records.schema import PartTimes
+from nccl_bench.records.scenario_times import PartTimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

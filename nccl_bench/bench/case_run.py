@@ -17,7 +17,8 @@ from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.cost_split import CostSplit
-from nccl_bench.records.schema import GpuState, PartTimes, PerIteration, Samples, Skew, Status
+from nccl_bench.records.scenario_times import PartTimes, Skew
+from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
 
 _NOTHING_LOGGED = Logged()
 

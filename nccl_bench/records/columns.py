@@ -17,7 +17,8 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernels
-from nccl_bench.records.schema import BuffersRegistered, GpuState, PartTimes, PerIteration, Samples, Skew, Status
+from nccl_bench.records.scenario_times import PartTimes, Skew
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
 
 Value = TypeVar("Value")
 Indexes = NDArray[np.intp]

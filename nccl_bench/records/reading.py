@@ -23,7 +23,8 @@ from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.mirrors import mirror
 from nccl_bench.records.redaction import redact_line
-from nccl_bench.records.schema import CaseEnd, Entry, PartTimes, Samples, Skipped, check_case, check_parts, parse
+from nccl_bench.records.scenario_times import PartTimes, check_parts
+from nccl_bench.records.schema import CaseEnd, Entry, Samples, Skipped, check_case, parse
 
 # So many lines are read at once. More would only need more memory.
 _BLOCK = 2000

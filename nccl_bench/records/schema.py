@@ -36,6 +36,7 @@ from nccl_bench.plan.memory import Arena
 from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.decoding import decode, parse_json, shown
 from nccl_bench.records.kernels import Kernels
+from nccl_bench.records.scenario_times import PartTimes, Skew, check_parts
 
 # The version of these lines and of run.json. Increase it with every change that older readers would misread.
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
@@ -117,38 +118,6 @@ class PerIteration:
     # The time that the events add to each operation. The percentiles contain it, `samples_us` does not. None if batches
     # without events were not faster.
     cost_us: DifferenceUs | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skew:
-    """The times of the rank that came late to each call, in the scenario ``skew``. One entry for each kept round."""
-
-    late_rank: Few  # the rank that came late
-    delay_us: tuple[TimeOrZeroUs, ...]  # how much later it made its calls, measured on its device
-    late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others wait by then
-
-    def has_rounds(self, count: int) -> bool:
-        """Return whether there are times of ``count`` rounds."""
-        return len(self.delay_us) == len(self.late_rank_us) == count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartTimes:
-    """The times of the parts of an overlap: one entry for each round of the parts.
-
-    Each time is the maximum over ranks, per call. The last four are of events around the product and around the
-    collective. They are empty in a graph, and for a collective on a stream that a library hides.
-    """
-
-    product: Name  # the sides of the matrix product, such as `4096x4096x16384`
-    product_us: tuple[TimeUs, ...]  # the product alone
-    collective_us: tuple[TimeUs, ...]  # the collective alone
-    sequence_us: tuple[TimeUs, ...]  # the product, then the collective
-    together_us: tuple[TimeUs, ...]  # the collective beside the product
-    product_in_sequence_us: tuple[TimeUs, ...] = ()  # the product before the collective
-    collective_in_sequence_us: tuple[TimeUs, ...] = ()  # the collective after the product
-    product_together_us: tuple[TimeUs, ...] = ()  # the product beside the collective
-    collective_together_us: tuple[TimeUs, ...] = ()  # the collective beside the product
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,19 +311,6 @@ def check(line: Entry) -> None:
             raise RecordError("rounds, skew.delay_us and skew.late_rank_us differ in length")
         if line.parts is not None:
             check_parts(line.parts)
-
-
-def check_parts(parts: PartTimes) -> None:
-    """Raise ``RecordError`` if the times of ``parts`` are not of the same rounds."""
-    lists = {name: value for name, value in asdict(parts).items() if name != "product"}
-    rounds = len(parts.product_us)
-    required = (parts.collective_us, parts.sequence_us, parts.together_us)
-    if (
-        not rounds
-        or any(len(times) != rounds for times in required)
-        or any(len(times) not in (rounds, 0) for times in lists.values())
-    ):
-        raise RecordError(f"the lists of parts are empty or differ in length: {', '.join(lists)}")
 
 
 def check_case(case: Case) -> None:

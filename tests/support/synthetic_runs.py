@@ -11,7 +11,8 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PartTimes, PerIteration, Samples, Status
+from nccl_bench.records.scenario_times import PartTimes
+from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PerIteration, Samples, Status
 
 ARMS = ("stream-free", "dedicated-stream", "torch", "torch-async")
 ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-user arm")

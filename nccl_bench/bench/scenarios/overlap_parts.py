@@ -20,7 +20,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 from nccl_bench.plan.shuffling import shuffled
-from nccl_bench.records.schema import PartTimes
+from nccl_bench.records.scenario_times import PartTimes
 from nccl_bench.streams.base import Graph
 
 # The events around the product and around the collective.

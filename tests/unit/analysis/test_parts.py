@@ -9,7 +9,7 @@ import pytest
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.parts import PartFigures
 from nccl_bench.analysis.rows import rows_of
-from nccl_bench.records.schema import PartTimes
+from nccl_bench.records.scenario_times import PartTimes
 from tests.support.synthetic_runs import part_times, run, samples
 
 

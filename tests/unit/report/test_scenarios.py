@@ -9,7 +9,8 @@ from typing import Any
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.schema import Samples, Skew
+from nccl_bench.records.scenario_times import Skew
+from nccl_bench.records.schema import Samples
 from nccl_bench.report.html.analysis_page import html_report
 from nccl_bench.report.json import json_report
 from nccl_bench.report.layout import Table
