@@ -23,7 +23,7 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import CaseEnd, Entry, Samples
 from nccl_bench.records.store import RESERVE, RunStatus, RunStore
 from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
-from tests.support.synthetic_runs import crash, samples
+from tests.support.synthetic_runs import case, crash, hang, run, samples
 
 SIZES = "1K,2K,4K"
 CASES = [planned.case for planned in make_plan(resolve("cpu", {"sizes": SIZES}), 2).cases]
@@ -337,3 +337,17 @@ def test_a_gate_of_one_arm_is_refused_in_a_resume_too(
     code, _, stderr = command_line.run("run", "--resume", "there", "--fail-on", "slower")
     assert code == ExitCode.USAGE
     assert_one_message(stderr, ("a run of one arm compares nothing",))
+
+
+def test_a_run_that_is_continued_leaves_an_arm_out_of_the_case_in_which_it_ended_in_a_deadlock() -> None:
+    config = resolve("cpu", {"scenario": "contended", "sizes": "8,64", "arms": "stream-free,torch"})
+    cases = [planned.case for planned in make_plan(config, 4).cases]
+    lines = [
+        hang(case=cases[1], case_index=1, arm="torch:twin"),
+        hang(case=cases[2], case_index=2, arm="stream-free", excludes_arm=True),
+        hang(case=case(), arm="torch"),
+    ]
+    plan, spec = resumed_run.work_left(run(lines), config)
+    assert len(plan.cases) == 4
+    assert spec.deadlocks == ((1, "torch"), (2, "stream-free"))
+    assert spec.excluded == ("stream-free",)
