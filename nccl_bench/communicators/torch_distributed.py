@@ -7,6 +7,7 @@ asynchronous form forks to the process group's own stream and joins with ``wait(
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -99,7 +100,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             self._submit(scratch.copy_, input)
             for root, block in enumerate(blocks):
                 self._run(dist.reduce, block, **{_DST: self._numbers[root]}, op=TORCH_REDOPS[op])
-            self._submit(output.copy_, blocks[self.rank])
+            self._finish(output.copy_, blocks[self.rank])
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
         self._run(dist.all_to_all_single, self._wire(output), self._wire(input))
@@ -162,6 +163,10 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
     def deferring(self) -> tuple[ProcessGroupCommunicator, Operation] | None:
         return _Deferring.of(self) if self.async_op else None
 
+    def _finish(self, function: Callable[..., object], *tensors: Tensor) -> None:
+        """Enqueue ``function``, which needs the results of the calls before it."""
+        self._submit(function, *tensors)
+
     def _wire(self, tensor: Tensor) -> Tensor:
         return tensor.view(torch.uint8) if self._float8_as_bytes and tensor.dtype in _FLOAT8_DTYPES else tensor
 
@@ -173,27 +178,33 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
 class _Deferring(ProcessGroupCommunicator):
     """An asynchronous communicator whose calls do not wait. ``wait`` makes the current stream wait for all of them."""
 
+    _pending: list[Callable[[], object]]  # what is left to do for the calls so far: their waits, and work behind them
+
     @classmethod
     def of(cls, communicator: ProcessGroupCommunicator) -> tuple[ProcessGroupCommunicator, Operation]:
         """Return a communicator with the group of ``communicator``, and the function that waits for its calls."""
         deferring = cls.__new__(cls)
         deferring.__dict__.update(communicator.__dict__)
-        deferring._works = []
+        deferring._pending = []
         return deferring, deferring.wait
-
-    _works: list[dist.Work]  # the calls that nothing has waited for yet
 
     def wait(self) -> None:
         """Make the current stream wait for all calls."""
         self._submit(self._wait)
 
     def _wait(self) -> None:
-        works, self._works = self._works, []
-        for work in works:
-            work.wait()
+        pending, self._pending = self._pending, []
+        for finish in pending:
+            finish()
 
     def _call(self, function: Callable[..., Any], tensors: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self._works.append(function(*tensors, group=self._group, async_op=True, **options))
+        self._defer(function(*tensors, group=self._group, async_op=True, **options).wait)
 
     def _join(self, operations: list[dist.P2POp]) -> None:
-        self._works += dist.batch_isend_irecv(operations)
+        self._pending += [work.wait for work in dist.batch_isend_irecv(operations)]
+
+    def _finish(self, function: Callable[..., object], *tensors: Tensor) -> None:
+        self._submit(self._defer, partial(function, *tensors))
+
+    def _defer(self, finish: Callable[[], object]) -> None:
+        self._pending.append(finish)

@@ -154,6 +154,35 @@ def test_an_asynchronous_call_of_torch_is_waited_for_in_the_join_and_only_there(
     assert work.waits == 4
 
 
+class Writing:
+    """An operation of torch.distributed that has written its result when the wait for it is over."""
+
+    def __init__(self, block: torch.Tensor, number: int) -> None:
+        self.wait = lambda: block.fill_(number)
+
+
+def test_work_behind_an_asynchronous_call_of_torch_is_deferred_with_it(
+    make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = iter(range(1, 9))
+    monkeypatch.setattr(dist, "reduce", lambda block, **options: Writing(block, next(numbers)))
+    deferring = make("torch-async").communicator.deferring()
+    assert deferring is not None
+    communicator, wait = deferring
+    given, output, caller = torch.zeros(COUNT), torch.zeros(COUNT), cpu.Stream()
+    seen = [torch.zeros(COUNT) for _ in range(8)]
+    with cpu.stream(caller):
+        # The host is far ahead of the stream.
+        gate = Gate(caller)
+        for copy in seen:
+            communicator.reduce_scatter(output, given, sizes=[COUNT])
+            wait()
+            caller.submit(copy.copy_, output)
+    gate.open()
+    cpu.synchronize()
+    assert [copy.tolist() for copy in seen] == [[number] * COUNT for number in range(1, 9)]
+
+
 class Silent:
     """An event that orders nothing."""
 
