@@ -63,7 +63,7 @@ class ArmPairs:
 
 
 class PairKind(NamedTuple):
-    """What the pairs of one sweep have in common: they differ only in size."""
+    """The kind of a pair: the pairs of one kind differ only in size."""
 
     case: Case  # the case without its size
     timing: Timing  # the timing
@@ -123,7 +123,7 @@ class Evidence:
         )
 
     def _floors(self, firsts: Indexes, sizes: Indexes) -> list[float | None]:
-        """Return the noise floor of each group as a share; it has so many ``sizes``, and its first pair."""
+        """Return the noise floor of each group as a share; ``firsts`` have its first pair, and ``sizes`` its length."""
         if self.noise is None:
             return [None] * len(firsts)
         kinds = self.pairs.kind

@@ -30,10 +30,10 @@ def cell_warnings(runs: Sequence[tuple[str, Rows]]) -> Iterator[str]:
     ``runs`` has the name and the rows of each run; the name is empty if there is only one run.
     """
     for text, size_of in _PROBLEMS.items():
-        found = _worst(runs, size_of)
-        if found is None:
+        worst = _worst(runs, size_of)
+        if worst is None:
             continue
-        number, row, name = found
+        number, row, name = worst
         yield text.format(
             cells=counted(number, "cell"),
             worst=_label(row, name),

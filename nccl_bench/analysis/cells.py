@@ -175,8 +175,8 @@ class Cells(Mapping[Cell, Rounds]):
         owners = np.repeat(np.flatnonzero(same), times_us.lengths[lines[same]])
         above, below = times_us.flat_places(lines[same]), times_us.flat_places(bases[same])
         if not same.all():
-            others = self._common_rounds(lines[~same], bases[~same])
-            columns = [np.flatnonzero(~same)[others[0]], *others[1:]]
+            pairs, *places = self._common_rounds(lines[~same], bases[~same])
+            columns = [np.flatnonzero(~same)[pairs], *places]
             owners, above, below = map(np.append, (owners, above, below), columns)
             order = np.argsort(owners, kind="stable")
             owners, above, below = owners[order], above[order], below[order]

@@ -46,12 +46,12 @@ class ComparableRun:
         samples = run.samples.take(run.samples.is_timed & ~np.isin(run.samples.cell, wrong))
         cells = Cells.of_samples(samples)
         usual = samples.case.map(lambda case: case.placement, object)
-        others = np.flatnonzero(samples.placement.map(lambda own: own, object) != usual).tolist()
+        unusual = np.flatnonzero(samples.placement.map(lambda own: own, object) != usual).tolist()
         return cls(
             name=name,
             arms=run.arms,
             cells=cells,
-            placements={cells.of_lines[line]: samples.placement[line] for line in others},
+            placements={cells.of_lines[line]: samples.placement[line] for line in unusual},
             kernels=kernels_of(samples),
             process_sets={arm: index for index, names in enumerate(run.process_sets) for arm in names},
             medians_only=cells.most_rounds == 1,

@@ -31,12 +31,12 @@ _AT_ONCE = 50_000
 class Rows(Sequence[Row]):
     """The rows of a run, in the order of measurement."""
 
-    __slots__ = ("_columns", "_functions", "_lines", "_others", "_places")
+    __slots__ = ("_columns", "_functions", "_lines", "_places", "_without_samples")
 
-    def __init__(self, lines: RowLines | None, places: Indexes, others: Mapping[int, Row]) -> None:
+    def __init__(self, lines: RowLines | None, places: Indexes, without_samples: Mapping[int, Row]) -> None:
         self._lines = lines  # the data of the rows with samples
         self._places = places  # the index of each of them among all rows, increasing
-        self._others = others  # all other rows by their index, increasing
+        self._without_samples = without_samples  # all other rows by their index, increasing
         self._functions = {} if lines is None else columns_of(lines)
         self._columns: dict[str, Sequence[Any]] = {}
 
@@ -46,7 +46,7 @@ class Rows(Sequence[Row]):
         return cls(None, np.empty(0, dtype=np.intp), dict(enumerate(rows)))
 
     def __len__(self) -> int:
-        return len(self._places) + len(self._others)
+        return len(self._places) + len(self._without_samples)
 
     def __iter__(self) -> Iterator[Row]:
         for part in self.parts():
@@ -67,11 +67,11 @@ class Rows(Sequence[Row]):
         """Return the rows at ``indexes``, which increase."""
         chosen = np.array(indexes, dtype=np.intp)
         lines = np.flatnonzero(np.isin(self._places, chosen))
-        others = [index for index in indexes if index in self._others] if self._others else []
+        objects = [(at, self._without_samples[at]) for at in indexes if at in self._without_samples]
         return Rows(
             None if self._lines is None else self._lines.take(lines),
             np.searchsorted(chosen, self._places[lines]),
-            dict(zip(np.searchsorted(chosen, others).tolist(), map(self._others.__getitem__, others), strict=True)),
+            {int(np.searchsorted(chosen, at)): row for at, row in objects},
         )
 
     def parts(self) -> Iterator[Rows]:
@@ -86,11 +86,11 @@ class Rows(Sequence[Row]):
 
     def _column(self, name: str) -> Sequence[Any]:
         values = self._functions[name]() if name in self._functions else [None] * len(self._places)
-        if not self._others:
+        if not self._without_samples:
             return values
         of_all = np.full(len(self), None, dtype=object)
         of_all[self._places] = values
-        of_all[[*self._others]] = [getattr(row, name) for row in self._others.values()]
+        of_all[[*self._without_samples]] = [getattr(row, name) for row in self._without_samples.values()]
         together: list[Any] = of_all.tolist()
         return together
 
@@ -117,7 +117,7 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
         samples.numbers_of((each.case, each.timing, each.candidate) for each in comparisons),
         samples.numbers_of((*point, arm) for point, arm in other_ratios),
     ]
-    compared, others = (_found(samples.cell, np.array(numbers, dtype=np.intp)) for numbers in cells)
+    compared, not_compared = (_indexes_in(samples.cell, np.array(numbers, dtype=np.intp)) for numbers in cells)
     ratios = np.array([*other_ratios.values(), np.nan])
     lines = RowLines(
         samples=samples,
@@ -125,7 +125,7 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
         baseline=run.baseline,
         comparisons=comparisons,
         compared=compared,
-        other_ratios=ratios[np.where(compared < 0, others, -1)],
+        other_ratios=ratios[np.where(compared < 0, not_compared, -1)],
     )
     rows: dict[int, Row] = {}
     skipped: set[Row] = set()
@@ -143,13 +143,13 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
     return Rows(lines, places, dict(zip(np.searchsorted(in_order, [*rows]).tolist(), rows.values(), strict=True)))
 
 
-def _found(numbers: Indexes, known: Indexes) -> Indexes:
+def _indexes_in(numbers: Indexes, known: Indexes) -> Indexes:
     """Return the index in ``known`` of each of ``numbers``; -1 for a number that is not in it."""
     order = np.argsort(known)
     at = np.searchsorted(known[order], numbers)
     is_known = np.append(known[order], -1)[at] == numbers
-    found: Indexes = np.where(is_known, np.append(order, -1)[at], -1)
-    return found
+    indexes: Indexes = np.where(is_known, np.append(order, -1)[at], -1)
+    return indexes
 
 
 def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:
