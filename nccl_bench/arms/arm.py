@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.arms.ordering import fork_join, fork_join_parts, wait_stream, wait_stream_parts
-from nccl_bench.arms.split import SplitCall, on_private_stream, on_private_stream_waiting, on_side_stream
+from nccl_bench.arms.split import SplitCall, on_current_stream, on_stream, on_stream_waiting
 from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -95,20 +95,24 @@ class Arm:
         """Return the call of ``bind`` in three steps, so that the caller can enqueue other work beside it.
 
         A communicator with a stream of its own uses that stream. Any other one is called on ``side``, a second stream
-        of the caller.
+        of the caller: its method takes this stream, or else this stream is current during the call.
         """
         communicator, private = self.communicator, self.communicator.stream
+        on_given = None if private is not None or y is None else communicator.call_on(case, x, y, side)
+        if on_given is not None:
+            call = communicator.prepare(on_given if keep is None else partial(_call_and_keep, on_given, keep))
+            return on_stream(call, self.streams, side, self._fork, self._join)
         if private is not None:
             call = communicator.prepare(_call(communicator, case, x, y, keep))
             if self.spec.order is Order.WAIT_STREAM:
-                return on_private_stream_waiting(call, self.streams, private)
-            return on_private_stream(call, self.streams, private, self._fork, self._join)
+                return on_stream_waiting(call, self.streams, private)
+            return on_stream(call, self.streams, private, self._fork, self._join)
         if deferring := communicator.deferring():
             without_wait, wait = deferring
             call = _call(without_wait, case, x, y, keep)
             return SplitCall(fork=_nothing, call=call, join=wait, stream=None)
         make_call = partial(_prepared, communicator, case, x, y, keep)
-        return on_side_stream(make_call, self.streams, side, self._fork, self._join)
+        return on_current_stream(make_call, self.streams, side, self._fork, self._join)
 
     def cost_parts(
         self, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object]

@@ -2,7 +2,7 @@
 
 The caller orders the three steps as an engine does: it forks, calls, enqueues its own work on its stream, and joins.
 What the caller must give differs. A communicator with a private stream has the second stream already. Another
-communicator runs on the current stream, so the caller makes a stream of its own current during the call.
+communicator runs on a second stream of the caller, which is an argument of the call, or is current during the call.
 """
 
 from collections.abc import Callable
@@ -23,37 +23,39 @@ class SplitCall:
     stream: Any  # the stream of the collective; None if it is a stream that a library hides
 
 
-def on_private_stream(call: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> SplitCall:
-    """Return ``call``, which runs on the stream ``private``, with the events ``fork`` and ``join`` around it."""
+def on_stream(call: Operation, streams: Streams, stream: Any, fork: Any, join: Any) -> SplitCall:
+    """Return ``call``, which runs on ``stream``, with the events ``fork`` and ``join`` around it."""
     return SplitCall(
-        fork=_edge(streams, fork, to=private), call=call, join=_edge(streams, join, of=private), stream=private
+        fork=_edge(streams, fork, to=stream), call=call, join=_edge(streams, join, of=stream), stream=stream
     )
 
 
-def on_private_stream_waiting(call: Operation, streams: Streams, private: Any) -> SplitCall:
-    """Return ``call``, which runs on the stream ``private``, between two calls of ``Stream.wait_stream``."""
+def on_stream_waiting(call: Operation, streams: Streams, stream: Any) -> SplitCall:
+    """Return ``call``, which runs on ``stream``, between two calls of ``Stream.wait_stream``."""
     current_stream = streams.current_stream
 
     def fork() -> None:
-        private.wait_stream(current_stream())
+        stream.wait_stream(current_stream())
 
     def join() -> None:
-        current_stream().wait_stream(private)
+        current_stream().wait_stream(stream)
 
-    return SplitCall(fork=fork, call=call, join=join, stream=private)
+    return SplitCall(fork=fork, call=call, join=join, stream=stream)
 
 
-def on_side_stream(make_call: Callable[[], Operation], streams: Streams, side: Any, fork: Any, join: Any) -> SplitCall:
-    """Return the call that ``make_call`` makes for the current stream, on the caller's second stream ``side``."""
+def on_current_stream(
+    make_call: Callable[[], Operation], streams: Streams, side: Any, fork: Any, join: Any
+) -> SplitCall:
+    """Return the call that ``make_call`` makes for the current stream, with ``side`` as the current stream."""
     with streams.stream(side):
         call = make_call()
-    stream = streams.stream
+    make_current = streams.stream
 
-    def on_side() -> object:
-        with stream(side):
+    def with_side_current() -> object:
+        with make_current(side):
             return call()
 
-    return SplitCall(fork=_edge(streams, fork, to=side), call=on_side, join=_edge(streams, join, of=side), stream=side)
+    return on_stream(with_side_current, streams, side, fork, join)
 
 
 def _edge(streams: Streams, event: Any, *, of: Any = None, to: Any = None) -> Operation:

@@ -88,6 +88,10 @@ class ArmCommunicator(Communicator):
         """Return the function that an arm calls to run ``operation``, which is a call on this communicator."""
         return operation
 
+    def call_on(self, case: Case, x: Tensor, y: Tensor, side: Any) -> Operation | None:
+        """Return the call of ``case`` that gets the stream ``side`` as an argument; ``None`` if it takes no stream."""
+        return None
+
     def deferring(self) -> tuple[ArmCommunicator, Operation] | None:
         """Return this communicator with calls that do not wait, and the function that makes the caller's stream wait.
 

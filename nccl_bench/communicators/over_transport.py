@@ -11,17 +11,23 @@ times in each decoding step, so it makes as few Python calls as possible: it cal
 check it either. ``tests.experiments.binding_cost`` measures what the class costs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.connected import ConnectedCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.errors import InvalidArgumentError
+
+# Collective -> the method that takes the stream as an argument in both designs.
+_TAKES_STREAM: Mapping[str, str] = {"all_gather": "cp_all_gather_into_tensor"}
 
 
 class TransportCommunicator(ConnectedCommunicator):
@@ -33,6 +39,10 @@ class TransportCommunicator(ConnectedCommunicator):
     def async_gather(self) -> Callable[..., None]:
         """The communicator's all-gather for context parallelism."""
         return self.cp_all_gather_into_tensor
+
+    def call_on(self, case: Case, x: Tensor, y: Tensor, side: Any) -> Operation | None:
+        method = _TAKES_STREAM.get(case.collective)
+        return None if method is None else partial(getattr(self, method), y, x, side)
 
     def _warm_up(self, stream: Any) -> None:
         """Run a tiny all-reduce on ``stream``, so that connections exist before the first operation."""

@@ -124,6 +124,32 @@ def test_a_private_stream_is_used_as_it_is_and_other_arms_get_a_stream_of_the_ca
     assert split_gather(make("torch-async"), cpu.Stream())[0].stream is None
 
 
+@pytest.mark.parametrize(
+    ("name", "changes_stream"), [("stream-free", False), ("transport", False), ("torch", True), ("coordinator", True)]
+)
+def test_a_gather_takes_the_caller_s_second_stream_as_an_argument_if_it_can(
+    make: Callable[[str], Arm], name: str, changes_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, caller = make(name), cpu.Stream()
+    made_current: list[cpu.Stream] = []
+
+    def stream(stream: cpu.Stream) -> Any:
+        made_current.append(stream)
+        return cpu.stream(stream)
+
+    monkeypatch.setattr(arm.streams, "stream", stream, raising=False)
+    split, given, output = split_gather(arm, caller)
+    made_current.clear()
+    with cpu.stream(caller):
+        caller.submit(given.fill_, 7)
+        split.fork()
+        split.call()
+        split.join()
+    cpu.synchronize()
+    assert output.tolist() == [7] * COUNT
+    assert made_current == ([split.stream] if changes_stream else [])
+
+
 class Work:
     """An operation of torch.distributed that ends when the test says so."""
 
