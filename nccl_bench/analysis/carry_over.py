@@ -8,7 +8,7 @@ test: a rank-sum test within each size and launch. It needs no normal distributi
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -59,8 +59,7 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
     far = NormalDist().inv_cdf(1 - ERROR / tests / 2) if tests else math.inf
     # For each arm in a kind of case and a timing: the most certain effect.
     most_certain: dict[tuple[Case, Timing, str], tuple[float, CarryOver]] = {}
-    for pair, of_pair in zip(pairs, windows, strict=True):
-        distances = _distances(sums, pair, of_pair)
+    for pair, of_pair, distances in zip(pairs, windows, _distances(sums, pairs), strict=True):
         for index in np.flatnonzero(distances >= far):
             carry_over = _carry_over(sums, pair, of_pair[index])
             cases, timing = carry_over.cases, carry_over.timing
@@ -106,14 +105,25 @@ def _windows(sizes: int) -> NDArray[np.intp]:
     return np.array(groups, dtype=np.intp).reshape(-1, 2)
 
 
-def _distances(sums: RankSums, pair: _Pair, windows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the distance of the rank sums of each window from their expectation, in standard deviations."""
-    ends = np.append(pair.starts, len(pair.strata))
-    first, last = ends[windows.T]
-    surplus, variance = (np.append(0.0, np.cumsum(column[pair.strata])) for column in (sums.surplus, sums.variance))
-    total = variance[last] - variance[first]
-    deviations = np.sqrt(total, out=np.ones_like(total), where=total > 0)
-    return np.where(total > 0, np.abs(surplus[last] - surplus[first]) / deviations, 0.0)
+def _distances(sums: RankSums, pairs: Sequence[_Pair]) -> list[NDArray[np.float64]]:
+    """Return, for each pair, how far the rank sum of each window is from its expectation, in standard deviations."""
+    distances: dict[int, NDArray[np.float64]] = {}
+    # Pairs with the same sizes and launches are the rows of a matrix.
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        alike.setdefault((len(pair.strata), pair.starts.tobytes()), []).append(index)
+    for (count, _), indexes in alike.items():
+        starts, strata = pairs[indexes[0]].starts, np.array([pairs[index].strata for index in indexes])
+        first, last = np.append(starts, count)[_windows(len(starts)).T]
+        surplus, variance = (
+            np.pad(np.cumsum(column[strata], axis=1), ((0, 0), (1, 0))) for column in (sums.surplus, sums.variance)
+        )
+        total = variance[:, last] - variance[:, first]
+        deviations = np.sqrt(total, out=np.ones_like(total), where=total > 0)
+        distances |= zip(
+            indexes, np.where(total > 0, np.abs(surplus[:, last] - surplus[:, first]) / deviations, 0.0), strict=True
+        )
+    return [distances[index] for index in range(len(pairs))]
 
 
 def _carry_over(sums: RankSums, pair: _Pair, window: NDArray[np.intp]) -> CarryOver:

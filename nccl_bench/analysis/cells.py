@@ -171,17 +171,13 @@ class Cells(Mapping[Cell, Rounds]):
 
     def _ratios(self, lines: Indexes, bases: Indexes) -> ListColumn:
         """Return, for each of ``lines``, the ratios to the line of ``bases`` in the rounds that both have."""
-        times_us, same = self.samples_us, self.rounds.codes[lines] == self.rounds.codes[bases]
-        owners = np.repeat(np.flatnonzero(same), times_us.lengths[lines[same]])
-        above, below = times_us.flat_places(lines[same]), times_us.flat_places(bases[same])
-        if not same.all():
-            pairs, *places = self._common_rounds(lines[~same], bases[~same])
-            columns = [np.flatnonzero(~same)[pairs], *places]
-            owners, above, below = map(np.append, (owners, above, below), columns)
-            order = np.argsort(owners, kind="stable")
-            owners, above, below = owners[order], above[order], below[order]
-        numbers = times_us.numbers[above] / times_us.numbers[below]
-        return ListColumn.with_lengths(numbers, np.bincount(owners, minlength=len(lines)))
+        times_us = self.samples_us
+        if (self.rounds.codes[lines] == self.rounds.codes[bases]).all():
+            of_lines = times_us.take(lines)
+            return ListColumn(of_lines.numbers / times_us.take(bases).numbers, of_lines.ends)
+        pairs, above, below = self._common_rounds(lines, bases)
+        ratios = times_us.numbers[above] / times_us.numbers[below]
+        return ListColumn.with_lengths(ratios, np.bincount(pairs, minlength=len(lines)))
 
     def _common_rounds(self, lines: Indexes, bases: Indexes) -> tuple[Indexes, Indexes, Indexes]:
         """Return the rounds that both lines of a pair have: the number of the pair, and the places of both times."""
