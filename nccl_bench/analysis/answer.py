@@ -67,7 +67,7 @@ def _title(
     elif pairs and all(band.baseline == band.candidate for band in bands):
         arms = list(dict.fromkeys(band.candidate for band in bands))
         names = joined(arms) if len(arms) <= _MOST_NAMES else counted(len(arms), "arm")
-        parts += (names, difference or "each with itself")
+        parts += filter(None, (names, difference))
     elif pairs:
         parts.append(counted(len(pairs), "comparison"))
     elif run is not None:

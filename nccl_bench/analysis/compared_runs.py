@@ -19,7 +19,7 @@ from nccl_bench.analysis.machine import differences, over_ranks, times_over_rank
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.rows import Rows, rows_of
-from nccl_bench.analysis.side_names import difference_text
+from nccl_bench.analysis.side_names import difference_text, likeness_text
 from nccl_bench.analysis.steadiness import steadiness_of
 from nccl_bench.analysis.step_run import step_time
 from nccl_bench.analysis.step_sides import step_time_of_sides
@@ -155,6 +155,8 @@ def analyse_sides(
 
     libraries = [*notes_on_sides(metas[: len(before)], metas[len(before) :], comparisons, alone=not differing)]
 
+    difference = difference_text(metas, differing, libraries)
+
     def about_run(run: Run) -> Iterator[str]:
         return run_warnings(run, run.samples.arm.distinct(), sides.shared_arm or "")
 
@@ -177,9 +179,9 @@ def analyse_sides(
         comparisons=comparisons,
         step=step,
         basis=sides.basis,
-        reason=reason,
+        reason="; ".join(filter(None, [reason, likeness_text(metas, difference)])),
         shared_arm=sides.shared_arm,
-        difference=difference_text(metas, differing, libraries),
+        difference=difference,
         cautions=(*mismatches, *over_ranks(metas), *one_process(metas), *versions(metas)),
         command=command,
         failures=_merged((label, _failures(loaded)) for label, loaded in runs),

@@ -21,7 +21,7 @@ from nccl_bench.analysis.headline_facts import (
     sure_fact,
 )
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, steady_first
+from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, one_run_step, steady_first
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import joined
@@ -65,7 +65,9 @@ def comparison_facts(
     if metas:
         started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
         machine = ", ".join(filter(None, [machine_text(metas), started]))
-        yield Fact(name="Machine", text="; ".join(filter(None, [machine, steady])))
+        yield Fact(name="Machine", text=machine)
+    if steady:
+        yield Fact(name="Steady", text=steady)
     yield from command_facts(metas)
     if command:
         yield command_fact("Command", command, "compare")
@@ -80,7 +82,7 @@ def _results(runs: _Runs, rows: _NamedRows) -> str:
     cells: list[tuple[str, list[Result]]] = [
         (name, [*results_of(of_run), *wrong.get(name, ())]) for name, of_run in rows
     ]
-    return _of_each(cells, results_text, between=": ")
+    return _of_each(cells, results_text, between=": ", shared=" each")
 
 
 def _wrong_lines(run: Run) -> Sequence[Samples]:
@@ -91,13 +93,20 @@ def _started(meta: Mapping[str, Any]) -> str:
     return minute(str(meta.get("started") or ""))
 
 
-def _of_each(named: Iterable[tuple[str, _Each]], text_of: Callable[[_Each], str], *, between: str) -> str:
-    """Return the text of each run behind the name of its side and ``between``; runs with the same text share it."""
+def _of_each(
+    named: Iterable[tuple[str, _Each]], text_of: Callable[[_Each], str], *, between: str, shared: str = ""
+) -> str:
+    """Return the text of each run behind the name of its side and ``between``.
+
+    Runs with the same text share it. Then ``shared`` stands behind their names.
+    """
     names: dict[str, list[str]] = {}
     for name, each in named:
         names.setdefault(text_of(each), []).append(name)
     return "; ".join(
-        f"{joined(of_text)}{between}{text}" if any(of_text) else text for text, of_text in names.items() if text
+        f"{joined(of_text)}{shared if len(of_text) > 1 else ''}{between}{text}" if any(of_text) else text
+        for text, of_text in names.items()
+        if text
     )
 
 
@@ -137,5 +146,6 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs, *, two_speeds: bool)
         if len(folders) == 2 and all(folders):
             command = shlex.join([TOOL, "compare", *folders])
             yield command_fact("Next", command, "then")
-    if not unsteady and (more := moved_step(bands)):
+    more = one_run_step() if unsteady else moved_step(bands)
+    if more:
         yield Fact(name="Next", text=more)

@@ -57,7 +57,9 @@ def run_facts(
     order = order_fact(run)
     if order:
         yield order
-    yield Fact(name="Machine", text="; ".join(filter(None, [machine_text(metas), steady])))
+    yield Fact(name="Machine", text=machine_text(metas))
+    if steady:
+        yield Fact(name="Steady", text=steady)
     yield from command_facts(metas)
     following = next_fact(() if is_decided else bands, basis, run)
     if following:

@@ -20,7 +20,7 @@ _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
     Basis.SHARED_ARM: ("each side with new communicators", 5),
     Basis.RUNS: ("more runs on each side", 0),
 }
-_LIMIT_OF_TWO_RUNS = ", as far as these two runs show: a CPU speed that differs between runs can move a ratio"
+_LIMIT_OF_TWO_RUNS = ", if only the arms changed between these two runs: repeat both runs to be sure"
 _LIMIT_OF_ONE_TWIN = ", as far as one twin in one timing shows"
 # What settles a comparison of two runs between which the machine changed.
 _ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
@@ -113,8 +113,12 @@ def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) 
 
 def steady_first(text: str) -> str:
     """Return the ``text`` of `next_step` with what to do before it about a CPU with two speeds."""
-    first = f"First keep the CPU at one speed (see nccl-bench doctor), or measure {_ONE_RUN}. Then measure "
-    return text.replace("Measure ", first, 1)
+    return text.replace("Measure ", "Keep the CPU at one speed (see nccl-bench doctor). Then measure ", 1)
+
+
+def one_run_step() -> str:
+    """Return what to do instead of measuring two runs again."""
+    return f"or measure {_ONE_RUN}, which then have the same CPU speed"
 
 
 def moved_step(bands: Sequence[Band]) -> str:
@@ -146,8 +150,9 @@ def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
 
 def _gain(basis: Basis, options: str, bands: Sequence[Band]) -> str:
     """Return why the ``options`` settle ``bands``, if the noise floor of one twin leaves them open."""
-    new = basis is Basis.ROUNDS and options.startswith("--launches") and any(band.noise_floor for band in bands)
-    return ", whose differences replace the noise of one twin" if new else ""
+    name, _, launches = options.partition(" ")
+    new = basis is Basis.ROUNDS and name == "--launches" and any(band.noise_floor for band in bands)
+    return f", so that the noise comes from {launches} sets of communicators and not from one" if new else ""
 
 
 def _rests_on_one_twin(band: Band, bands: Sequence[Band], basis: Basis) -> bool:

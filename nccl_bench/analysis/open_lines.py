@@ -229,4 +229,4 @@ def _change(bands: Sequence[Band]) -> str:
     # `ratios` and `most` can lie on different sides of 1: then no line about this direction names the size.
     if (most.ratio > 1) == (ratios[0] > 1) and abs(most.ratio - 1) > _MUCH_MORE * max(abs(each - 1) for each in ratios):
         change += f", up to {percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)}"
-    return f"{change}, noise {format_share(max(floors))}" if floors else change
+    return f"{change}, of which {format_share(max(floors))} may be noise" if floors else change

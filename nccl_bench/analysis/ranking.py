@@ -174,7 +174,7 @@ def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
     ]
     if baseline not in place.fastest:
         saved = saved_text([entry.saved_us for entry in best], timing)
-        return f"{text}, {percent_range([entry.ratio for entry in best])}, {saved}"
+        return f"{text}, {percent_range([entry.ratio for entry in best])} under {baseline}, {saved}"
     following = [
         [each for each in of_size if each.arm != baseline and each.arm not in place.still_open]
         for of_size in place.entries

@@ -40,21 +40,33 @@ def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterab
     """Return in words what is recorded to differ between ``runs``, which are compared arm by arm.
 
     ``differing`` are the lines about their machines and settings, and ``libraries`` those about their libraries. The
-    text is empty if a run is a summary, which records neither.
+    text is empty if a run is a summary, which records neither, and if nothing differs but the tool itself.
     """
     if any("version" not in meta for _, meta in runs):
         return ""
     names = list(dict.fromkeys(line.partition(":")[0] for line in differing))
     names += ["the library"] if any(True for _ in libraries) else []
     names += ["the user arms"] if len({str(_definitions(meta)) for _, meta in runs}) > 1 else []
-    tool = [
+    return f"recorded differences: {joined([*names, *_tool_differences(runs)])}" if names else ""
+
+
+def likeness_text(runs: NamedRuns, difference: str) -> str:
+    """Return that nothing is recorded to differ between ``runs``, but for the tool itself.
+
+    The text is empty if there is a ``difference``, which is the text of `difference_text`, or if a run is a summary.
+    """
+    if difference or any("version" not in meta for _, meta in runs):
+        return ""
+    tool = _tool_differences(runs)
+    return f"recorded alike except for {joined(tool)}" if tool else "recorded alike"
+
+
+def _tool_differences(runs: NamedRuns) -> list[str]:
+    return [
         f"the {key} of nccl-bench"
         for key in ("version", "schema")
         if len({str(meta[key]) for _, meta in runs if key in meta}) > 1
     ]
-    if names:
-        return f"recorded differences: {joined([*names, *tool])}"
-    return f"no recorded difference except {joined(tool)}" if tool else "no recorded difference"
 
 
 def _definitions(meta: Mapping[str, Any]) -> object:

@@ -23,8 +23,6 @@ LARGE_NOISE = 0.1
 _TWO_SPEEDS_SHARE = 0.25
 # If fewer cells than this share are noisy, and nothing else is wrong, the machine was mostly steady.
 _MOSTLY = 0.25
-# The answers to "Was the machine steady?" in other words.
-_SHORT_ANSWERS = {"Yes": "steady", "Mostly": "mostly steady", "No": "not steady"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +78,14 @@ class Steadiness:
 
     @property
     def in_short(self) -> str:
-        """The answer in a few words, such as "not steady: rounds differ by over 10 % in 69 of 560 cells"."""
+        """The answer in a few words, such as "no: rounds differ by over 10 % in 69 of 560 cells"."""
         if not self.timed:
             return ""
         if self._unsteady:
-            mostly = "mostly " if any(cell.row.timing not in self._unsteady for cell in self.noisy) else ""
-            answer = f"not steady in {joined(self._unsteady)}, {mostly}steady elsewhere"
+            mostly = any(cell.row.timing not in self._unsteady for cell in self.noisy)
+            answer = f"not in {joined(self._unsteady)}, {'mostly' if mostly else 'but'} elsewhere"
         else:
-            answer = _SHORT_ANSWERS[self.answer.partition(":")[0]]
+            answer = self.answer.partition(":")[0].lower()
         faults = []
         if self.noisy:
             speeds = ", the CPU has two speeds" if self.has_two_speeds else ""

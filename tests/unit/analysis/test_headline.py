@@ -135,7 +135,7 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
     ]
     assert lines_of(*cells) == [
         "SLOWER gated 8 B, 20 %, costs 2.0 us",
-        "NONE found faster by over 2.0 %; 2 of 9 comparisons not decided",
+        "NONE found faster by over 2.0 %; 2 of 9 comparisons may still be",
         "SAME eager 8 to 16 B; gated 16 to 32 B",
         "OPEN 4 of 9 comparisons, 2 of which are within noise (the times vary more than the arms differ)",
         "OPEN eager 32 B, 3.0 % faster (1.5 to 4.0), limit 2.0 %",
@@ -170,7 +170,7 @@ def several_arms(*times: tuple[str, float]) -> Headline:
 
 def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
     assert texts(several_arms(("stream-free", 8.0), ("torch", 9.0))) == [
-        "FASTEST gated 8 B, stream-free, 20 %, saves 2.0 us",
+        "FASTEST gated 8 B, stream-free, 20 % under dedicated-stream, saves 2.0 us",
         "NOWHERE slower by over 2.0 %, in all 2 comparisons",
     ]
     assert texts(several_arms(("stream-free", 11.0), ("torch", 12.0))) == [
@@ -182,7 +182,7 @@ def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
 
 def test_arms_that_are_not_told_apart_share_the_first_place() -> None:
     assert texts(several_arms(("stream-free", 8.0), ("torch", 8.05), ("torch-async", 10.0))) == [
-        "FASTEST gated 8 B, stream-free and torch, 20 %, saves 2.0 us",
+        "FASTEST gated 8 B, stream-free and torch, 20 % under dedicated-stream, saves 2.0 us",
         "NOWHERE slower by over 2.0 %, in all 3 comparisons",
         "SAME torch-async: gated 8 B",
     ]
@@ -237,7 +237,9 @@ def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
         "OPEN 1 of 2 comparisons, which may be under the limit of 2.0 %: "
         "torch: gated 8 B, 3.0 % faster (2.0 to 4.0), limit 2.0 %",
     ]
-    assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith("stream-free, 3.0 %, saves 0.30 us; open: torch")
+    assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith(
+        "stream-free, 3.0 % under dedicated-stream, saves 0.30 us; open: torch"
+    )
     # No candidate has a verdict, so no arm is the fastest.
     assert {line.split()[0] for line in arms(still_open, still_open)} == {"NOWHERE", "OPEN"}
 
@@ -250,7 +252,7 @@ def test_an_open_comparison_is_not_slower_if_its_interval_and_the_noise_stay_on_
         return lines_of(comparison(8), comparison(16, Verdict.INCONCLUSIVE, ratio, interval=interval, **cell))[0]
 
     assert first(0.96, 0.98, 0.03) == "NOWHERE slower by over 2.0 %, in all 2 comparisons"
-    assert first(1.02, 1.04, 0.03) == "NONE found slower by over 2.0 %; 1 of 2 comparisons not decided"
+    assert first(1.02, 1.04, 0.03) == "NONE found slower by over 2.0 %; 1 of 2 comparisons may still be"
     # The noise floor can make up for the interval. What another reason withholds is not decided.
     assert first(0.96, 0.98, 0.05).startswith("NONE found slower or faster")
     assert first(0.96, 0.98, 0.0, reason=OpenReason.NO_TWIN).startswith("NONE found slower or faster")
@@ -261,7 +263,7 @@ def test_the_size_with_the_largest_change_of_a_band_is_named() -> None:
     slower = [comparison(size, Verdict.SLOWER, ratio) for size, ratio in zip(sizes, ratios, strict=True)]
     assert "3.0 to 50 %, most at 16 B, costs" in lines_of(*slower)[0]
     same = [comparison(size, ratio=ratio, timing=Timing.GRAPH) for size, ratio in ((8, 1.0), (16, 0.97), (32, 1.0))]
-    assert lines_of(*same)[-1] == "SAME graph every size (16 B: 3.0 % faster)"
+    assert lines_of(*same)[-1] == "SAME graph every size (16 B alone: 3.0 % faster)"
 
 
 def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
@@ -303,7 +305,7 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
     made_up = replace(made_up, meta={**made_up.meta, "environment": environment, "worker": worker})
     headline = Analysis.of(made_up).headline
     assert facts(headline)["Machine"] == (
-        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00; steady"
+        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00"
     )
     assert headline.title.endswith(", 4x H200")
 
@@ -311,7 +313,7 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
 def test_an_import_without_a_start_says_so_in_whole_words() -> None:
     made_up = run(before_and_after(), **RUN)
     made_up = replace(made_up, meta={**made_up.meta, "started": "start not recorded"})
-    assert facts(Analysis.of(made_up).headline)["Machine"].endswith(", start not recorded; steady")
+    assert facts(Analysis.of(made_up).headline)["Machine"].endswith(", start not recorded")
 
 
 def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:

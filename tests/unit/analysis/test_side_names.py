@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nccl_bench.analysis.side_names import difference_text
+from nccl_bench.analysis.side_names import difference_text, likeness_text
 
 
 def side(**changes: Any) -> dict[str, Any]:
@@ -16,8 +16,7 @@ def test_a_difference_names_what_was_recorded_to_differ() -> None:
         return difference_text([("before", before), ("after", after)], lines, libraries)
 
     same = side()
-    assert text(same, same) == "no recorded difference"
-    assert text(same, side(schema=6)) == "no recorded difference except the schema of nccl-bench"
+    assert text(same, same) == text(same, side(schema=6)) == ""
     assert text(same, side(version="0.2.0"), "driver: 1 (before); 2 (after)", libraries=("The libnccl differs",)) == (
         "recorded differences: driver, the library and the version of nccl-bench"
     )
@@ -25,3 +24,13 @@ def test_a_difference_names_what_was_recorded_to_differ() -> None:
     assert text(same, tree) == "recorded differences: the user arms"
     # A summary records nothing, so nothing is said.
     assert text(same, {"config": {}}) == ""
+
+
+def test_runs_that_are_recorded_alike_are_called_so_but_for_the_tool() -> None:
+    def text(before: dict[str, Any], after: dict[str, Any], difference: str = "") -> str:
+        return likeness_text([("before", before), ("after", after)], difference)
+
+    same = side()
+    assert text(same, same) == "recorded alike"
+    assert text(same, side(schema=6)) == "recorded alike except for the schema of nccl-bench"
+    assert text(same, same, "recorded differences: driver") == text(same, {"config": {}}) == ""

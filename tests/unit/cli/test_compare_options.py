@@ -84,7 +84,7 @@ def test_all_formats_have_the_same_content(compare: CompareCommand) -> None:
     compared = json.loads(outputs["json"])
     assert (compared["shared_arm"], compared["basis_reason"]) == (
         BASE,
-        f"one run on each side, relative to the arm {BASE} in the same round",
+        f"one run on each side, relative to the arm {BASE} in the same round; recorded alike",
     )
     assert compared["basis"] == "rounds within each run, relative to an arm that both sides have"
     for cell in compared["cells"]:

@@ -76,9 +76,9 @@ bfloat16 sum in-place
   SAME    gated 32 B
   OPEN    1 of 5 comparisons, which is within noise (the times vary more than
           the arms differ): gated 64 B
-  Sure     95 % that no verdict is wrong, as far as these two runs show: a CPU
-           speed that differs between runs can move a ratio; 4 of 5 comparisons
-           decided in 3 verdicts
+  Sure     95 % that no verdict is wrong, if only the arms changed between these
+           two runs: repeat both runs to be sure; 4 of 5 comparisons decided in
+           3 verdicts
   Basis    a reason
   Next     Measure each side with new communicators: --launches 5
   Words    eager as its caller sees it, gated on the device alone; see
@@ -216,7 +216,7 @@ def test_the_headline_counts_the_verdicts_that_it_is_about() -> None:
         facts = compared_runs(cells, asked_arms=asked_arms or None).headline.facts
         return next(fact.text for fact in facts if fact.name == "Sure")
 
-    assert sure("torch").startswith("95 % that no verdict is wrong, as far as these two runs show")
+    assert sure("torch").startswith("95 % that no verdict is wrong, if only the arms changed")
     assert sure("torch").endswith("; the only comparison decided in 1 verdict")
     assert sure().endswith("; all 2 comparisons decided in 2 verdicts")
 
