@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.records.run import FILES
-from tests.support.fault_table import LAUNCH_FAULTS, RUNS, SIGHUP, inject
+from tests.support.fault_table import LAUNCH_FAULTS, RUNS, inject
 
 # Everything that a killed command started must end within this time.
 END_S = 3.0
@@ -29,6 +29,7 @@ MESSAGES = {
     "rank 1 calls with another count": "collective mismatch",
     "command gets SIGINT": "interrupted by SIGINT; what was measured before is kept",
     "command gets SIGTERM": "interrupted by SIGTERM; what was measured before is kept",
+    "command gets SIGHUP": "interrupted by SIGHUP; what was measured before is kept",
     "command killed": "^$",
     "disk full": "cannot be written: No space left on device; free space on this disk",
     "run directory removed": "was removed or renamed",
@@ -40,6 +41,7 @@ MESSAGES = {
 STATUSES = {
     LAUNCH_FAULTS: "interrupted",
     "command gets SIGTERM": "interrupted",
+    "command gets SIGHUP": "interrupted",
     "command killed": "running",
     "disk full": "failed",
     # Nothing is left of these.
@@ -48,9 +50,8 @@ STATUSES = {
 }
 
 
-# SIGHUP goes the way of SIGTERM, and unit tests of ``supervise`` and of the command have both.
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("run_of", [run for run in RUNS if run != SIGHUP])
+@pytest.mark.parametrize("run_of", RUNS)
 def test_a_fault_costs_the_case_in_hand_and_leaves_nothing(run_of: str, tmp_path: Path) -> None:
     result = inject(run_of, tmp_path / "place")
     for injection in result.injections:

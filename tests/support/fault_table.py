@@ -20,12 +20,11 @@ DISK_BYTES = 16 * 1024**2
 SETUP_TIMEOUT_S = 4.0
 
 SIGTERM = "command gets SIGTERM"
-SIGHUP = "command gets SIGHUP"
 LAUNCH_FAULTS = "faults of a launch"
 FULL_DISK = "disk full"
 DIES_FIRST = "rank 1 killed in the first set-up"
 NEVER_JOINS = "rank 1 never joins the first launch"
-ENDINGS = (SIGTERM, SIGHUP, "command killed", FULL_DISK, "run directory removed")
+ENDINGS = (SIGTERM, "command gets SIGHUP", "command killed", FULL_DISK, "run directory removed")
 # The runs of a whole table. That of SIGTERM begins with a death in the first set-up.
 RUNS = (LAUNCH_FAULTS, *ENDINGS, NEVER_JOINS)
 
@@ -51,7 +50,7 @@ def faults_of_the_command(run: FaultRun) -> dict[str, Callable[[], None]]:
     return {
         "command gets SIGINT": lambda: run.kill("command", number=signal.SIGINT),
         SIGTERM: lambda: run.kill("command", number=signal.SIGTERM),
-        SIGHUP: lambda: run.kill("command", number=signal.SIGHUP),
+        "command gets SIGHUP": lambda: run.kill("command", number=signal.SIGHUP),
         "command killed": lambda: run.kill("command"),
         FULL_DISK: lambda: fill(run.directory),
         "run directory removed": lambda: shutil.rmtree(run.out),
