@@ -38,6 +38,14 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     timed = samples.ops_per_batch > 0
     spreads, skews = cache(partial(spreads_of, samples)), cache(partial(_skews, samples))
     bandwidths = cache(lambda: _bandwidths(samples, spreads()["time_us"]))
+
+    def spread(name: str) -> list[Any]:
+        numbers = spreads()[name]
+        is_known = ~np.isnan(numbers)
+        # The other numbers are not whole.
+        whole = np.where(is_known, numbers, -1).astype(np.int64) if name == "slowest_rank" else numbers
+        return numbers_or_none(whole, is_known)
+
     figures = cache(lambda: samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist())
     columns: dict[str, Column] = {name: partial(_of, samples.case, name) for name in CASE_COLUMNS}
     columns |= {name: getattr(samples, name).to_list for name in _VALUES}
@@ -63,7 +71,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     columns |= {name: partial(_of, samples.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
     columns |= {name: partial(_mapped, samples.kernels, part_of) for name, part_of in KERNEL_COLUMNS.items()}
     columns |= {name: partial(attributes, figures, name) for name in _OF_PARTS}
-    columns |= {name: partial(_part, spreads, name) for name in SPREADS}
+    columns |= {name: partial(spread, name) for name in SPREADS}
     columns |= {name: partial(_part, skews, name) for name in _SKEWS}
     columns |= {name: partial(_part, bandwidths, name) for name in _BANDWIDTHS}
     return columns
@@ -97,7 +105,7 @@ def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
     return values
 
 
-def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[float | None]:
+def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> list[float | None]:
     """Return the time of all layers per token, for each line that has layers."""
 
     def layers_per_token_of(case: Case) -> float:
@@ -105,7 +113,7 @@ def _per_token(samples: SampleColumns, time_us: Sequence[float | None]) -> list[
         return case.layers / case.tokens if case.layers and case.tokens else np.nan
 
     layers_per_token = samples.case.map(layers_per_token_of, np.float64)
-    per_token_us = np.array(time_us, dtype=np.float64) * layers_per_token
+    per_token_us = time_us * layers_per_token
     return numbers_or_none(per_token_us, ~np.isnan(per_token_us))
 
 
@@ -120,10 +128,9 @@ def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
     return columns
 
 
-def _bandwidths(samples: SampleColumns, time_us: Sequence[float | None]) -> dict[str, list[Any]]:
+def _bandwidths(samples: SampleColumns, times_us: NDArray[np.float64]) -> dict[str, list[Any]]:
     """Return both bandwidths of each line whose timing moves bytes, if its scenario has nothing but the collective."""
     algbw, busbw = np.full((2, len(samples)), None, dtype=object)
-    times_us = np.array(time_us, dtype=np.float64)
     sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
     collectives = samples.case.map(lambda case: case.collective, object)
     moves_bytes = samples.timing.map(lambda timing: TIMINGS[timing].moves_bytes) & samples.is_timed

@@ -64,12 +64,12 @@ def rank_sums(run: Run) -> RankSums:
             values = _relative(np.log(times_us.numbers[places]))
             relative[places_of_block[places]] = values
             for index, present, surplus, variance in _strata(values, of_times[places], len(samples.arm.values)):
-                parts.append((lines[rows[present]], np.full(len(present), index), surplus, variance))
+                parts.append((lines[rows[present]], np.full(len(present), index, dtype=np.int32), surplus, variance))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)] or [np.empty(0)] * 4
     return RankSums(
         samples=samples,
-        line=columns[0].astype(np.intp),
-        predecessor=columns[1].astype(np.intp),
+        line=columns[0].astype(np.intp, copy=False),
+        predecessor=columns[1].astype(np.int32, copy=False),
         surplus=columns[2],
         variance=columns[3],
         relative=relative,

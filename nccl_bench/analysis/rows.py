@@ -96,7 +96,8 @@ class Rows(Sequence[Row]):
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return the number of a column in each row, NaN for an absent one."""
-        return np.array(self.column(name), dtype=np.float64)
+        # A list of a million numbers needs much memory, so it is not kept.
+        return np.array(self._columns.get(name) or self._column(name), dtype=np.float64)
 
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return the values of each column, in the order of ``COLUMNS``; absent values are ``None``."""

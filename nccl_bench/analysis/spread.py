@@ -19,9 +19,9 @@ SPREADS = (
 )
 
 
-def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
-    """Return the spread of each line of ``samples``: columns of the summary, ``None`` without times."""
-    columns = np.full((len(SPREADS), len(samples)), None, dtype=object)
+def spreads_of(samples: SampleColumns) -> dict[str, _Floats]:
+    """Return the spread of each line of ``samples``: columns of the summary, NaN without times."""
+    columns = np.full((len(SPREADS), len(samples)), np.nan)
     # Lines with equally many rounds are the rows of a matrix, if all of them or none have the times of ranks.
     for lines in samples.samples_us.of_equal_length():
         has_ranks = samples.slowest_rank.lengths[lines] > 0
@@ -29,7 +29,7 @@ def spreads_of(samples: SampleColumns) -> dict[str, list[Any]]:
             chosen = lines[has_ranks == of_ranks]
             for column, values in zip(columns, _spreads(samples, chosen, of_ranks), strict=False):
                 column[chosen] = values
-    return dict(zip(SPREADS, columns.tolist(), strict=True))
+    return dict(zip(SPREADS, columns, strict=True))
 
 
 def _spreads(samples: SampleColumns, lines: Indexes, of_ranks: bool) -> list[NDArray[Any]]:
