@@ -17,111 +17,18 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import SimpleQueue
+from functools import partial
 
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.streams.observer import StreamObserver, Ticket
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A piece of queued work. An entry refers to its stream, so a stream lives until its queue is empty."""
-
-    stream: Stream
-    fn: Callable[..., object]
-    args: tuple[object, ...]
-    orders: bool  # True if this entry records an event or waits for one; then it runs even after a failure
-    ticket: Ticket | None  # the observer's note about this entry; None if nobody observes it
-
-
-_THREAD_PREFIX = "cpu-stream-"
-
-
-class _Changed(threading.Condition):
-    """The condition of a queue. An audit leaves it out, and watches only the conditions of the program."""
-
-
-class _Queue:
-    """The part of a stream that its thread and its events use.
-
-    A queue holds no reference to its stream: such a reference would keep the stream alive, and its thread would never
-    end. Entries are numbered from 1 in the order in which they are queued.
-    """
-
-    def __init__(self) -> None:
-        self.changed = _Changed()
-        # The stream's finalizer calls `put`, even during another `put`, which only a SimpleQueue allows.
-        self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
-        self.thread: threading.Thread | None = None
-        self.submitted = 0  # the number of the newest entry
-        self.completed = 0  # the number of the latest entry that is done
-        self.awaited: list[int] = []  # for each thread that waits, the number of the entry that it waits for
-        self.failure: BaseException | None = None  # the exception that no synchronisation has raised yet
-        self.failed_at = 0  # the number of the entry that raised `failure`
-        self.skip_until = 0  # the number of the last entry to skip
-
-    def serve(self) -> None:
-        """Run entries until one is ``None``. The stream's thread runs this method."""
-        while (entry := self.entries.get()) is not None:
-            try:
-                if entry.orders or not self._skips():
-                    with stream(entry.stream):
-                        if entry.ticket is None:
-                            entry.fn(*entry.args)
-                        else:
-                            entry.ticket.run(entry.fn, entry.args)
-            except BaseException as error:  # noqa: BLE001 - the next synchronisation raises it
-                with self.changed, _lock:
-                    self.failure = error
-                    self.failed_at = self.completed + 1
-                    _failed.append(self)
-            if entry.ticket is not None:
-                entry.ticket.end()
-            # Free the arguments before the entry counts as completed: a caller that has synchronised expects this. A
-            # failure's traceback keeps this frame alive. Without `del`, this frame would keep the stream alive.
-            del entry
-            with self.changed:
-                self.completed += 1
-                # A thread that waits for a later entry would only wake up, look and wait again.
-                if self.completed in self.awaited:
-                    self.changed.notify_all()
-
-    def _skips(self) -> bool:
-        with self.changed:
-            return self.failure is not None or self.completed < self.skip_until
-
-    def wait(self, number: int) -> None:
-        """Block until entry ``number`` is completed. The queue's own thread never waits for itself."""
-        if threading.current_thread() is not self.thread:
-            with self.changed:
-                if self.completed >= number:
-                    return
-                self.awaited.append(number)
-                try:
-                    self.changed.wait_for(lambda: self.completed >= number)
-                finally:
-                    self.awaited.remove(number)
-
-    def report(self, number: int) -> None:
-        """Raise the failure of an entry up to ``number``, if that failure was not raised before."""
-        with self.changed, _lock:
-            if self.failure is None or self.failed_at > number:
-                return
-            error, self.failure = self.failure, None
-            self.skip_until = self.submitted
-            _failed.remove(self)
-        try:
-            raise error
-        finally:
-            del error  # otherwise the exception and this frame would keep each other alive
+from nccl_bench.streams.cpu_queues import Entry, Queue, report_failures
+from nccl_bench.streams.observer import StreamObserver
 
 
 class Stream:
     """An ordered queue of work. The thread of a stream starts with the first entry and ends with the stream."""
 
     def __init__(self) -> None:
-        self._queue = _Queue()
+        self._queue = Queue()
         self.handle = next(_handles)  # a number that no other stream of this process gets; 0 for the default stream
         with _lock:
             _streams[self.handle] = self
@@ -154,14 +61,13 @@ class Stream:
             return queue.completed
         with queue.changed:
             if queue.thread is None:
-                thread = threading.Thread(target=queue.serve, name=f"{_THREAD_PREFIX}{self.handle}", daemon=True)
-                thread.start()
-                queue.thread = thread
+                queue.start(self.handle)
                 # Do not end the thread at exit: an exit handler can still use the stream. A daemon thread ends anyway.
                 weakref.finalize(self, queue.entries.put, None).atexit = False
             ticket = None if observer is None or orders else observer.queued(self, fn, args)
             queue.submitted += 1
-            queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders, ticket=ticket))
+            entry = Entry(context=partial(stream, self), fn=fn, args=args, orders=orders, ticket=ticket)
+            queue.entries.put(entry)
             return queue.submitted
 
     def wait_stream(self, stream: Stream) -> None:
@@ -277,19 +183,13 @@ class _Current(threading.local):
     stream: Stream | None = None
 
 
-# The lock of `_streams` and `_failed`. Code that needs both locks takes a queue's `changed` first.
+# The lock of `_streams`.
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
-_failed: list[_Queue] = []  # queues whose failure was not raised yet, the oldest failure first
 _current = _Current()
 _default = Stream()  # the first stream, so its handle is 0
-observer: StreamObserver | None = None  # who watches what the host asks of all streams; None if nobody does
-
-
-def is_stream_thread(thread: threading.Thread) -> bool:
-    """Return whether ``thread`` serves a stream."""
-    return thread.name.startswith(_THREAD_PREFIX)
+observer: StreamObserver | None = None  # is notified of all that the host asks of streams; None without an observer
 
 
 def current_stream() -> Stream:
@@ -324,10 +224,7 @@ def synchronize() -> None:
     drain()
     if observer is not None:
         observer.host_waited()
-    with _lock:
-        failed = list(_failed)
-    for queue in failed:
-        queue.report(queue.submitted)
+    report_failures()
 
 
 def drain() -> None:
@@ -338,12 +235,12 @@ def drain() -> None:
             queue.wait(queue.submitted)
 
 
-def _busy() -> list[_Queue]:
+def _busy() -> list[Queue]:
     """Return the queues that have work, except that of the calling thread, which never waits for itself."""
-    here = threading.current_thread()
+    own_thread = threading.current_thread()
     with _lock:
         queues = [stream._queue for stream in _streams.values()]
-    return [queue for queue in queues if queue.completed < queue.submitted and queue.thread is not here]
+    return [queue for queue in queues if queue.completed < queue.submitted and queue.thread is not own_thread]
 
 
 def from_handle(handle: int) -> Stream:

@@ -13,7 +13,7 @@ from nccl_bench.audit.order.actions import SignalReceived, SignalSent, ThreadEnd
 from nccl_bench.audit.sources.base import Replacements, Source
 from nccl_bench.audit.sources.feed import Feed
 from nccl_bench.audit.sources.operators import Operators
-from nccl_bench.streams.cpu import is_stream_thread
+from nccl_bench.streams.cpu_queues import is_stream_thread
 
 
 class ThreadsSource(Source):
