@@ -203,12 +203,23 @@ def _refuse_contradictions(model: Model) -> None:
             "context parallelism gathers keys and values: give latent, or kv_heads and head_dim",
         ),
         (
+            model.parallel is Parallel.CONTEXT
+            and model.head_dim is None
+            and not model.latent
+            and bool(model.heads and model.hidden % model.heads),
+            f"hidden is {model.hidden}, which {model.heads} heads do not divide: give head_dim",
+        ),
+        (
             model.parallel is Parallel.DATA and not model.sparse_layers,
             "data parallel ranks exchange tokens for experts: give experts",
         ),
         (
             model.ep > 1 and model.parallel is not Parallel.TENSOR,
             "ep is for tensor parallel ranks: with cp and dp all ranks share the experts, so leave ep out",
+        ),
+        (
+            model.ep > 1 and not model.sparse_layers,
+            f"ep is {model.ep}, and no layer has experts: give experts, or leave ep out",
         ),
         (
             bool(model.experts % model.ep),

@@ -180,7 +180,7 @@ _CALLS: Mapping[Parallel, Callable[[Model, int, _Step], Iterator[_Call]]] = {
 
 def _remarks(model: Model) -> Iterator[str]:
     """Yield what the messages lack of those that an engine sends."""
-    if model.parallel is Parallel.CONTEXT:
+    if model.parallel is Parallel.CONTEXT and model.sparse_layers:
         yield "messages of DeepEP, which sends tokens to the experts without NCCL"
     if model.parallel is Parallel.DATA and model.prefill:
         yield "torch.distributed's group for blocks of different sizes: the torch arms send one block after another"

@@ -69,6 +69,11 @@ def test_values_for_a_device_are_used_there_and_named_and_later_layers_win() -> 
         ("layers=2,hidden=64,tokens=1,dense_layers=3", "dense_layers is 3, and the model has 2 layers: give fewer"),
         ("layers=2,hidden=64,tokens=1,cp=2,latent=8", "decode steps have none: give prefill and leave tokens out"),
         ("layers=2,hidden=64,prefill=1,cp=2", "gathers keys and values: give latent, or kv_heads and head_dim"),
+        (
+            "layers=2,hidden=64,prefill=1,cp=2,heads=3,kv_heads=1",
+            "hidden is 64, which 3 heads do not divide: give head_dim",
+        ),
+        ("layers=2,hidden=64,tokens=1,ep=2", "ep is 2, and no layer has experts: give experts, or leave ep out"),
         ("layers=2,hidden=64,tokens=1,dp=2", "data parallel ranks exchange tokens for experts: give experts"),
         ("layers=2,hidden=64,tokens=1,dp=2,experts=4,ep=2", "all ranks share the experts, so leave ep out"),
         ("layers=2,hidden=64,tokens=1,experts=4,ep=3", "ep is 3, which does not divide 4 experts"),

@@ -68,6 +68,12 @@ def test_a_preset_in_bytes() -> None:
     }
 
 
+@pytest.mark.parametrize(("experts", "lacks"), [("", False), (",experts=4", True)])
+def test_context_parallel_ranks_lack_the_messages_of_deepep_if_there_are_experts(experts: str, lacks: bool) -> None:
+    workload = workload_of_text(f"layers=2,hidden=64,latent=8,prefill=8,cp=all{experts}", 2)
+    assert any("DeepEP" in remark for remark in workload.remarks) == lacks
+
+
 def test_context_parallel_preset() -> None:
     workload = workload_of_preset("deepseek-v3.2-cp", 8, changes="")
     mib = 1024**2
