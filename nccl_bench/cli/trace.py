@@ -61,3 +61,7 @@ def trace(
         write_report(workload_text(workload), out, "--out")
         for remark in remarks:
             print_message(remark)
+        if steps is None:
+            print_message(
+                "the whole recording counts as one step: if the model made more, give their number with --steps"
+            )

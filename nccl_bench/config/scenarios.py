@@ -24,9 +24,14 @@ _UNREAD: Mapping[str, object] = {"per_iteration": False, "cost_split": False}
 
 def _numbers(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
     """Return whole numbers, which are written like message sizes."""
-    numbers = parse_sizes(name, [value] if isinstance(value, int) else value)
+    wrong = f"{name} is {value!r}: give whole numbers from 1 to {_MOST:,}, such as 1,32,512 or 1:512:x2"
+    try:
+        numbers = parse_sizes(name, [value] if isinstance(value, int) else value)
+    except UsageError as error:
+        # The messages about sizes are about bytes.
+        raise UsageError(wrong) from error
     if max(numbers) > _MOST:
-        raise UsageError(f"{name} has {max(numbers)}: give whole numbers of at most {_MOST:,}")
+        raise UsageError(wrong)
     return numbers
 
 

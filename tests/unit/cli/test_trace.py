@@ -72,7 +72,8 @@ def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
 ) -> None:
     out = tmp_path / "workload.toml"
     together = (recorded["kineto-rank0.json"], recorded["nccl-rank0.log"])
-    assert command_line.run("trace", *together, "--out", str(out), "--steps", "3")[0] == ExitCode.OK
+    code, _, message = command_line.run("trace", *together, "--out", str(out), "--steps", "3")
+    assert (code, "one step" in message) == (ExitCode.OK, False)
     workload = read_workload(out)
     assert (workload.steps, workload.source) == (3, ("kineto-rank0.json", "nccl-rank0.log"))
     counts = [(each.collective, each.timing, each.size_bytes, each.count) for each in workload.messages]
@@ -83,6 +84,7 @@ def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
     ]
     _, _, message = command_line.run("trace", recorded["kineto-rank0.json"], "--out", str(out))
     assert "6 calls are not in the workload: their sizes are unknown" in message
+    assert "the whole recording counts as one step" in message
     code, _, message = command_line.run("trace", recorded["inspector.jsonl"], "--out", str(out))
     assert code == ExitCode.SETUP
     assert "no call can be in a workload; 6 calls are not in the workload: their data type is unknown" in message
