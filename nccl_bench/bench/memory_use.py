@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.first_call import try_first_calls
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.errors import NcclBenchError
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.control import Control
 from nccl_bench.records.meta import RecordedMemory
@@ -19,7 +21,13 @@ _MOST_BYTES = 16 * 1024**2
 # Each call has tensors of its own, which are freed behind it.
 _CALLS = 8
 # Much longer than the host needs for the calls, so that the device has done none of them when the last one is freed.
-_GATE_S = 10e-3
+# Most of the host's time is that of new memory from the driver.
+_GATE_S = 0.1
+# At most so many tensors of the message's size has one call: its input, its output and copies that an arm makes.
+_COPIES = 4
+# What a call can raise that refuses new tensors, such as memory that the user's library does not know. torch's errors,
+# also that of too little memory, are a RuntimeError.
+_REFUSALS = (NcclBenchError, RuntimeError, ValueError, TypeError, AssertionError)
 _Made = TypeVar("_Made")
 
 
@@ -69,35 +77,62 @@ def case_for_memory(cases: Sequence[PlannedCase]) -> PlannedCase | None:
     return max(possible, key=lambda planned: planned.case.size_bytes, default=None)
 
 
-def measure_stranded(context: CaseContext, names: Sequence[str], _timings: Sequence[Timing]) -> dict[str, int]:
+def measure_stranded(
+    context: CaseContext, names: Sequence[str], _timings: Sequence[Timing]
+) -> dict[str, RecordedMemory]:
     """Return how many bytes calls of each arm strand in torch's allocator, of the rank with the most. Collective.
 
     Stranded memory is free, but the caller's stream cannot have it. Each call gets new tensors, which are freed when it
-    has returned, while a gate keeps the device from running any of the calls. Without such an allocator the result is
-    empty.
+    has returned, while a gate keeps the device from running any of the calls. An arm whose calls cannot be measured has
+    the reason instead of the bytes. The device must have such an allocator.
     """
-    stranded: dict[str, int] = {}
-    for name in context.arms.visit(names, "memory"):
-        bytes_of_arm = _stranded_by(context, name)
-        if bytes_of_arm is not None:
-            stranded[name] = bytes_of_arm
-    most = context.control.maximum([stranded.get(name, -1) for name in names])
-    return {name: int(number) for name, number in zip(names, most, strict=True) if number >= 0}
+    reasons: dict[str, str] = {**try_first_calls(context, names)}
+    names = [name for name in names if name not in reasons]
+    free_bytes, needed_bytes = context.free_bytes(), _COPIES * _CALLS * context.buffers.arena.slot_bytes
+    if free_bytes < needed_bytes:
+        short = f"new tensors of its calls need up to {needed_bytes} B, and {free_bytes} B are free"
+        reasons |= dict.fromkeys(names, short)
+        names = []
+    stranded, refusals = dict.fromkeys(names, 0), dict.fromkeys(names, "")
+    # First calls make what later calls use again. They also end what NCCL keeps for graphs that no longer exist.
+    for calls, measure in ((1, False), (_CALLS, True)):
+        for name in context.arms.visit(names, "memory"):
+            if not refusals[name]:
+                stranded[name], refusals[name] = _stranded_by(context, name, calls, measure=measure)
+    most = context.control.maximum(list(stranded.values())) if names else []
+    refused = {name: context.control.first_message(reason or None) for name, reason in refusals.items()}
+    reasons |= {name: message[1] for name, message in refused.items() if message is not None}
+    measured: dict[str, RecordedMemory] = {name: {"stranded_absent": reason} for name, reason in reasons.items()}
+    for name, number in zip(names, most, strict=True):
+        measured.setdefault(name, {"stranded_bytes": int(number)})
+    return measured
 
 
-def _stranded_by(context: CaseContext, name: str) -> int | None:
+def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) -> tuple[int, str]:
+    """Return how many bytes ``calls`` calls strand, and why that is unknown; an empty reason if it is known."""
     streams, case = context.streams, context.case_of(name)
     pair = context.buffers.pair(0, case.placement)
+    gate = streams.new_event()
     streams.synchronize()
-    before = streams.stranded_bytes()
-    if before is None:
-        return None
-    streams.hold(_GATE_S)
-    for _ in range(_CALLS):
-        context.arms[name].bind(case, *new_pair(*pair))()
-    after = streams.stranded_bytes()
-    streams.synchronize()
-    return None if after is None else max(0, after - before)
+    try:
+        if measure:
+            # Blocks that earlier calls have left on other streams would be used again, and so not counted.
+            streams.release_memory()
+        before = streams.stranded_bytes()
+        if measure:
+            streams.hold(_GATE_S)
+        gate.record(streams.current_stream())
+        for _ in range(calls):
+            context.arms[name].bind(case, *new_pair(*pair))()
+        after = streams.stranded_bytes()
+        held = not gate.query()
+    except _REFUSALS as error:
+        return 0, f"{type(error).__name__}: {error}"
+    finally:
+        streams.synchronize()
+    if measure and not held:
+        return 0, f"its calls took longer than {_GATE_S:g} s on the host"
+    return max(0, (after or 0) - (before or 0)), ""
 
 
 def new_pair(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:

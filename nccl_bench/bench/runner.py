@@ -35,7 +35,7 @@ from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena
 from nccl_bench.plan.time import deadline_s
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.meta import RecordedProfile
+from nccl_bench.records.meta import RecordedMemory, RecordedProfile
 from nccl_bench.records.schema import Skipped
 from nccl_bench.transports.device import Device, refusal
 from nccl_bench.transports.nccl_log import NcclLog
@@ -122,10 +122,14 @@ class Runner:
         self.progress.update(case_index=after_all, arm="", phase="memory", deadline_s=self.config.timeout_s)
         gc.collect()
         arena = self._arena(planned)
-        if not isinstance(arena, str):
-            for name, stranded_bytes in self._work_on(planned, arena, measure_stranded).items():
-                self.record.memory.setdefault(name, {})["stranded_bytes"] = stranded_bytes
-            self.record.update()
+        stranded: dict[str, RecordedMemory] = (
+            {name: {"stranded_absent": arena} for name in planned.arms}
+            if isinstance(arena, str)
+            else self._work_on(planned, arena, measure_stranded)
+        )
+        for name, of_arm in stranded.items():
+            self.record.memory.setdefault(name, {}).update(of_arm)
+        self.record.update()
 
     def profile(self, directory: Path | None) -> None:
         """Profile some of the plan's cases, those of earlier ranks too, and record the files in ``directory``."""

@@ -163,6 +163,7 @@ class RecordedMemory(TypedDict, total=False):
     device_bytes: list[Size]  # what the communicator took on the device of each rank
     host_bytes: list[Size]  # how much the resident memory of each rank grew
     stranded_bytes: Size  # what calls strand in torch's allocator, of the rank with the most
+    stranded_absent: Text  # why that is unknown, although torch's allocator lists its memory
 
 
 class LoadedUserArm(TypedDict, total=False):

@@ -29,9 +29,14 @@ def memory_tables(metas: NamedRuns) -> Iterator[Table]:
         if shown:
             title = " ".join(filter(None, ("Memory of each arm", side)))
             meanings = [f"{name}: {_COLUMNS[name]}." for name in shown]
+            absent = [
+                f"stranded of {arm} is not known: {memory['stranded_absent']}."
+                for arm, memory in arms.items()
+                if memory.get("stranded_absent")
+            ]
             yield Table(
                 title=f"{title} (MiB)",
-                notes=(" ".join(["The rank with the most.", *meanings]),),
+                notes=(" ".join(["The rank with the most.", *meanings]), *absent),
                 columns=(
                     column("arm", ("arm",), list(arms), left=True),
                     *(column(name, (name,), of_arms) for name, of_arms in shown.items()),

@@ -94,6 +94,10 @@ class Streams(Protocol):
         """
         return None
 
+    def release_memory(self) -> None:
+        """Give the memory that torch's allocator keeps without using it back to the driver. The device must be idle."""
+        return
+
     def has_expandable_segments(self) -> bool:
         """Return whether torch's allocator uses expandable segments. torch must have allocated some memory."""
         return False

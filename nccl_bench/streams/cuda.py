@@ -169,6 +169,9 @@ class CudaStreams(Streams):
         of_device = [segment for segment in segments if segment["device"] == self.index]
         return stranded_bytes(of_device, self.current_handle(self.index))
 
+    def release_memory(self) -> None:
+        torch.cuda.empty_cache()
+
     def has_expandable_segments(self) -> bool:
         # Only torch's own allocator lists its segments.
         if torch.cuda.get_allocator_backend() != "native":

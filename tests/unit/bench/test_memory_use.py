@@ -31,21 +31,38 @@ MIB = 1024**2
 
 
 class FakeStreams:
-    """Streams whose memory is what ``device`` and ``stranded`` say."""
+    """Streams whose memory is what ``device`` and ``stranded`` say. They are the current stream and each event too."""
 
     def __init__(self) -> None:
         self.device: int | None = 0
-        self.stranded: int | None = 0
+        self.stranded = 0
+        self.holds_gates = True
+        self.is_held = False
 
     def memory_use(self) -> MemoryUse:
         return MemoryUse(device_bytes=self.device, host_bytes=7 * MIB)
 
-    def stranded_bytes(self) -> int | None:
+    def stranded_bytes(self) -> int:
         return self.stranded
 
-    def synchronize(self) -> None: ...
+    def release_memory(self) -> None:
+        self.stranded = 0
 
-    def hold(self, seconds: float) -> None: ...
+    def synchronize(self) -> None:
+        self.is_held = False
+
+    def hold(self, seconds: float) -> None:
+        self.is_held = seconds > 0 and self.holds_gates
+
+    def new_event(self) -> FakeStreams:
+        return self
+
+    current_stream = new_event
+
+    def record(self, stream: FakeStreams) -> None: ...
+
+    def query(self) -> bool:
+        return not self.is_held
 
 
 def test_a_communicator_took_what_is_in_use_more_than_before() -> None:
@@ -101,17 +118,23 @@ def test_new_tensors_overlap_as_those_of_the_case_do(collective: str, placement:
 
 
 class FakeContext:
-    """A context with two arms, of which ``strands`` strands a tensor in each call."""
+    """A context with arms. ``strands`` strands a tensor in each call, and ``refuses`` raises an error."""
 
     def __init__(self) -> None:
         self.streams = FakeStreams()
-        self.arms = self.control = self.buffers = self
+        self.arms = self.control = self.buffers = self.config = self
+        self.arena = Arena(slots=1, slot_bytes=MIB, regions=1)
+        self.user_arms = ()
+        self.free = 100 * MIB
 
     def visit(self, names: Sequence[str], _phase: str) -> Iterator[str]:
         yield from names
 
     def case_of(self, _name: str) -> Any:
         return case(MIB)
+
+    def free_bytes(self) -> int:
+        return self.free
 
     def pair(self, _slot: int, _placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
         tensor = torch.zeros(MIB // 2, dtype=torch.bfloat16)
@@ -123,9 +146,11 @@ class FakeContext:
 
     def bind(self, _case: object, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
         assert y is x
+        if self._name == "refuses":
+            raise RuntimeError("CUDA out of memory")
 
         def call() -> None:
-            if self._name == "strands" and self.streams.stranded is not None:
+            if self._name == "strands":
                 self.streams.stranded += x.nbytes
 
         return call
@@ -133,26 +158,56 @@ class FakeContext:
     def maximum(self, values: list[float]) -> list[float]:
         return values
 
+    def first_message(self, message: str | None) -> tuple[int, str] | None:
+        return None if message is None else (0, message)
+
+
+def stranded_in(fake: FakeContext, *names: str) -> Any:
+    return measure_stranded(cast(CaseContext, fake), names, ())
+
 
 def test_the_arm_that_strands_memory_is_found() -> None:
-    context = cast(CaseContext, FakeContext())
-    assert measure_stranded(context, ["clean", "strands"], ()) == {"clean": 0, "strands": 8 * MIB}
+    # What an arm has left before its calls does not count, and neither does what the arm before it has left.
+    assert stranded_in(FakeContext(), "clean", "strands", "clean too") == {
+        "clean": {"stranded_bytes": 0},
+        "strands": {"stranded_bytes": 8 * MIB},
+        "clean too": {"stranded_bytes": 0},
+    }
 
 
-def test_without_an_allocator_nothing_is_called() -> None:
+def test_an_arm_that_refuses_new_tensors_has_the_reason_and_ends_no_run() -> None:
+    assert stranded_in(FakeContext(), "refuses", "strands") == {
+        "refuses": {"stranded_absent": "RuntimeError: CUDA out of memory"},
+        "strands": {"stranded_bytes": 8 * MIB},
+    }
+
+
+def test_calls_that_the_gate_did_not_hold_say_nothing() -> None:
     fake = FakeContext()
-    fake.streams.stranded = None
-    assert measure_stranded(cast(CaseContext, fake), ["clean", "strands"], ()) == {}
+    fake.streams.holds_gates = False
+    assert stranded_in(fake, "strands") == {
+        "strands": {"stranded_absent": "its calls took longer than 0.1 s on the host"}
+    }
 
 
+def test_without_memory_for_new_tensors_no_call_is_made() -> None:
+    fake = FakeContext()
+    fake.free = 31 * MIB
+    (reason,) = {each["stranded_absent"] for each in stranded_in(fake, "refuses", "strands").values()}
+    assert reason == f"new tensors of its calls need up to {32 * MIB} B, and {31 * MIB} B are free"
+
+
+@pytest.mark.parametrize("stranded", [0, None])
 def test_a_run_records_what_each_arm_strands(
-    one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+    stranded: int | None, one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CpuStreams, "stranded_bytes", lambda _streams: 0)
+    monkeypatch.setattr(CpuStreams, "stranded_bytes", lambda _streams: stranded)
     options = {"arms": "stream-free,dedicated-stream", "sizes": "1K,4K", "rounds": 1, "max_rounds": 1}
     config = resolve("cuda", {**options, "ops_per_batch": 4, "dtypes": "float32", "timings": "eager"})
     record, _ = run_on_one_rank(config, one_rank, nccl_device(fake.path), Progress(None, 0, 0))
-    assert record.memory == {arm: {"stranded_bytes": 0} for arm in config.measured_arms}
+    expected: dict[str, Any] = {arm: {"stranded_bytes": 0} for arm in config.measured_arms}
+    # The CPU has no such allocator.
+    assert record.memory == ({} if stranded is None else expected)
 
 
 def test_the_largest_case_that_is_not_too_large_is_measured() -> None:

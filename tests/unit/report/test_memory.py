@@ -35,3 +35,9 @@ def test_each_arm_has_the_most_of_a_rank() -> None:
 
 def test_what_no_arm_has_is_no_column() -> None:
     assert shown({"torch": {"host_bytes": [MIB]}}, {}, {"torch": {}}) == [{"arm": ["torch"], "host": ["1.00"]}]
+
+
+def test_a_note_says_why_an_arm_has_no_stranded_memory() -> None:
+    memory = {"mine": {"host_bytes": [MIB], "stranded_absent": "ValueError: the memory is not registered"}}
+    (table,) = memory_tables([("", {"worker": {"memory": memory}})])
+    assert table.notes[1:] == ("stranded of mine is not known: ValueError: the memory is not registered.",)
