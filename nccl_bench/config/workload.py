@@ -183,8 +183,10 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
-    # The strings of JSON are those of TOML, except for one control character, which JSON does not escape.
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    # The strings of JSON are those of TOML, but JSON has no escape for DEL and writes two for a character such as an
+    # emoji. A file name that is not UTF-8 has halves of characters, which TOML cannot hold.
+    text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+    return "".join(each if each.isascii() and each != "\x7f" else f"\\U{ord(each):08x}" for each in text)
 
 
 def refuse_options_beside_workload(

@@ -17,13 +17,23 @@ MESSAGE = WorkloadMessage(
 )
 OF_MODEL = replace(MESSAGE, size_bytes=64, reason='decode of 1: 2 after "attention"')
 WORKLOAD = Workload(
-    messages=(MESSAGE, OF_MODEL), steps=8, source=('trace "1"\n\x7f\x1b.json',), remarks=("messages of others",)
+    messages=(MESSAGE, OF_MODEL),
+    steps=8,
+    source=('trace "1"\n\x7f\x1b\x9b\U0001f600.json',),
+    remarks=("messages of others",),
 )
 
 
 def test_a_workload_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "workload.toml").write_text(workload_text(WORKLOAD), encoding="utf-8")
     assert read_workload(tmp_path / "workload.toml") == WORKLOAD
+
+
+def test_a_file_name_that_is_not_utf_8_is_written_with_question_marks(tmp_path: Path) -> None:
+    text = workload_text(replace(WORKLOAD, source=("\udcff.json",)))
+    assert text.isascii()
+    (tmp_path / "workload.toml").write_text(text, encoding="utf-8")
+    assert read_workload(tmp_path / "workload.toml").source == ("?.json",)
 
 
 @pytest.mark.parametrize(
