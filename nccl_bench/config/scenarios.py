@@ -16,8 +16,6 @@ from nccl_bench.errors import UsageError
 _MOST = 1_000_000
 DEFAULT_COLLECTIVE = "all_reduce"
 _WHOLE = re.compile(r"\s*[0-9]{1,7}\s*")
-# The values of an option that ask for nothing.
-_NOTHING: tuple[object, ...] = (None, False)
 # Name of an option -> its value in a scenario that does not read it; ``None`` for other options.
 _UNREAD: Mapping[str, object] = {"per_iteration": False, "cost_split": False}
 
@@ -97,7 +95,10 @@ def _of_devices(name: str) -> str:
 
 def given_options(layers: Collection[Mapping[str, object]]) -> frozenset[str]:
     """Return the options that ``layers`` give a value that asks for something."""
-    return frozenset(name for layer in layers for name, value in layer.items() if value not in _NOTHING)
+    # A 0 asks for something, such as no delay, and equals False.
+    return frozenset(
+        name for layer in layers for name, value in layer.items() if value is not None and value is not False
+    )
 
 
 def settle(

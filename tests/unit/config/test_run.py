@@ -279,7 +279,13 @@ def test_every_key_is_in_both_tables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "option"), [("chain", {"sizes": "8"}), ("chain", {"ops_per_batch": 4}), ("isolated", {"layers": 8})]
+    ("scenario", "option"),
+    [
+        ("chain", {"sizes": "8"}),
+        ("chain", {"ops_per_batch": 4}),
+        ("isolated", {"layers": 8}),
+        ("isolated", {"delays": 0}),
+    ],
 )
 def test_an_option_that_the_scenario_does_not_read_is_refused(scenario: str, option: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=f"is given, and the scenario {scenario} does not read it: leave it out"):
