@@ -137,14 +137,18 @@ class CudaStreams(Streams):
     def captured_nodes(self) -> int | None:
         # torch has no such function. A stream under capture knows its graph, which the driver lets others read
         # (cuStreamGetCaptureInfo_v2 since CUDA 11.3; its node count does not depend on later versions).
-        driver, status, graph, count = ctypes.CDLL(_DRIVER), ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t()
-        if not hasattr(driver, "cuStreamGetCaptureInfo_v2"):
-            return None
+        try:
+            driver = ctypes.CDLL(_DRIVER)
+            get_graph, get_nodes = driver.cuStreamGetCaptureInfo_v2, driver.cuGraphGetNodes
+        except (OSError, AttributeError):
+            return None  # no driver of CUDA, such as with ROCm, or one that is too old
+        status, graph, count = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t()
         stream = ctypes.c_void_p(self.current_handle(self.index))
-        error = driver.cuStreamGetCaptureInfo_v2(
-            stream, ctypes.byref(status), None, ctypes.byref(graph), None, None
-        ) or driver.cuGraphGetNodes(graph, None, ctypes.byref(count))
-        return None if error or not graph else count.value
+        # A null pointer asks for nothing: here for the id of the capture, and for what the next node depends on.
+        error = get_graph(stream, ctypes.byref(status), None, ctypes.byref(graph), None, None)
+        if error or not graph:
+            return None
+        return None if get_nodes(graph, None, ctypes.byref(count)) else count.value
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.device)
