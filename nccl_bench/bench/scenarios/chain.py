@@ -59,6 +59,8 @@ class ChainWork(Work):
         result = torch.outer(tensor(token_values(case.tokens)), of_hidden)
         self.values = BufferValues(input=(result * share).flatten(), expected=result.flatten(), written_by_calls=True)
         self._first = result[:, self._own]
+        # The first product makes cuBLAS's state, which is not possible in a capture.
+        torch.mm(self._first, self._weights[0])
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         slots = min(operations, buffers.slots)

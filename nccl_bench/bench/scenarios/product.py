@@ -23,6 +23,8 @@ def product(shape: Shape, streams: Streams) -> Operation:
         torch.randn(rows, columns, dtype=torch.bfloat16, device=streams.device)
         for rows, columns in ((m, k), (k, n), (m, n))
     )
+    # The first product makes cuBLAS's state, which is not possible in a capture.
+    torch.mm(left, right, out=output)
     return partial(streams.submit, partial(torch.mm, left, right, out=output))
 
 
