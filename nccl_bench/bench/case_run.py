@@ -50,7 +50,12 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
     buffers = context.buffers
     schedule = make_schedule(
-        context.config, pilots, buffers.slots, context.work.plan, calls_write_inputs=buffers.written_by_calls
+        context.config,
+        pilots,
+        buffers.slots,
+        context.work.plan,
+        calls_write_inputs=buffers.written_by_calls,
+        uneven_ranks=context.uneven_ranks,
     )
     for timing in timings:
         context.budget.begin_timing()

@@ -55,6 +55,11 @@ class CaseContext:
         """Collectives on the host, between the ranks of all process sets."""
         return self.arms.ranks.all_ranks
 
+    @property
+    def uneven_ranks(self) -> int:
+        """The number of ranks if the collective is an uneven form; 0 otherwise."""
+        return self.case.row.uneven_ranks(self.arms.ranks.own_set.world_size)
+
     def case_of(self, arm: str) -> Case:
         """Return the case in the placement of ``arm``."""
         return replace(self.case, placement=self.placements[arm])

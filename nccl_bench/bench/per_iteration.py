@@ -11,7 +11,7 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND
 from nccl_bench.bench.timing import no_garbage_collection
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, launch_entries
 from nccl_bench.records.schema import PerIteration
 
 # With fewer operations, the 99th percentile would be almost the maximum.
@@ -41,8 +41,8 @@ def measure_per_iteration(
 
 def _single_operations_us(context: CaseContext, name: str, timing: Timing, schedule: Schedule) -> list[float]:
     # An event follows each operation, and takes one more entry of the launch queue.
-    most = LAUNCH_QUEUE_ENTRIES // (context.config.arm(name).launch_entries + 1)
-    operations = min(schedule.ops[timing], most)
+    most = LAUNCH_QUEUE_ENTRIES // (launch_entries(context.config, name, context.uneven_ranks) + 1)
+    operations = max(1, min(schedule.ops[timing], most))
     calls = {present: context.calls(present, operations) for present in context.arms.present([name])}
     first_gate_s = schedule.gates_s.get((name, timing))
     gate_s = None if first_gate_s is None else 2 * first_gate_s

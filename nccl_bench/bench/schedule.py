@@ -55,6 +55,7 @@ def make_schedule(
     work: WorkPlan = NO_WORK,
     *,
     calls_write_inputs: bool = False,
+    uneven_ranks: int = 0,
 ) -> Schedule:
     """Return a schedule. The batches are long enough for the fastest arm, and fit the launch queue for every arm.
 
@@ -62,7 +63,7 @@ def make_schedule(
     """
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
-    most = most_ops_per_batch(config, pilots)
+    most = most_ops_per_batch(config, pilots, uneven_ranks)
     eager = _clamp(math.ceil((BATCH_S * 1e6) / fastest_us), FEWEST_OPS, most)
     cheapest_us = max(min(pilot.enqueue_us for pilot in pilots.values()), 1e-3)
     long_enough = math.ceil((BATCH_S * 1e6) / cheapest_us) + UNTIMED_CALLS

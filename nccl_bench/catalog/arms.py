@@ -23,6 +23,8 @@ class ArmSpec:
     summary: str  # one line for `nccl-bench list`
     order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
     launch_entries: int = 5  # the most entries that one operation takes in the device's launch queue
+    # Whether several calls of one operation reach the launch queue as one, as those of a group of NCCL do.
+    groups_calls: bool = True
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
     timed: bool = True  # whether a run can measure the arm; False: it is for verification only
     default: bool = False  # whether the arm is measured if the user chooses no arms
@@ -52,12 +54,14 @@ _ROWS = (
     ArmSpec(
         name="torch",
         communicator="process-group",
+        groups_calls=False,
         summary="torch.distributed, synchronous",
         default=True,
     ),
     ArmSpec(
         name="torch-async",
         communicator="process-group-async",
+        groups_calls=False,
         summary="torch.distributed with async_op=True, then wait()",
         order=Order.FORK_JOIN,
         default=True,
@@ -94,12 +98,14 @@ _ROWS = (
     ArmSpec(
         name="coordinator",
         communicator="coordinator",
+        groups_calls=False,  # torch.distributed carries its eager calls
         summary="an engine's group coordinator, new design: torch.distributed outside graphs, stream-free in graphs",
         private_streams=1,
     ),
     ArmSpec(
         name="coordinator-legacy",
         communicator="coordinator-legacy",
+        groups_calls=False,
         summary="the coordinator, old design: every call gets the current stream as an argument",
         private_streams=2,
     ),

@@ -121,6 +121,10 @@ class Collective:
         """The name of the method of a communicator that makes the collective."""
         return self.uneven_form_of or self.name
 
+    def uneven_ranks(self, world_size: int) -> int:
+        """Return the number of ranks if this is an uneven form, which is a collective for each rank; otherwise 0."""
+        return 0 if self.uneven_form_of is None else world_size
+
     def block_counts(self, block_count: int, world_size: int) -> list[int]:
         """Return the number of elements in the block of each rank; ``block_count`` is their mean.
 

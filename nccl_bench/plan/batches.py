@@ -14,7 +14,17 @@ BATCH_S = 1e-3
 UNTIMED_CALLS = 4
 
 
-def most_ops_per_batch(config: RunConfig, arms: Iterable[str]) -> int:
+def launch_entries(config: RunConfig, arm: str, uneven_ranks: int = 0) -> int:
+    """Return the most entries that one operation, with the work around it, takes in the device's launch queue.
+
+    ``uneven_ranks`` is the number of ranks if the collective is an uneven form: see ``Collective.uneven_ranks``.
+    """
+    spec = config.arm(arm)
+    # torch.distributed enqueues the collective of each rank, and a copy, one after another.
+    calls = 1 if spec.groups_calls or not uneven_ranks else 1 + uneven_ranks
+    return calls * (spec.launch_entries + SCENARIOS[config.scenario].launch_entries)
+
+
+def most_ops_per_batch(config: RunConfig, arms: Iterable[str], uneven_ranks: int = 0) -> int:
     """Return the largest number of operations per batch with which no arm takes more than half of the launch queue."""
-    around = SCENARIOS[config.scenario].launch_entries
-    return LAUNCH_QUEUE_ENTRIES // max(config.arm(name).launch_entries + around for name in arms)
+    return max(1, LAUNCH_QUEUE_ENTRIES // max(launch_entries(config, name, uneven_ranks) for name in arms))

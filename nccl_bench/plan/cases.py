@@ -100,14 +100,16 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     """Return the plan of ``config`` for ``world_size`` ranks. Raise ``UsageError`` if nothing can be measured."""
     if config.root >= world_size:
         raise UsageError(f"--root is rank {config.root}, but there are only ranks 0 to {world_size - 1}: choose one")
-    most = most_ops_per_batch(config, config.arms)
+    left_out = LeftOut(config=config, world_size=world_size)
+    requests = list(_requests(config, world_size))
+    collectives = {COLLECTIVES[collective] for (collective, *_), _ in requests}
+    uneven_ranks = max((row.uneven_ranks(world_size) for row in collectives), default=0)
+    most = most_ops_per_batch(config, config.arms, uneven_ranks)
     if config.ops_per_batch is not None and config.ops_per_batch > most:
         raise UsageError(
             f"ops_per_batch (-n) is {config.ops_per_batch}, but must be at most {most} with these arms, so that a "
             "batch fits into half of the device's launch queue: use a smaller -n and more --rounds"
         )
-    left_out = LeftOut(config=config, world_size=world_size)
-    requests = list(_requests(config, world_size))
     timings = {timing for _, points in requests for _, of_point in points for timing in of_point}
     if not timings:
         raise UsageError("no timing is left to measure: " + "; ".join(left_out.texts()))

@@ -15,10 +15,9 @@ from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls, Part, Spans
 from nccl_bench.bench.schedule import Schedule, gate_length_s
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND
 from nccl_bench.bench.timing import no_garbage_collection
-from nccl_bench.catalog.scenarios import SCENARIOS
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, launch_entries
 from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.records.scenario_times import PartTimes
 from nccl_bench.streams.base import Graph
@@ -85,8 +84,7 @@ class _Measurement:
             kinds += [(Part.SEQUENCE, True), (Part.TOGETHER, True)]
         keys = {name: [_Key(name, *kind) for kind in kinds] for name in names}
         config = self.context.config
-        entries = SCENARIOS[config.scenario].launch_entries + _EVENTS
-        entries += max(config.arm(name).launch_entries for name in names)
+        entries = _EVENTS + max(launch_entries(config, name, self.context.uneven_ranks) for name in names)
         operations = max(1, min(self.schedule.ops[self.timing], LAUNCH_QUEUE_ENTRIES // entries))
         with self._bound(keys, operations) as bound:
             return self._rounds(keys, operations, bound)

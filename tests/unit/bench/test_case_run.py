@@ -149,7 +149,7 @@ def test_an_arm_of_another_process_set_has_percentiles() -> None:
     arms = SimpleNamespace(present=lambda _names: [], visit=lambda _names, _phase: ())
     # The control group has the maximum over the ranks: times of the other process set, and no gate that opened early.
     control = SimpleNamespace(maximum=lambda values: [2.0] * (len(values) - 1) + [0.0])
-    context = cast(CaseContext, SimpleNamespace(config=config, arms=arms, control=control))
+    context = cast(CaseContext, SimpleNamespace(config=config, arms=arms, control=control, uneven_ranks=0))
     schedule = make_schedule(config, {"mine": Pilot(device_us=2.0, enqueue_us=1.0)}, 4)
     batch = Reduced(slowest_us=2.0, fastest_us=1.0, slowest_rank=0, valid=True, began_s=0.0)
     kept = {"mine": KeptBatches(by_round={0: batch})}

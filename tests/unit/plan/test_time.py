@@ -17,6 +17,10 @@ def test_a_batch_takes_at_most_half_of_the_launch_queue() -> None:
     assert most_ops_per_batch(config, ["stream-free"]) == 500
     assert most_ops_per_batch(config, ["stream-free", "dedicated-stream"]) == 100
     assert most_ops_per_batch(config, ["stream-free", "mine"]) == 100
+    # torch.distributed makes an uneven form of a collective for each rank and a copy, NCCL of one group.
+    assert most_ops_per_batch(config, ["stream-free"], uneven_ranks=4) == 500
+    assert most_ops_per_batch(config, ["stream-free", "torch"], uneven_ranks=4) == 20
+    assert most_ops_per_batch(config, ["torch"], uneven_ranks=1000) == 1
     assert most_ops_per_batch(config, ARMS) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
 
 
