@@ -11,7 +11,10 @@ from nccl_bench.records.anonymity import Aliases
 
 UUID = "1b2cdef2-d965-c8f6-af94-5832135dbfbe"
 META: dict[str, Any] = {
-    "command": ["nccl-bench", "run", "my.toml", "--out", "there", "--arm", "mine=eng/comm.py:C,tree=../old,A=1"],
+    "command": [
+        *("nccl-bench", "run", "my.toml", "--out", "there", "--save-workload", "alice", "--arm"),
+        "mine=eng/comm.py:C,tree=../old,A=1",
+    ],
     "config": {
         "device": "cuda",
         "nccl_library": "/opt/nccl/libnccl.so.2",
@@ -38,7 +41,9 @@ def test_a_record_has_one_alias_for_each_host_path_and_gpu() -> None:
     public = Aliases().meta(META)
     text = json.dumps(public)
     assert not [
-        name for name in ("lab.org", "bob", "/my", "/home", "/opt", "eng/", "../old", "there", UUID) if name in text
+        name
+        for name in ("lab.org", "alice", "bob", "/my", "/home", "/opt", "eng/", "../old", "there", UUID)
+        if name in text
     ]
     assert public["environment"]["hostname"] == "host-1"
     assert public["config"]["workload"]["source"][1] == "host-1"
