@@ -82,7 +82,7 @@ def _title(
 
 
 def _with_sides(band: Band, run: Run | None) -> str:
-    """Return the arms before and after with what tells them apart; empty if nothing does, or for other arms."""
+    """Return the arms before and after with their differences; empty if they have none, or for other arms."""
     names = named_sides(run) if run is not None else {}
     if not {band.baseline, band.candidate} <= names.keys() or len({*band.comparisons[0].placements}) > 1:
         return ""
@@ -133,8 +133,8 @@ def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:
 def _swept(run: Run) -> Mapping[Case, set[int]]:
     """Return the sizes that were tried, by kind of case."""
     sizes: dict[Case, set[int]] = {}
-    others = (line.case for line in run.others if isinstance(line, Hang | Crash))
-    for case in {*run.samples.case.distinct(), *others}:
+    failed = (line.case for line in run.others if isinstance(line, Hang | Crash))
+    for case in {*run.samples.case.distinct(), *failed}:
         if case is not None:
             sizes.setdefault(case.kind, set()).add(case.size_bytes)
     return sizes

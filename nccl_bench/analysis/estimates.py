@@ -27,8 +27,8 @@ class Estimate(Protocol):
     ratio: float
     deviation: float | None = None  # the standard error of the logarithm of `ratio`; None if it is unknown
 
-    def pooled(self, others: Sequence[Self]) -> Estimate:
-        """Return the estimate of the ratio that this size and ``others`` have in common."""
+    def pooled(self, other_sizes: Sequence[Self]) -> Estimate:
+        """Return the estimate of the ratio that this size and ``other_sizes`` have in common."""
 
     @property
     def communicator_variance(self) -> float | None:
@@ -86,7 +86,7 @@ class EstimateList(EstimateColumns):
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> EstimateList:
         of_groups = [[self._estimates[index] for index in group] for group in groups]
-        return EstimateList([first.pooled(others) if others else first for first, *others in of_groups])
+        return EstimateList([first.pooled(more) if more else first for first, *more in of_groups])
 
     def decisive_errors(self, thresholds: Sequence[float]) -> list[float]:
         return [each.decisive_error(threshold) for each, threshold in zip(self._estimates, thresholds, strict=True)]
@@ -109,14 +109,14 @@ class RelativeRatios(Estimate):
         # The squares of the standard errors of both medians add up.
         self.deviation = math.hypot(*(PairedRatios(side).deviation or 0.0 for side in (before, after)))
 
-    def pooled(self, others: Sequence[Self]) -> RelativeRatios | PairedRatios:
+    def pooled(self, other_sizes: Sequence[Self]) -> RelativeRatios | PairedRatios:
         """Return the median over rounds of the quotients of all sizes.
 
         The quotient of two rounds, one of each run, is distributed evenly around the true ratio, whichever two rounds
         are chosen.
         """
-        pairs = [pair for each in (self, *others) for pair in zip(each._before, each._after, strict=False)]
-        return PairedRatios([after / before for before, after in pairs]) if others else self
+        pairs = [pair for each in (self, *other_sizes) for pair in zip(each._before, each._after, strict=False)]
+        return PairedRatios([after / before for before, after in pairs]) if other_sizes else self
 
     def interval(self, error: float) -> Interval | None:
         """Return the quotient of the two runs' intervals; each of these intervals has half of the error."""
@@ -145,13 +145,13 @@ class MeanRatio(Estimate):
         self._sides = sides
         self.deviation = self._standard_error(self._variations[0]) if self._variations else None
 
-    def pooled(self, others: Sequence[Self]) -> MeanRatio:
+    def pooled(self, other_sizes: Sequence[Self]) -> MeanRatio:
         """Return the mean over the sizes.
 
         It varies at most like one size, which is true even if communicators deviate at all sizes alike. The means of
         the launches over all sizes show how much less it varies. They are unknown if a launch lacks some of the sizes.
         """
-        sizes = (self, *others)
+        sizes = (self, *other_sizes)
         known = [each._variations[0] for each in sizes if each._variations]
         variations: list[Variation] = []
         means: Logarithms = ()
@@ -226,9 +226,9 @@ class UnknownVariation(Estimate):
         self._log_ratio = fmean(map(math.log, after)) - fmean(map(math.log, before))
         self.ratio = math.exp(self._log_ratio)
 
-    def pooled(self, others: Sequence[Self]) -> UnknownVariation:
+    def pooled(self, other_sizes: Sequence[Self]) -> UnknownVariation:
         """Return the mean over the sizes."""
-        return UnknownVariation([1.0], [math.exp(fmean(each._log_ratio for each in (self, *others)))])
+        return UnknownVariation([1.0], [math.exp(fmean(each._log_ratio for each in (self, *other_sizes)))])
 
     def interval(self, error: float) -> None:
         """Return ``None``: there is no interval at any ``error``."""

@@ -28,8 +28,8 @@ def not_measured(run: Run) -> Iterator[str]:
         reasons = {**(user_arm.get("lacking") or {}), **(user_arm.get("misfits") or {})}
         for collective in filter(reasons.get, collectives):
             yield f"{user_arm.get('arm')} does not support {collective}: {reasons[collective]}"
-        others = [collective for collective in collectives if collective not in reasons]
-        if missing := _missing(others, config.get("placements"), user_arm.get("supports", ())):
+        possible = [collective for collective in collectives if collective not in reasons]
+        if missing := _missing(possible, config.get("placements"), user_arm.get("supports", ())):
             yield f"{user_arm.get('arm')} does not support {missing}"
     yield from declined_cells(run)
     # A case that does not fit into memory is skipped in every launch.

@@ -191,10 +191,10 @@ def verify_command(run: Run) -> str:
         user_arms = {name: arm for name, arm in user_arms.items() if name not in (BEFORE, AFTER)}
     parts += [part for arm in user_arms.values() for part in ("--arm", arm_text(arm))]
     # Without user arms, verify tries every arm. With user arms, it tries only them, unless --arms names more.
-    asked = [arm for arm in (run.baseline, *run.asked_arms) if arm not in run.targets]
-    if asked:
-        parts += ["--arms", ",".join(asked)]
-    if config.get("routes") and have_routes([*asked, *user_arms]):
+    named = [arm for arm in (run.baseline, *run.asked_arms) if arm not in run.targets]
+    if named:
+        parts += ["--arms", ",".join(named)]
+    if config.get("routes") and have_routes([*named, *user_arms]):
         parts += ["--routes", ",".join(config["routes"])]
     if config.get("nccl_library"):
         parts += ["--nccl-library", config["nccl_library"]]

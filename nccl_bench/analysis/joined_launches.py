@@ -33,9 +33,9 @@ def join_launches(run: Run) -> Run:
     _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)
     order = np.argsort(first[cell], kind="stable")
     starts = np.flatnonzero(np.diff(first[cell][order], prepend=-1))
-    others = run.lines.others
-    places = np.argsort(np.argsort(np.append(run.lines.positions[np.sort(first)], [*others])))
-    renumbered = dict(zip(places[len(starts) :].tolist(), others.values(), strict=True))
+    without_samples = run.lines.others
+    places = np.argsort(np.argsort(np.append(run.lines.positions[np.sort(first)], [*without_samples])))
+    renumbered = dict(zip(places[len(starts) :].tolist(), without_samples.values(), strict=True))
     return replace(run, lines=Lines(_join(samples, order, starts), places[: len(starts)], renumbered))
 
 

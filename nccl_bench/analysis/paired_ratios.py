@@ -92,9 +92,9 @@ class PairedRatios:
         self._columns = PairedColumns(ListColumn.of([ratios], np.float64))
         (self.ratio,), (self.deviation,) = self._columns.ratios, self._columns.deviations
 
-    def pooled(self, others: Sequence[Self]) -> PairedRatios:
+    def pooled(self, other_sizes: Sequence[Self]) -> PairedRatios:
         """Return the median of the rounds of all sizes. A size with more rounds counts more."""
-        return PairedRatios([ratio for each in (self, *others) for ratio in each._columns.of_estimate(0)])
+        return PairedRatios([ratio for each in (self, *other_sizes) for ratio in each._columns.of_estimate(0)])
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""

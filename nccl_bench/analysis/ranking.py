@@ -48,7 +48,7 @@ class _Place:
 
     sizes: tuple[int, ...]  # the sizes
     entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
-    fastest: frozenset[str]  # the fastest of all arms with a verdict, and those that are not told apart from it
+    fastest: frozenset[str]  # the fastest of all arms with a verdict, and those that do not differ from it
     still_open: Mapping[str, tuple[int, ...]]  # the arms without a verdict that can be as fast, with their sizes
 
     def has_a_winner(self, baseline: str) -> bool:
@@ -113,7 +113,7 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
 
 
 def _place(sizes: tuple[int, ...], entries: tuple[tuple[_Entry, ...], ...], baseline: str) -> _Place:
-    """Return the place of ``sizes``: each arm that is not told apart from the fastest at most of them."""
+    """Return the place of ``sizes``: each arm that does not differ from the fastest at most of them."""
     by_arm: dict[str, list[_Entry]] = {}
     for of_size in entries:
         for entry in of_size:

@@ -156,8 +156,8 @@ def _indexes_in(numbers: Indexes, known: Indexes) -> Indexes:
 def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:
     """Return the ratios of arms without comparisons, such as a twin; ``comparable`` has the times of ``run``."""
     compared = {run.baseline, *(each.candidate for each in comparisons)}
-    others = [arm for arm in run.samples.arm.distinct() if arm not in compared]
-    cells, paired = comparable.cells, comparable.cells.paired(others, run.baseline)
+    uncompared = [arm for arm in run.samples.arm.distinct() if arm not in compared]
+    cells, paired = comparable.cells, comparable.cells.paired(uncompared, run.baseline)
     of_cells = map(cells.of_lines.__getitem__, paired.lines[paired.starts].tolist())
     return {
         ((case, timing), arm): math.exp(fmean(map(math.log, of_launches)))

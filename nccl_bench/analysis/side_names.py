@@ -12,7 +12,7 @@ from nccl_bench.records.run import Run
 
 
 def named_sides(run: Run) -> Mapping[str, str]:
-    """Return what tells the arms before and after of ``run`` apart, by arm: tree, target and order, where they differ.
+    """Return how the arms before and after of ``run`` differ, by arm: in tree, target or order.
 
     Empty if the run does not have both arms, or if nothing of this differs.
     """

@@ -134,8 +134,8 @@ class CommunicatorVariance:
         them. It then comes only from the timings that depend on the CPU's speed alike.
         """
         case, timing = kind
-        others = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]
-        known = [twin for twin in others if twin is not None]
+        twins = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]
+        known = [twin for twin in twins if twin is not None]
         looks = sum(twin.weight for twin in known)
         squares = sum(twin.weight * twin.mean**2 for twin in known)
         if squares <= max(1.0, looks) * _MOST_OF_QUIET**2:

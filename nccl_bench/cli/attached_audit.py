@@ -59,8 +59,8 @@ def audit_attached(
         sys.stdout.flush()
         ranks = read_findings(directory)
         # The end of this rank by the launcher is not the reason: another rank ended before.
-        others = [each for each in ranks if each.rank != attachment.rank] if failure else ranks
-        failure = describe_failure(others) or failure
+        suspects = [each for each in ranks if each.rank != attachment.rank] if failure else ranks
+        failure = describe_failure(suspects) or failure
         audit = join_ranks(program.text, world_size, ranks, suppressions, hang=hang, failure=failure)
         print_audit(audit, output)
         shutil.rmtree(directory, ignore_errors=True)

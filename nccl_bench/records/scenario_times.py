@@ -1,4 +1,4 @@
-"""What the lines of some scenarios have besides the time of a call. Times are microseconds (``_us``)."""
+"""The times that the lines of some scenarios have besides the time of a call, in microseconds (``_us``)."""
 
 from dataclasses import asdict, dataclass
 

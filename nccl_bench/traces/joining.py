@@ -60,11 +60,11 @@ def _with_ranks(recordings: Sequence[Recording]) -> Iterator[Recording]:
 
 def _traffic(recordings: Sequence[Recording]) -> Traffic:
     order = list(READERS)
-    best, *others = sorted(recordings, key=lambda each: order.index(each.source))
+    best, *further = sorted(recordings, key=lambda each: order.index(each.source))
     calls, unseen, files = Counter(best.calls), Counter[Unseen](), [best.file]
     remarks = [f"{best.file}: {remark}" for remark in best.remarks]
     undecided = Counter[tuple[Mode, str]]()
-    of_others = [(each, Calls(each)) for each in others if each.sequences] if best.launches else []
+    of_others = [(each, Calls(each)) for each in further if each.sequences] if best.launches else []
     for launch, count in best.launches.items():
         streams = ", ".join(launch.streams)
         # Only NCCL's log has the calls of a graph.
@@ -86,7 +86,7 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     remarks += [_without_sizes(count, mode, reason) for (mode, reason), count in undecided.items()]
     if READERS[best.source].unseen:
         remarks.append(READERS[best.source].unseen)
-    for other in others:
+    for other in further:
         if other.kernels and other.file not in files:
             files.append(other.file)
         if other.file in files:
@@ -94,7 +94,7 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
     return Traffic(
         rank=best.rank,
         files=tuple(files),
-        unused=tuple(dict.fromkeys(other.file for other in others if other.file not in files)),
+        unused=tuple(dict.fromkeys(other.file for other in further if other.file not in files)),
         calls=calls,
         kernels=_kernels(recordings),
         unseen=unseen,

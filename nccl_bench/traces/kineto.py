@@ -61,7 +61,7 @@ class _Trace:
     of_gloo: list[Message] = field(default_factory=list)  # calls of Gloo
     of_gloo_unsized: int = 0  # calls of Gloo without a size
     group_size: int | None = None  # the number of ranks in every group; None if groups differ, or if it is absent
-    foreign: int = 0  # kernels of all-reduces that are not NCCL's
+    not_of_nccl: int = 0  # kernels of all-reduces that are not NCCL's
     unnamed: int = 0  # calls without the name of their collective, which older versions of torch write
     unknown: Counter[str] = field(default_factory=Counter)  # names of collectives that this module does not know
 
@@ -99,7 +99,7 @@ def _read_event(trace: _Trace, event: dict[str, Any]) -> None:
     elif name.startswith("nccl") and text(event.get("cat")).lower() == "kernel":
         _read_kernel(trace, event, name)
     elif any(part in name for part in _FOREIGN) and text(event.get("cat")).lower() == "kernel":
-        trace.foreign += 1
+        trace.not_of_nccl += 1
     elif "GraphLaunch" in name:
         number = whole(mapping(event.get("args")).get("correlation"))
         if number is not None:
@@ -217,10 +217,10 @@ def _remarks(trace: _Trace) -> tuple[str, ...]:
             f"{trace.of_gloo_unsized} calls of Gloo have no size and are not counted: record the trace with "
             "record_shapes=True"
         )
-    if trace.foreign:
+    if trace.not_of_nccl:
         remarks.append(
-            f"{trace.foreign} kernels of all-reduces are not NCCL's and are not counted: engines send small messages "
-            "through kernels of their own"
+            f"{trace.not_of_nccl} kernels of all-reduces are not NCCL's and are not counted: engines send small "
+            "messages through kernels of their own"
         )
     if trace.unnamed:
         remarks.append(

@@ -14,7 +14,7 @@ from nccl_bench.safety.regular_files import lines_of, open_regular, too_large
 MOST_BYTES_OF_TRACE = 16 * 1024**3
 # The most bytes of an entry of a list. The parser reads a text again with each piece, so a long one takes long.
 MOST_BYTES_OF_ENTRY = 4 * 1024**2
-# The bytes that tell which format a file has.
+# The bytes at the beginning of a file that show its format.
 _HEAD = 64 * 1024
 _GZIP = b"\x1f\x8b"
 # The most lists and objects that are open at the end of a piece, and the bytes of a piece. The memory of the parser

@@ -98,8 +98,8 @@ def weak_detections(verification: Verification) -> list[Detection]:
     """Return the probes that caught the detector too rarely, except where the device keeps every race from showing."""
     if verification.blind:
         return []
-    found = [each.finding for each in verification.judgements if each.arm == DETECTOR and each.finding]
-    detections = (_detection(finding, DEVICES[verification.device]) for finding in found)
+    findings = [each.finding for each in verification.judgements if each.arm == DETECTOR and each.finding]
+    detections = (_detection(finding, DEVICES[verification.device]) for finding in findings)
     return [each for each in detections if each.share < WEAK_DETECTION]
 
 

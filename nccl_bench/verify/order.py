@@ -42,11 +42,11 @@ _JOIN = _Half(name="join", text="nothing orders a copy of the output after the c
 def order(rig: Rig) -> None:
     """Watch calls of every exchange at every place, and look for calls without a fork or a join."""
     # A library can keep functions that it fetched before the watch, and these are not seen: make the arm within it.
-    with watch() as found:
+    with watch() as current_watch:
         made = rig.exchanges()
         small = min(rig.device_spec.probe_sizes)
         trials = len(Place) * sum(exchange.size_bytes == small for exchange in made)
-        watching = _Watching(found=found, calls_by_size={small: ceil(SMALL_CALLS / max(trials, 1))})
+        watching = _Watching(watch=current_watch, calls_by_size={small: ceil(SMALL_CALLS / max(trials, 1))})
         rig.try_each(watching.examine, made, both_modes=True)
         seen = rig.control.sum([watching.collectives + watching.failures])[0]
     if rig.outcomes and not seen and rig.arm_probe.arm != DETECTOR:
@@ -58,7 +58,7 @@ def order(rig: Rig) -> None:
 class _Watching:
     """The watch over all trials."""
 
-    found: Watch  # what the watch has found so far
+    watch: Watch  # the watch, with the races so far
     calls_by_size: Mapping[int, int]  # message size in bytes -> the calls of a trial, for other sizes LARGE_CALLS
     collectives: int = 0  # the number of collectives that the watch has seen in trials
     failures: int = 0  # the number of trials that failed
@@ -70,7 +70,7 @@ class _Watching:
         exchange, streams, rig = trial.exchange, trial.streams, trial.rig
         copy = torch.empty_like(exchange.output)
         streams.synchronize()
-        before, seen = self._count_races(), self.found.tally.collectives.total()
+        before, seen = self._count_races(), self.watch.tally.collectives.total()
         calls = self.calls_by_size.get(exchange.size_bytes, LARGE_CALLS)
         for number in range(calls):
             streams.submit(exchange.input.fill_, number)
@@ -78,7 +78,7 @@ class _Watching:
             streams.submit(copy.copy_, exchange.output)
         streams.synchronize()
         new = self._count_races() - before
-        self.collectives += self.found.tally.collectives.total() - seen
+        self.collectives += self.watch.tally.collectives.total() - seen
         texts = []
         lacks = dict.fromkeys((_FORK, _JOIN), 0)
         for half in lacks:
@@ -96,7 +96,7 @@ class _Watching:
     def _count_races(self) -> Counter[tuple[_Half, str, Hashable]]:
         """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
         counts: Counter[tuple[_Half, str, Hashable]] = Counter()
-        for race in self.found.races:
+        for race in self.watch.races:
             key = (race.kind, race.first.work, race.first.mode, race.second.work, race.second.mode)
             # To read a stack takes longer than the rest of a trial.
             if key not in self._lacks:

@@ -169,7 +169,7 @@ def _values(part: _Part, groups: Sequence[TrialGroup]) -> tuple[set[object], set
 def _texts(part: _Part, groups: Sequence[TrialGroup]) -> tuple[str, str]:
     """Return the wrong values and the right values in words."""
     wrong, right = _values(part, groups)
-    many = [len(values) > max(_MOST_LISTED, len(others)) for values, others in ((wrong, right), (right, wrong))]
+    many = [len(values) > max(_MOST_LISTED, len(opposite)) for values, opposite in ((wrong, right), (right, wrong))]
     return (part.others if many[0] else part.text(wrong)), (part.others if many[1] else part.text(right))
 
 

@@ -121,10 +121,10 @@ def audit(order: Order, communicator: Any, device: torch.device) -> Watch:
     with torch.cuda.stream(side), communicator.change_state(enable=True):
         tensor = torch.zeros(_COUNT, device=device)
         torch.cuda.synchronize()
-        with watch() as found:
+        with watch() as watched:
             step(communicator, order, tensor)
     torch.cuda.synchronize()
-    return found
+    return watched
 
 
 def place(access: Access) -> str:
@@ -139,18 +139,18 @@ def audit_all(classes: dict[bool, Any], group: dist.ProcessGroup, device: torch.
     for order in ORDERS:
         options = {"use_current_stream": True} if order.use_current_stream else {}
         communicator = classes[order.after](group, device, **options)
-        found: Counter[str] = Counter()
+        races: Counter[str] = Counter()
         sources: tuple[str, ...] = ()
         for _ in range(runs):
             watched = audit(order, communicator, device)
             sources = tuple(source.name for source in watched.sources if source.reason_off is None)
-            found.update(
+            races.update(
                 f"{race.kind}, missing {race.missing}: {place(race.first)} and {place(race.second)}"
                 for race in watched.races
             )
         if dist.get_rank() == 0:
-            print(f"\n{order.name}: {runs} runs" + ("" if found else ", no race"))
-            for race, count in found.items():
+            print(f"\n{order.name}: {runs} runs" + ("" if races else ", no race"))
+            for race, count in races.items():
                 print(f"  in {count} of {runs} runs  {race}")
     if dist.get_rank() == 0:
         print(f"\nsources: {', '.join(sources)}")
@@ -202,10 +202,10 @@ def measure(reduce: Callable[[Tensor], object], device: torch.device, blocks: in
     plain, watched, races, actions = [], [], 0, 0
     for _ in range(blocks):
         plain.append(block_us())
-        with watch() as found:
+        with watch() as watch_of_block:
             block_us()  # the first block of a watch meets every tensor for the first time
             watched.append(block_us())
-        races, actions = races + len(found.races), found.actions
+        races, actions = races + len(watch_of_block.races), watch_of_block.actions
     if dist.get_rank() == 0:
         ratios = [after / before for before, after in zip(plain, watched, strict=True)]
         low, middle, high = quantiles(ratios, n=4)

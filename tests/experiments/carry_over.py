@@ -41,10 +41,10 @@ def main() -> None:
                     _found(rng, launches, rounds, arguments.sizes, timings, planted)
                     for _ in range(max(1, arguments.tries // 10))
                 ]
-                found = sum(bool(run) and planted.explains(run[0]) for run in runs)
+                explained = sum(bool(run) and planted.explains(run[0]) for run in runs)
                 other = sum(any(not planted.explains(each) for each in run) for run in runs)
                 print(
-                    f"{shape}: {effect:.0%} at {sizes} sizes is found in {found} of {len(runs)} runs; "
+                    f"{shape}: {effect:.0%} at {sizes} sizes is found in {explained} of {len(runs)} runs; "
                     f"another pair is named too in {other}",
                     flush=True,
                 )

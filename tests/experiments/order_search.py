@@ -46,9 +46,9 @@ def compare(seeds: range) -> int:
     for seed in seeds:
         program = random_program(seed)
         search = Search(program)
-        found = list(differences(program, seed, search))
-        different += bool(found)
-        for difference in found:
+        differing = list(differences(program, seed, search))
+        different += bool(differing)
+        for difference in differing:
             print(f"program {seed}: {difference}")
         races = {kind.value for kinds_of_pair in search.pairs.values() for kind in kinds_of_pair}
         kinds.update(races or {"none"})

@@ -41,10 +41,10 @@ OUTLIERS, OUTLYING = 1 / 7, 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What is so in all runs of a line."""
+    """The true properties of all simulated runs of a line."""
 
-    name: str  # what is so, in words
-    ratio: float | None = 1.0  # the ratio of every message; None: another one for each, between 0.7 and 1.3
+    name: str  # the properties in words
+    ratio: float | None = 1.0  # the ratio of every message; None: each message has another, between 0.7 and 1.3
     alike: float = 0.0  # how far communicators differ at all messages alike, a standard deviation
     each: float = 0.0  # how far communicators differ at each message
     launches: int = 1  # the launches of a run

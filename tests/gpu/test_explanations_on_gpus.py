@@ -1,4 +1,4 @@
-"""What NCCL ran, the parts of a call, and the memory of arms, on real GPUs."""
+"""The kernels that NCCL ran, the parts of a call, and the memory of arms, on real GPUs."""
 
 from __future__ import annotations
 

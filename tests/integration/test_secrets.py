@@ -142,8 +142,8 @@ def test_anonymous_reports_name_no_host_no_path_and_no_gpu(ran: SimpleNamespace)
         rf"{HOST}|arms\.py|/my/|{UUID[:8]}|{re.escape(str(ran.sandbox.cwd.parent))}|run-named|verification-named"
         r"|/site-packages|imported/"
     )
-    found = {arguments: named.findall(text)[:3] for arguments, text in texts.items()}
-    assert {arguments: names for arguments, names in found.items() if names} == {}
+    secrets = {arguments: named.findall(text)[:3] for arguments, text in texts.items()}
+    assert {arguments: names for arguments, names in secrets.items() if names} == {}
     assert all(len(text) > 300 for text in texts.values())
     assert not re.search(rf"\b{re.escape(platform.node())}\b", texts["doctor", "--format", "json", "--anonymous"])
 

@@ -246,8 +246,8 @@ def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_wi
     process.communicate()
     wait_until_gone(sandbox)
     report = sandbox.nccl_bench("report", "there", "--format", "json")
-    found = json.loads(report.stdout)
-    assert (found["status"], found["ran"], found["planned"]) == ("running", len(lines()), 4)
+    document = json.loads(report.stdout)
+    assert (document["status"], document["ran"], document["planned"]) == ("running", len(lines()), 4)
     assert len(lines()) > ran
 
     resumed = sandbox.nccl_bench("verify", "--resume", "there", "--allow-recorded-code")

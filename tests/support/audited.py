@@ -24,6 +24,6 @@ def remarks(race: Race) -> tuple[str, str]:
     return remark(race.first), remark(race.second)
 
 
-def found_at(found: Watch) -> set[tuple[str, str]]:
+def found_at(watch: Watch) -> set[tuple[str, str]]:
     """Return the remarks of all races."""
-    return {remarks(race) for race in found.races}
+    return {remarks(race) for race in watch.races}

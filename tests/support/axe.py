@@ -13,10 +13,10 @@ from tests.support.browser_page import Page
 def violations(page: Page) -> list[str]:
     """Return what axe-core finds in the page: the rule, the element, and what is wrong."""
     page.evaluate(_script())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(results => results.violations)")
+    broken_rules = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(results => results.violations)")
     return [
         f"{violation['id']}: {node['target']}: {node['failureSummary']}"
-        for violation in found
+        for violation in broken_rules
         for node in violation["nodes"]
     ]
 

@@ -34,9 +34,9 @@ class Planted:
         first = 0 if self.sizes == sizes else 5
         return range(first, first + self.sizes)
 
-    def explains(self, found: CarryOver) -> bool:
-        """Return True if this is what was found."""
-        return (found.arm, found.predecessor, found.timing) == (self.arm, self.predecessor, self.timing)
+    def explains(self, effect: CarryOver) -> bool:
+        """Return True if ``effect``, which the search found, is this planted effect."""
+        return (effect.arm, effect.predecessor, effect.timing) == (self.arm, self.predecessor, self.timing)
 
 
 def simulated_run(

@@ -67,7 +67,7 @@ def good_logs() -> Mapping[str, tuple[str, str | None]]:
 
 
 def _cut(draw: Callable[[Any], Any], lines: list[str], index: int) -> None:
-    """Cut a line in two; a foreign line may come between, or the second part is lost."""
+    """Cut a line in two; a line of another program may come between, or the second part is lost."""
     position = draw(st.integers(0, len(lines[index])))
     head, tail = lines[index][:position], lines[index][position:]
     foreign = draw(st.sampled_from(FOREIGN))
@@ -75,7 +75,7 @@ def _cut(draw: Callable[[Any], Any], lines: list[str], index: int) -> None:
 
 
 def _glue(draw: Callable[[Any], Any], lines: list[str], index: int) -> None:
-    """Glue a line to the next one, or to a foreign line."""
+    """Glue a line to the next one, or to a line of another program."""
     foreign = draw(st.sampled_from(FOREIGN))
     following = lines[index + 1 : index + 2]
     lines[index : index + 2] = draw(
@@ -106,7 +106,7 @@ def _repeat(draw: Callable[[Any], Any], lines: list[str], index: int) -> None:
 
 
 def _end(draw: Callable[[Any], Any], lines: list[str], index: int) -> None:
-    """End the file in the middle of a line, below the last column names: nothing tells of a table without a line."""
+    """End the file in the middle of a line, below the last column names: a table without a line leaves no sign."""
     index = max([index, *(number for number, line in enumerate(lines) if "(elements)" in line)])
     lines[index:] = [lines[index][: draw(st.integers(0, len(lines[index])))]]
 

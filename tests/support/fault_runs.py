@@ -134,16 +134,16 @@ class FaultRun:
         launch = self.launched.launch()
         if launch is not None:
             self.kill("rank 0")
-        found: list[Position] = []
+        positions: list[Position] = []
 
         def in_set_up() -> bool:
             if self.launched.launch() != launch:
-                found.extend(each for each in self.launched.positions() if each.rank == 1)
-            return bool(found)
+                positions.extend(each for each in self.launched.positions() if each.rank == 1)
+            return bool(positions)
 
         self.wait_for(in_set_up)
-        assert found[0].case_index == -1, found
-        os.kill(found[0].pid, number)
+        assert positions[0].case_index == -1, positions
+        os.kill(positions[0].pid, number)
 
     def wait_for_deadline(self) -> None:
         """Return when a rank has let its deadline pass."""

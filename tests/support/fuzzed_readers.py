@@ -348,10 +348,10 @@ def _change_recording(chance: random.Random, name: str, content: bytes) -> bytes
 def _use_recording(directory: Path, chance: random.Random, reported: bool) -> None:
     (file,) = directory.iterdir()
     with tempfile.TemporaryDirectory() as scratch:
-        others = [Path(scratch, name) for name in ("kineto-rank0.json", "nccl-rank0.log")]
-        for other in others:
+        companions = [Path(scratch, name) for name in ("kineto-rank0.json", "nccl-rank0.log")]
+        for other in companions:
             other.write_bytes(recordings.files()[other.name])
-        together = [file, *chance.sample(others, chance.randrange(3))]
+        together = [file, *chance.sample(companions, chance.randrange(3))]
         traffic = join([recording for each in together for recording in read_recordings(each)])
         with suppress(RecordError):
             workload, _ = workload_of(traffic[0], 1)

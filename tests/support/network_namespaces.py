@@ -30,7 +30,7 @@ class Node:
         return {line.split()[3].rpartition(":")[0].strip("[]").partition("%")[0] for line in output.splitlines()}
 
     def cut(self) -> None:
-        """Take the end of the cable down. Nobody is told: packets to the other node are lost."""
+        """Take the end of the cable down. No process gets a notice: packets to the other node are lost."""
         _run("ip", "-n", self.namespace, "link", "set", self.interface, "down")
 
 

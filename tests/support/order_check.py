@@ -48,10 +48,10 @@ def pairs_with_waits(steps: Sequence[Step]) -> set[Pair]:
     """Return the races that are left if the wait that the first race misses is put in, again and again."""
     pairs: set[Pair] = set()
     numbered = list(enumerate(steps))  # the steps with their numbers in the program without waits
-    while found := Search([step for _, step in numbered]).pairs:
+    while races := Search([step for _, step in numbered]).pairs:
         # The first step that races, and the newest step that it races with.
-        second = min(second for _, second in found)
-        first = max(earlier for earlier, later in found if later == second)
+        second = min(second for _, second in races)
+        first = max(earlier for earlier, later in races if later == second)
         pairs.add((numbered[first][0], numbered[second][0]))
         event = NEW_EVENT + len(pairs)
         record, wait = _record_after(numbered[first][1], event), _wait_before(numbered[second][1], event)

@@ -130,7 +130,7 @@ def obeyed_in_markdown(output: str) -> Iterator[str]:
     # alone.
     for block in reader.disable("text_join").parse(output):
         for text in (token.content for token in block.children or () if token.type == "text"):
-            yield from (f"{found!r} in {text[:80]!r}" for found in re.findall(r"://|\bwww\.|[@#]\w+|\$", text))
+            yield from (f"{link!r} in {text[:80]!r}" for link in re.findall(r"://|\bwww\.|[@#]\w+|\$", text))
     for block in re.findall(r"(?m)(?:^\| .*\n)+", output):
         if len({line.replace("\\|", "").count("|") for line in block.splitlines()}) > 1:
             yield f"a cell of {block[:80]!r}"

@@ -142,7 +142,7 @@ def inspector() -> bytes:
 
 
 def files() -> Mapping[str, bytes]:
-    """Return a file of each format, by a name that tells the format."""
+    """Return a file of each format, by a name that shows the format."""
     import pickle
 
     return {

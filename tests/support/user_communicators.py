@@ -402,7 +402,7 @@ class EndsWhenDropped(Returning):
 
 
 class NextEngine:
-    """Tells its callers how it can be called. It raises while it is disabled, and is switched by ``change_state``."""
+    """An engine whose methods say how they can be called. It raises until ``change_state`` enables it."""
 
     def __init__(self, group: ProcessGroup, device: torch.device) -> None:
         self.wire = Wire(group)

@@ -1,4 +1,4 @@
-"""Readers of files that somebody else sends end in a result or in one of the package's errors.
+"""Readers of files from unknown people end in a result or in one of the package's errors.
 
 This is the short form of ``python -m tests.experiments.fuzz_readers``, which reads a million inputs.
 """

@@ -158,9 +158,9 @@ def test_torch_free_rooms_import_without_torch(tmp_path: Path) -> None:
 
 def test_ranks_need_only_torch_and_numpy(tmp_path: Path) -> None:
     # The interpreter of an engine can lack all other packages.
-    others = ("msgspec", "pandas", "psutil", "pynvml", "rich", "scipy", "typer")
+    not_needed = ("msgspec", "pandas", "psutil", "pynvml", "rich", "scipy", "typer")
     ours = "bench.worker", "verify.worker", "transports.nccl4py", "communicators.nccl4py"
-    modules, _ = loaded(tmp_path, f"import {', '.join(f'nccl_bench.{name}' for name in ours)}", forbidden=others)
+    modules, _ = loaded(tmp_path, f"import {', '.join(f'nccl_bench.{name}' for name in ours)}", forbidden=not_needed)
     assert {"torch", "nccl_bench.bench.runner"} <= modules
     # nccl4py is imported only where it is used.
     assert "nccl" not in modules

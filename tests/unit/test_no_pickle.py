@@ -36,7 +36,7 @@ def test_the_package_never_pickles() -> None:
     modules = sorted(PACKAGE.rglob("*.py"))
     assert len(modules) > 100
     uses = {str(path): uses_of_pickle(path.read_text(encoding="utf-8")) for path in modules}
-    assert {path: found for path, found in uses.items() if found} == {}
+    assert {path: calls for path, calls in uses.items() if calls} == {}
 
 
 @pytest.mark.parametrize(

@@ -101,11 +101,11 @@ def right(run: Callable[[Kit], None]) -> Callable[[Kit], None]:
 
 
 def watched(run: Callable[[Kit], None], kit: Kit) -> Watch:
-    """Run a program under watch and return what was found."""
-    with watch() as found, kit.streams.stream(kit.stream()):
+    """Run a program under watch and return the watch."""
+    with watch() as finished, kit.streams.stream(kit.stream()):
         run(kit)
     kit.streams.synchronize()
-    return found
+    return finished
 
 
 def _nothing(*_kept_alive: object) -> None:

@@ -222,7 +222,7 @@ def test_one_size_is_a_band() -> None:
 def test_no_band_has_two_thresholds() -> None:
     limits = Limits(default=0.02, bands=(Limit(threshold=0.08, most_bytes=64),))
     of_run = bands(planted([1.05] * 9), limits)
-    assert [(band.threshold, *one) for band, one in zip(of_run, shown(of_run), strict=True)] == [
+    assert [(band.threshold, *row) for band, row in zip(of_run, shown(of_run), strict=True)] == [
         (0.08, EQUIVALENT, None, 4),
         (0.02, SLOWER, None, 5),
     ]

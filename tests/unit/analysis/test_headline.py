@@ -101,7 +101,7 @@ def test_the_title_says_what_tells_before_and_after_apart() -> None:
     assert title("old/engine-1", "engine-2", orders=("fork-join", "current")).startswith(
         "after (engine-2, order current) against before (engine-1, order fork-join), all_reduce"
     )
-    # Folders with the same name do not tell the trees apart. What is alike on both sides is left out.
+    # Folders with the same name do not distinguish the trees. What is alike on both sides is left out.
     assert title("a/engine", "b/engine", orders=("current", "current")).startswith(
         "after (b/engine) against before (a/engine), all_reduce"
     )

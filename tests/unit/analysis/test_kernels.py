@@ -1,4 +1,4 @@
-"""What NCCL ran for two compared arms: the fact of the headline, and the columns of the summary."""
+"""The kernels that NCCL ran for two compared arms: the fact of the headline, and the columns of the summary."""
 
 from __future__ import annotations
 

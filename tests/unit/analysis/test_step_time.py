@@ -120,10 +120,10 @@ def test_intervals_at_95_percent_contain_the_truth_in_about_95_percent(messages:
 def test_the_interval_of_many_messages_is_narrower_than_the_sum_of_their_intervals() -> None:
     few = [steady((10.0,), 1.0, spread=0.03)(0, "torch") for _ in range(16)]
     terms = [Term(calls=1, base_us=1.0, base_times_us=[1.0] * 20, ratios=times or ()) for times in few]
-    one, many = (StepRatio(part).interval(0.05) for part in (terms[:1], terms))
-    assert isinstance(one, Interval)
+    single, many = (StepRatio(part).interval(0.05) for part in (terms[:1], terms))
+    assert isinstance(single, Interval)
     assert isinstance(many, Interval)
-    assert 0.2 <= (many.high - many.low) / (one.high - one.low) <= 0.25
+    assert 0.2 <= (many.high - many.low) / (single.high - single.low) <= 0.25
 
 
 def test_a_difference_below_that_of_the_twin_is_open() -> None:

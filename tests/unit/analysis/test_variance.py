@@ -35,8 +35,8 @@ def variance_of(
     return CommunicatorVariance(run, BASE)
 
 
-def floor_of(twins: Sequence[float], sizes: int, **others: Sequence[float]) -> float:
-    of_timings = {Timing.GRAPH: twins} | {Timing(name): of_timing for name, of_timing in others.items()}
+def floor_of(twins: Sequence[float], sizes: int, **by_timing: Sequence[float]) -> float:
+    of_timings = {Timing.GRAPH: twins} | {Timing(name): of_timing for name, of_timing in by_timing.items()}
     floor = variance_of(of_timings).floor(POINT, sizes)
     assert floor is not None
     return floor

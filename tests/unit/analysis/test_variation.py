@@ -120,8 +120,8 @@ def test_the_interval_of_a_band_is_right_and_is_narrow_if_its_sizes_deviate_on_t
     tries, covered, narrow = 200, 0, 0
     for _ in range(tries):
         noise = math.sqrt(shared) * rng.normal(size=(5, 1)) + math.sqrt(1 - shared) * rng.normal(size=(5, 20))
-        first, *others = mean_ratios([Medians(kind="", sides=(of,)) for of in np.exp(0.01 * noise).T.tolist()])
-        of_size, of_band = first.interval(0.05), first.pooled(others).interval(0.05)
+        first, *more = mean_ratios([Medians(kind="", sides=(of,)) for of in np.exp(0.01 * noise).T.tolist()])
+        of_size, of_band = first.interval(0.05), first.pooled(more).interval(0.05)
         assert of_size is not None
         assert of_band is not None
         covered += of_band.low <= 1 <= of_band.high
@@ -132,8 +132,8 @@ def test_the_interval_of_a_band_is_right_and_is_narrow_if_its_sizes_deviate_on_t
 
 def test_a_band_of_sizes_that_some_launches_lack_varies_like_one_size() -> None:
     sides = [[1.0, 1.01, 0.99, 1.02, 0.98], [1.01, 0.99, 1.0, 0.98, 1.02], [0.98, 1.01, 0.99, 1.02]]
-    first, *others = mean_ratios([Medians(kind=number, sides=(of,)) for number, of in enumerate(sides)])
-    complete, lacking = first.pooled(others[:1]).interval(0.05), first.pooled(others).interval(0.05)
+    first, *more = mean_ratios([Medians(kind=number, sides=(of,)) for number, of in enumerate(sides)])
+    complete, incomplete = first.pooled(more[:1]).interval(0.05), first.pooled(more).interval(0.05)
     assert complete is not None
-    assert lacking is not None
-    assert complete.half_width < lacking.half_width / 2
+    assert incomplete is not None
+    assert complete.half_width < incomplete.half_width / 2

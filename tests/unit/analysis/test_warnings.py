@@ -106,12 +106,12 @@ def test_ranks_may_differ_where_the_collective_has_a_root() -> None:
 
 def test_runs_whose_overlaps_have_other_products_are_named_with_both_products() -> None:
     gather = case(2**20, "all_gather", scenario=Scenario.OVERLAP)
-    one, same, other = (
+    first, same, other = (
         rows_of(run([samples(case=gather, parts=part_times(product=product))]))
         for product in ("64x64x64", "64x64x64", "64x64x128")
     )
-    assert not list(cell_warnings([("before", one), ("after", same)]))
-    (text,) = cell_warnings([("before", one), ("after", other)])
+    assert not list(cell_warnings([("before", first), ("after", same)]))
+    (text,) = cell_warnings([("before", first), ("after", other)])
     assert (
         "in 1 case, for example overlap all_gather bfloat16 in-place 1M: 64x64x64 (before), 64x64x128 (after)" in text
     )

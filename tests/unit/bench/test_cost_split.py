@@ -32,11 +32,11 @@ def splits(group: dist.ProcessGroup, fake: FakeNccl, **options: Any) -> dict[tup
 
 
 def test_each_arm_has_the_times_of_its_own_parts(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
-    found = splits(one_rank, fake, arms="stream-free,dedicated-stream", cost_split=True)
-    assert {timing for (_, timing), split in found.items() if split} == {Timing.ENQUEUE}
+    by_cell = splits(one_rank, fake, arms="stream-free,dedicated-stream", cost_split=True)
+    assert {timing for (_, timing), split in by_cell.items() if split} == {Timing.ENQUEUE}
     known = {
         arm: {name for name in ("stream_us", "fork_us", "call_us", "join_us") if getattr(split, name) is not None}
-        for (arm, timing), split in found.items()
+        for (arm, timing), split in by_cell.items()
         if timing is Timing.ENQUEUE
     }
     of_dedicated = {"stream_us", "fork_us", "call_us", "join_us"}

@@ -1,4 +1,4 @@
-"""What NCCL's log says about calls outside the timed ones: registered buffers, and the kernels that NCCL ran."""
+"""The reading of NCCL's log of calls outside the timed ones: registered buffers, and the kernels that NCCL ran."""
 
 from __future__ import annotations
 
@@ -176,8 +176,8 @@ def test_samples_have_what_the_log_says(
     config = resolve("cuda", {**options, "max_rounds": 1, "ops_per_batch": 4, "dtypes": "float32", "tuning": True})
     log = NcclLog([str(library)])
     _, lines = run_on_one_rank(config, one_rank, nccl_device(library), Progress(None, 0, 0), log=log)
-    said = {(each.arm, each.registered, names_of(each)) for each in lines if isinstance(each, Samples)}
-    assert said == {
+    logged = {(each.arm, each.registered, names_of(each)) for each in lines if isinstance(each, Samples)}
+    assert logged == {
         *((name, BuffersRegistered(registered), kernels) for name in ("stream-free", "stream-free:twin")),
         ("torch", BuffersRegistered.UNKNOWN, None),
     }

@@ -123,8 +123,8 @@ def file_name(text: str) -> str:
 def assert_harmless(command_line: CommandLine, reader: Format, *arguments: str) -> int:
     """Run a command, assert that nobody obeys its output and its messages, and return its exit code."""
     code, output, _ = command_line.run(*arguments)
-    found = [*obeyed_as_messages(command_line.stderr), *(READERS[reader](output) if output else ())]
-    assert found == [], (reader, arguments)
+    obeyed = [*obeyed_as_messages(command_line.stderr), *(READERS[reader](output) if output else ())]
+    assert obeyed == [], (reader, arguments)
     return code
 
 

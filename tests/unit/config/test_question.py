@@ -8,7 +8,7 @@ from nccl_bench.config.question import asked_candidates, default_baseline
 
 
 @pytest.mark.parametrize(
-    ("arms", "baseline", "user_arms", "asked"),
+    ("arms", "baseline", "user_arms", "candidates"),
     [
         (
             ("stream-free", "before", "before-current", "after"),
@@ -24,9 +24,9 @@ from nccl_bench.config.question import asked_candidates, default_baseline
     ],
 )
 def test_the_verdicts_about_after_or_about_user_arms_answer_a_run(
-    arms: tuple[str, ...], baseline: str, user_arms: tuple[str, ...], asked: tuple[str, ...]
+    arms: tuple[str, ...], baseline: str, user_arms: tuple[str, ...], candidates: tuple[str, ...]
 ) -> None:
-    assert asked_candidates(arms, baseline, user_arms) == asked
+    assert asked_candidates(arms, baseline, user_arms) == candidates
 
 
 def test_a_baseline_that_follows_from_user_arms_has_a_reason() -> None:

@@ -39,8 +39,8 @@ def test_messages_whose_sizes_round_to_one_case_share_it() -> None:
 
 
 def test_messages_of_other_groups_are_left_out_with_their_share_of_the_calls() -> None:
-    others = (message(64, 20, ranks=8), message(128, 6, ranks=8))
-    workload = replace(WORKLOAD, messages=WORKLOAD.messages + others)
+    of_8_ranks = (message(64, 20, ranks=8), message(128, 6, ranks=8))
+    workload = replace(WORKLOAD, messages=WORKLOAD.messages + of_8_ranks)
     plan = planned(workload)
     assert cells(plan) == cells(planned(WORKLOAD))
     assert plan.left_out == (

@@ -14,7 +14,7 @@ OWN, OTHER_RANK, FOREIGN = os.getpid(), 2**22 - 1, 2**22 - 2
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """Return a folder with this rank, another rank of this node, and a process of somebody else."""
+    """Return a folder with this rank, another rank of this node, and a process of another user."""
     add(tmp_path, OWN, parent=1)
     add(tmp_path, OTHER_RANK, parent=1)
     add(tmp_path, FOREIGN, parent=1)

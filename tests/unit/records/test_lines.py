@@ -61,8 +61,8 @@ def test_every_field_of_samples_has_a_column() -> None:
 
 def test_lines_of_equal_length_are_rows_of_a_matrix() -> None:
     times_us = Lines.of(LINES).samples.samples_us
-    found = [(lines.tolist(), times_us.matrix(lines).tolist()) for lines in times_us.of_equal_length(1)]
-    assert found == [([4], [[9.0, 9.5]]), ([0], [[8.4, 8.3, 8.5]]), ([1], [[8.4, 8.3, 8.5]])]
+    matrices = [(lines.tolist(), times_us.matrix(lines).tolist()) for lines in times_us.of_equal_length(1)]
+    assert matrices == [([4], [[9.0, 9.5]]), ([0], [[8.4, 8.3, 8.5]]), ([1], [[8.4, 8.3, 8.5]])]
 
 
 @pytest.mark.parametrize("kept", [[4, 0], [True, False, False, False, True]])

@@ -37,7 +37,7 @@ ENTRIES: tuple[Entry, ...] = (
     hang(),
     crash(case=None),
 )
-# Values that a damaged or foreign file can have instead of a right one.
+# Values that a damaged file, or a file of another program, can have in place of a right value.
 VALUES = st.sampled_from(
     [None, True, 1, 1.0, -1, 0, 0.5, 2**63, 10**400, "eager", "ok", "", [], [1], [0.5, 2, 3], [1, "2"], {}, {"a": 1}]
 )

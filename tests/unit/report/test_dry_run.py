@@ -270,6 +270,6 @@ def test_several_launches_are_named_and_take_their_time() -> None:
         estimate_s(config, make_plan(config, 2))
         for config in (resolve("cpu", {**options, "launches": number}) for number in (1, 3))
     )
-    for one, three in zip(once, thrice, strict=True):
+    for single, three in zip(once, thrice, strict=True):
         # The agent of all launches imports torch only once.
-        assert 1.5 * one < three < 3 * one
+        assert 1.5 * single < three < 3 * single

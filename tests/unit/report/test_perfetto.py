@@ -145,5 +145,5 @@ def test_the_check_of_timelines_notices_damage(change: dict[str, Any], problem: 
     lines = timeline(run([samples(timing=Timing.EAGER, case=case(8), began_s=(1.0, 1.001, 1.002))])).splitlines()
     at = next(number for number, line in enumerate(lines) if '"tid": 2, "ts"' in line)
     lines[at] = json.dumps(json.loads(lines[at].rstrip(",")) | change) + ","
-    (found,) = problems_of("\n".join(lines))
-    assert problem in found
+    (message,) = problems_of("\n".join(lines))
+    assert problem in message

@@ -87,8 +87,8 @@ def test_every_ratio_has_a_mark_inside_its_plot() -> None:
 
 def test_a_gap_in_the_sizes_is_a_gap_in_the_line() -> None:
     comparisons = [comparison(size, ratio=0.9) for size in (8, 16, 64, 128)]
-    others = [comparison(size, ratio=0.8, candidate="torch") for size in (8, 16, 32, 64, 128)]
-    plot = list(picture(compared_runs([*comparisons, *others])).iter(f"{_SVG}svg"))[1]
+    of_torch = [comparison(size, ratio=0.8, candidate="torch") for size in (8, 16, 32, 64, 128)]
+    plot = list(picture(compared_runs([*comparisons, *of_torch])).iter(f"{_SVG}svg"))[1]
     lines = [path.get("d", "") for path in plot.iter(f"{_SVG}path") if path.get("class", "").startswith("line")]
     assert [line.count("M") for line in lines] == [2, 1]
 

@@ -1,4 +1,4 @@
-"""What memory is in use, and what a snapshot of torch's allocator says about stranded memory."""
+"""The memory in use, and what a snapshot of torch's allocator says about stranded memory."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from tests.support.fake_nvml import H200, UUID, FakeNvml, running
 
 def sensors(gpu: dict[str, Any], uuid: str = UUID) -> GpuSensors:
     """Return the sensors of the second GPU of a machine."""
-    found = GpuSensors.of(Nvml(library=FakeNvml({"nvmlDeviceGetUUID": "GPU-another"}, gpu)), uuid)
-    assert found is not None
-    return found
+    opened = GpuSensors.of(Nvml(library=FakeNvml({"nvmlDeviceGetUUID": "GPU-another"}, gpu)), uuid)
+    assert opened is not None
+    return opened
 
 
 def read(**changes: Any) -> Reading:

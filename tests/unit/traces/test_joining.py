@@ -121,10 +121,10 @@ def test_an_execution_trace_gives_sizes_to_kernels_that_the_program_launched() -
 
 def test_a_log_belongs_to_the_rank_of_its_process() -> None:
     step = [message(name, 8) for name in PAIR]
-    one, two = join([log(message("broadcast", 8), process=7), profile(graph(), rank=3), log(*step)])
-    assert (one.rank, two.rank) == (3, None)
-    assert one.calls.total() == 2
-    assert not one.unseen
+    joined, alone = join([log(message("broadcast", 8), process=7), profile(graph(), rank=3), log(*step)])
+    assert (joined.rank, alone.rank) == (3, None)
+    assert joined.calls.total() == 2
+    assert not joined.unseen
 
 
 def test_the_number_of_a_process_that_two_ranks_have_says_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What NCCL ran is read from the lines of its log. The lines are those of real logs and of NCCL's source."""
+"""The kernels that NCCL ran are read from its log. The lines come from real logs and from NCCL's source."""
 
 from __future__ import annotations
 

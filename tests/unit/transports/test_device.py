@@ -34,7 +34,7 @@ class Ranks:
 
 
 @pytest.mark.parametrize(
-    ("asked", "installed", "of_rank_0", "expected"),
+    ("chosen", "installed", "of_rank_0", "expected"),
     [
         (None, VERSION, None, ("nccl4py", None)),
         (None, None, None, ("nccl", f"nccl4py {VERSION} is not installed: pip install nccl4py=={VERSION}")),
@@ -46,14 +46,14 @@ class Ranks:
 def test_nccl4py_is_the_binding_if_every_rank_can_use_it(
     monkeypatch: pytest.MonkeyPatch,
     fake_nccl_path: Path,
-    asked: str | None,
+    chosen: str | None,
     installed: str | None,
     of_rank_0: str | None,
     expected: tuple[str, str | None],
 ) -> None:
     fake_nccl4py.install(monkeypatch, fake_nccl_path)
     fake_nccl4py.pretend_version(monkeypatch, installed)
-    device, reason = nccl_device(fake_nccl_path).with_binding(asked, Ranks(of_rank_0))  # type: ignore[arg-type]
+    device, reason = nccl_device(fake_nccl_path).with_binding(chosen, Ranks(of_rank_0))  # type: ignore[arg-type]
     assert (device.transport.name, reason) == expected
 
 

@@ -47,10 +47,10 @@ def test_the_report_says_which_of_both_to_believe(
     failed: tuple[str, ...], unforked: int, unjoined: int, difference: str
 ) -> None:
     judged = verification(*failed, unforked=unforked, unjoined=unjoined)
-    found = describe_difference(judged, "stream-free")
-    assert found.startswith(difference)
-    assert bool(found) == bool(difference)
-    assert not found or found in verification_headline(judged).problems[0]
+    text = describe_difference(judged, "stream-free")
+    assert text.startswith(difference)
+    assert bool(text) == bool(difference)
+    assert not text or text in verification_headline(judged).problems[0]
 
 
 def test_a_result_that_is_wrong_in_every_order_says_nothing_about_order() -> None:

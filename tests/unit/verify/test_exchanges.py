@@ -137,10 +137,10 @@ def test_an_operation_is_the_collective_on_the_exchange_s_tensors(name: str) -> 
 def test_what_a_call_returns_is_received_in_the_order_of_the_current_stream(name: str) -> None:
     exchange, mine = ranks(name, 2, 1024)[1], cpu.Stream()
     exchange.reset(1)
-    asked: list[str] = []
+    calls: list[str] = []
 
     def returning(collective: str) -> Callable[[Tensor], Tensor]:
-        asked.append(collective)
+        calls.append(collective)
         return lambda sent: exchange.make_expected(1) if sent is exchange.input else sent
 
     with cpu.stream(mine):
@@ -150,7 +150,7 @@ def test_what_a_call_returns_is_received_in_the_order_of_the_current_stream(name
     assert exchange.find_error(exchange.output, 1) is not None
     gate.open()
     mine.synchronize()
-    assert (exchange.find_error(exchange.output, 1), asked) == (None, [name.removeprefix("return_")])
+    assert (exchange.find_error(exchange.output, 1), calls) == (None, [name.removeprefix("return_")])
 
 
 def test_each_queued_call_receives_its_own_result() -> None:

@@ -102,6 +102,6 @@ def test_findings_survive_their_file(tmp_path: Path) -> None:
 def test_a_remedy_names_the_call_and_its_line(
     first: object, second: object, missing: Missing, code: str, place: str
 ) -> None:
-    found = remedy(race(first, second, missing))  # type: ignore[arg-type]
-    assert found.code == code
-    assert found.place.startswith(place)
+    proposed = remedy(race(first, second, missing))  # type: ignore[arg-type]
+    assert proposed.code == code
+    assert proposed.place.startswith(place)

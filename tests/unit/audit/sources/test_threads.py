@@ -1,4 +1,4 @@
-"""Threads of the host: their operators are seen, and what they tell each other orders their work."""
+"""Threads of the host: their operators are seen, and the messages between them order their work."""
 
 from __future__ import annotations
 
