@@ -28,7 +28,8 @@ class MissingMessage:
     """A message without a time of an arm."""
 
     message: StepMessage  # the message
-    reason: str  # why there is no time, in a word: declined, wrong, skipped, hang, crash, discarded or not measured
+    # Why there is no time, in a word: declined, wrong, skipped, hang, crash, discarded, not measured, or not compared.
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

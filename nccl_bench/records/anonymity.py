@@ -25,7 +25,7 @@ _CONFIG_PATHS = ("nccl_library",)
 ARM_PATHS = ("target", "tree", "python", "library")
 # The options whose value is a path, even without a slash.
 _PATH_OPTIONS = (
-    *("--out", "--resume", "--workload", "--limits", "--to"),
+    *("--out", "--resume", "--workload", "--save-workload", "--limits", "--to"),
     *("--before-tree", "--after-tree", "--nccl-library"),
 )
 _FILE = re.compile(r"[^\s=,:]+\.(?:py|toml|csv|json|txt|log|html|so(?:\.\d+)*)")

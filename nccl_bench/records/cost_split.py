@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from nccl_bench.catalog.bounds import Count, TimeOrZeroUs
-from nccl_bench.catalog.cost_parts import CostPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +18,3 @@ class CostSplit:
     call_us: TimeOrZeroUs | None = None  # the call of the library alone, with prepared arguments
     join_us: TimeOrZeroUs | None = None  # the join of the private stream
     graph_nodes: Count | None = None  # the nodes of a CUDA graph of one call
-
-    def time_us(self, part: CostPart) -> float | None:
-        """Return the time of ``part``."""
-        time_us: float | None = getattr(self, f"{part}_us")
-        return time_us

@@ -16,7 +16,9 @@ class MissingRecord(Struct, kw_only=True):
     """A message without a time."""
 
     message: Annotated[str, Meta(description="the message in words")]
-    reason: Annotated[str, Meta(description="declined, wrong, skipped, hang, crash, discarded or not measured")]
+    reason: Annotated[
+        str, Meta(description="declined, wrong, skipped, hang, crash, discarded, not measured or not compared")
+    ]
 
 
 class ArmStepRecord(Struct, omit_defaults=True, kw_only=True):
@@ -80,7 +82,9 @@ class StepRecord(Struct, omit_defaults=True, kw_only=True):
     """The communication time of a step of a workload."""
 
     steps: Annotated[int, Meta(description="the steps that the counts of the workload belong to")]
-    source: Annotated[list[str], Meta(description="the files that the messages were read from")]
+    source: Annotated[
+        list[str], Meta(description="the files that the messages were read from, or the model that sends them")
+    ]
     calls: Annotated[int, Meta(description="the calls of the workload in all steps")]
     calls_of_run: Annotated[int, Meta(description="those of groups with as many ranks as the run")]
     other_groups: Annotated[
