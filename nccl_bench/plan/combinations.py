@@ -21,4 +21,7 @@ def join_combinations(combinations: Iterable[Combination]) -> list[str]:
 
 
 def _join_choices(choices: Combination) -> str:
-    return "all dtypes" if set(choices) == set(DTYPES) else ",".join(filter(None, choices))
+    if set(choices) == set(DTYPES):
+        return "all dtypes"
+    texts = [choice for choice in choices if choice]
+    return (", " if any(" " in text for text in texts) else ",").join(texts)

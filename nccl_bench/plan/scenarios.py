@@ -85,7 +85,9 @@ def _chain_points(config: RunConfig, dtype: str, world_size: int) -> Iterator[Po
         yield Point(size_bytes=size, settings={"hidden": hidden, "layers": layers})
 
 
-def _skew_points(config: RunConfig, _dtype: str, _world_size: int) -> Iterator[Point]:
+def _skew_points(config: RunConfig, _dtype: str, world_size: int) -> Iterator[Point]:
+    if world_size == 1:
+        raise UsageError("the scenario skew has one late rank, for which other ranks wait: give --nproc 2 or more")
     for delay_us, size in product(config.delays or (), config.sizes or ()):
         yield Point(size_bytes=size, settings={"delay_us": delay_us})
 

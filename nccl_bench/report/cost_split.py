@@ -14,9 +14,9 @@ from nccl_bench.report.tables import kind_of
 
 _MEANING = (
     "Times of the CPU thread. {parts}. rest: what is left of enqueue, the arm's own Python and the loop. device: the "
-    "time on the device (gated). nodes: those of a CUDA graph of one call. An empty cell is a part that the arm does "
-    "not have, or that cannot be made alone."
+    "time on the device (gated). {nodes}An empty cell is a part that the arm does not have, or that cannot be made alone."
 )
+_NODES = "nodes: those of a CUDA graph of one call. "
 _OTHER_SIZES = "Other sizes: --full, --to page.html, or summary.csv."
 
 
@@ -52,14 +52,19 @@ def _table(title: str, calls: Sequence[CostedCall], notes: tuple[str, ...]) -> T
     times |= {"sum": [call.sum_us for call in calls], "enqueue": [call.enqueue_us for call in calls]}
     times |= {"rest": [call.rest_us for call in calls], "device": [call.device_us for call in calls]}
     nodes = [call.graph_nodes for call in calls]
+    has_nodes = any(count is not None for count in nodes)
     columns += [
         column(name, (name,), ["" if us is None else significant(us) for us in of_name])
         for name, of_name in times.items()
         if any(us is not None for us in of_name)
     ]
-    if any(count is not None for count in nodes):
+    if has_nodes:
         columns.append(column("nodes", ("nodes",), ["" if count is None else str(count) for count in nodes]))
     parts = ". ".join(f"{part}: {meaning}" for part, meaning in COST_PARTS.items())
     return Table(
-        title=title, notes=(_MEANING.format(parts=parts), *notes), columns=tuple(columns), keep=len(columns), gap=2
+        title=title,
+        notes=(_MEANING.format(parts=parts, nodes=_NODES if has_nodes else ""), *notes),
+        columns=tuple(columns),
+        keep=len(columns),
+        gap=2,
     )

@@ -24,8 +24,8 @@ from nccl_bench.plan.workload import own_messages
 
 # The collective, the arms, the timings, the sizes and those of them that do not fit: cases with the same share a line.
 _Group = tuple[str, tuple[str, ...], tuple[Timing, ...], tuple[int, ...], tuple[int, ...]]
-# The options with numbers that only some scenarios sweep.
-_SWEPT = ("hidden", "tokens", "layers", "delays", "streams")
+# The options with numbers that only some scenarios sweep -> their unit.
+_SWEPT = {"hidden": "", "tokens": "", "layers": "", "delays": " us", "streams": ""}
 # The most characters of a line that is a sentence.
 _WIDEST = 80
 
@@ -107,9 +107,9 @@ def _scenario_lines(config: RunConfig) -> Iterator[str]:
     spec = SCENARIOS[config.scenario]
     if config.scenario is not Scenario.ISOLATED:
         yield from textwrap.wrap(f"scenario {config.scenario}: {spec.question}", _WIDEST, subsequent_indent="  ")
-    for name in _SWEPT:
+    for name, unit in _SWEPT.items():
         if name in spec.options:
-            yield f"{name}: {', '.join(map(str, getattr(config, name)))}"
+            yield f"{name}: {', '.join(map(str, getattr(config, name)))}{unit}"
     if "product" in spec.options:
         chosen = f"chosen for each size, about as long as the collective of {config.baseline}"
         yield f"product: {chosen if config.product is None else product_name(config.product)}"

@@ -58,6 +58,7 @@ def _of_timing(timing: Timing, per: str, texts: Sequence[str]) -> Column:
 
 def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
     """Yield a table for each kind of case, size and timing: a row for each delay and arm."""
+    meaning = [_SKEW]
     for _, of_table in _grouped(rows, lambda row: _kind(row, row.size_bytes, row.timing)):
         first = of_table[0]
         texts: Mapping[str, list[str]] = {
@@ -72,11 +73,13 @@ def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
         name = _name(side, of_table).replace(f" ({first.delay_us} us late)", "")
         yield Table(
             title=f"{name}, {size_with_unit(first.size_bytes or 0)}, {first.timing} (us)",
-            notes=(_SKEW, *_slopes(of_table)),
+            notes=(*meaning, *_slopes(of_table)),
             columns=tuple(columns),
             keep=len(columns),
             gap=2,
         )
+        # One explanation is enough for all tables.
+        meaning = []
 
 
 def _slopes(rows: Sequence[Row]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
         )
         yield Table(
             title=f"Step time by message: {', '.join(names)} against {baseline}, us a step",
-            notes=tuple(_notes(comparisons[0], step, of_one_run=analysis.basis.of_one_run)),
+            notes=tuple(_notes(comparisons[0], step, of_one_run=analysis.basis.of_one_run, saves=saves)),
             columns=(
                 column("message", ("message",), [line.name for line in lines], left=True),
                 column("calls", ("calls",), [_number(line.calls) for line in lines]),
@@ -130,9 +130,10 @@ def _number(calls: float) -> str:
     return f"{calls:.0f}" if calls >= 100 or calls == int(calls) else f"{calls:.3g}"
 
 
-def _notes(comparison: StepComparison, step: StepTime, *, of_one_run: bool) -> Iterator[str]:
+def _notes(comparison: StepComparison, step: StepTime, *, of_one_run: bool, saves: bool) -> Iterator[str]:
     if of_one_run:
-        yield "% and saved compare times of the same round, as all ratios do."
+        columns = "% and saved compare" if saves else "% compares"
+        yield f"{columns} times of the same round, as all ratios do."
     elif step.shared_arm is not None:
         yield f"% is relative to {step.shared_arm}."
     twin = step.twin

@@ -328,6 +328,11 @@ def test_a_chain_whose_ranks_cannot_share_a_token_is_refused() -> None:
         make_plan(resolve("cpu", {"scenario": "chain", "hidden": 100}), 3)
 
 
+def test_a_late_rank_for_which_no_other_rank_waits_is_refused() -> None:
+    with pytest.raises(UsageError, match="other ranks wait: give --nproc 2 or more"):
+        make_plan(resolve("cpu", {"scenario": "skew"}), 1)
+
+
 def test_a_chain_of_more_ranks_than_stay_exact_is_left_out() -> None:
     config = resolve("cpu", {"scenario": "chain", "hidden": 1024, "dtypes": "bfloat16,float", "arms": "torch"})
     plan = make_plan(config, 128)

@@ -117,6 +117,12 @@ def test_a_case_that_lacks_an_arm_says_so_and_why() -> None:
     assert f"left out: torch, torch-async do not run all_reduce bfloat16 sum out-of-place: {reason}\n" in plan
 
 
+def test_the_delays_of_a_late_rank_have_their_unit_and_a_line_with_commas() -> None:
+    plan = text({"scenario": "skew", "delays": "0,20", "sizes": "8"})
+    assert "delays: 0, 20 us\n" in plan
+    assert "skew (0 us late), skew (20 us late) all_reduce bfloat16 sum in-place: 1 size each, 8\n" in plan
+
+
 def test_cases_that_differ_only_in_data_type_reduction_and_placement_share_a_line() -> None:
     layer: dict[str, object] = {
         "collectives": "all_reduce,all_to_all",
