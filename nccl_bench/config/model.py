@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, get_args
 
-from nccl_bench.catalog.bounds import AtLeastOne
+from nccl_bench.catalog.bounds import AtLeastOne, Name
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.config.options import refuse_unknown_keys
@@ -18,6 +18,8 @@ from nccl_bench.errors import UsageError
 _MOST = 10_000_000
 _MOST_RANKS = get_args(AtLeastOne)[1].most
 _MOST_BATCH_SIZES = 1000
+# The most characters of --model. A record holds them behind the name of the option.
+_LONGEST_TEXT: int = get_args(Name)[1].longest - len("--model ")
 _EXAMPLE = "hidden=7168,layers=61,tokens=1:512:x2"
 # The subject of messages about wrong values, which can come from a command line and from files.
 _WHERE = "the model"
@@ -124,6 +126,11 @@ class Model:
 
 def model_values(text: str) -> dict[str, object]:
     """Return the keys and values of ``--model KEY=VALUE,KEY=VALUE``. A list has commas, too: ``tokens=1,32``."""
+    if len(text) > _LONGEST_TEXT:
+        raise UsageError(
+            f"--model has {len(text):,} characters: give at most {_LONGEST_TEXT:,}, with tokens as a sweep such as "
+            "tokens=1:512:x2, or put a table [model] into a TOML file"
+        )
     values: dict[str, object] = {}
     key = ""
     for part in text.split(","):

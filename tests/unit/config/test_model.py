@@ -58,6 +58,10 @@ def test_values_for_a_device_are_used_there_and_named_and_later_layers_win() -> 
         ("layers=2,tokens=1", "the model has no hidden: give at least layers, hidden, and tokens or prefill"),
         ("layers=2,hidden=64", "neither tokens nor prefill is given: give tokens=1,32 or prefill=8192"),
         ("layers=0,hidden=64,tokens=1", "the model: layers is '0': give a whole number from 1 to 10,000,000"),
+        (
+            "layers=2,hidden=64,tokens=" + ",".join(map(str, range(1001, 2001))),
+            "--model has 5,025 characters: give at most 4,088, with tokens as a sweep such as tokens=1:512:x2",
+        ),
         ("layers=2,hidden=64,tokens=1:x", "the model: tokens: '1:x' is not a sweep"),
         (
             "layers=2,hidden=64,tokens=1:9000:+1",
