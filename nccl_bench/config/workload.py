@@ -19,6 +19,8 @@ from nccl_bench.errors import RecordError, UsageError
 
 # The most bytes of a workload, which has a line for each different message.
 MOST_BYTES = 1024**2
+# The most messages of a workload. A record holds as many.
+MOST_MESSAGES = 10_000
 # How a message can be sent: the timings that a model's own calls have.
 TIMINGS = (Timing.EAGER, Timing.GRAPH)
 _LARGEST: Mapping[str, int] = {
@@ -98,6 +100,8 @@ def workload_of(values: Mapping[str, object], where: str) -> Workload:
     tables = values.get("messages")
     if not isinstance(tables, list | tuple) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where} has no messages: give a list of tables, `messages = [{{collective = ...}}]`")
+    if len(tables) > MOST_MESSAGES:
+        raise UsageError(f"{where} has {len(tables):,} messages: give at most {MOST_MESSAGES:,}")
     return Workload(
         messages=tuple(_message(table, f"{where}, message {number}") for number, table in enumerate(tables, start=1)),
         steps=parse_number("steps", values.get("steps", 1), f"{where}: steps"),

@@ -7,6 +7,7 @@ are kept, because every version adds some. A field of ``config`` or ``worker`` t
 from typing import Annotated, NotRequired, TypedDict
 
 from nccl_bench.catalog.bounds import AtLeastOne, Bounds, Count, Few, Name, Size, TimeOrZeroUs
+from nccl_bench.config.workload import MOST_MESSAGES
 
 Text = Annotated[str, Bounds(longest=1_000_000)]
 # Names of arms, collectives or files.
@@ -44,7 +45,7 @@ class RecordedMessage(TypedDict):
 class RecordedWorkload(TypedDict):
     """The messages that a model sends."""
 
-    messages: Annotated[list[RecordedMessage], Bounds(longest=10_000)]  # the messages
+    messages: Annotated[list[RecordedMessage], Bounds(longest=MOST_MESSAGES)]  # the messages
     steps: NotRequired[AtLeastOne]  # the number of steps that the counts belong to
     source: NotRequired[Names]  # the files that the messages were read from, or the model that sends them
     remarks: NotRequired[Names]  # what the messages lack of those that the model sends

@@ -57,6 +57,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(old: str, new: str, message
     assert message in str(caught.value)
 
 
+def test_a_workload_has_at_most_as_many_messages_as_a_record_holds(tmp_path: Path) -> None:
+    table = '{collective="reduce",dtype="int8",size_bytes=8,ranks=2,timing="eager",count=1}'
+    (tmp_path / "workload.toml").write_text(f"messages = [{','.join([table] * 10_001)}]", encoding="utf-8")
+    with pytest.raises(UsageError, match="has 10,001 messages: give at most 10,000"):
+        read_workload(tmp_path / "workload.toml")
+
+
 def test_a_file_with_messages_is_a_workload_and_a_file_of_options_can_name_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
