@@ -55,12 +55,13 @@ def run_on_one_rank(
     device: Device,
     progress: Progress,
     *,
+    planned_ranks: int = 1,
     log: NcclLog | None = None,
     expandable_segments: bool = False,
 ) -> tuple[Record, list[Line]]:
-    """Run ``config`` on ``device``; return the record and its lines."""
+    """Run ``config`` on ``device``, with the plan for ``planned_ranks`` ranks; return the record and its lines."""
     arms = {name: Arm(name, group, device, user_arms=config.user_arms) for name in config.measured_arms}
-    plan = make_plan(config, 1)
+    plan = make_plan(config, planned_ranks)
     able = {
         name: [arm.able(planned.case, planned.able.get(name, ())) for planned in plan.cases]
         for name, arm in arms.items()
