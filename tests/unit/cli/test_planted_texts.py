@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from nccl_bench.catalog.cases import Scenario
 from nccl_bench.cli import launched_run
 from nccl_bench.cli.live_table import LiveTable
 from nccl_bench.cli.progress import Lines
@@ -37,7 +38,8 @@ from tests.support import recordings
 from tests.support.command_line import ROOT, CommandLine
 from tests.support.findings import CAUGHT, make_findings, write_verification
 from tests.support.planted_texts import PLANTED, READERS, obeyed, obeyed_as_messages
-from tests.support.synthetic_runs import case, crash, declined, hang
+from tests.support.synthetic_runs import case, crash, declined, hang, part_times
+from tests.support.synthetic_runs import samples as samples_of
 
 pytestmark = pytest.mark.timeout(20)
 RECORD = ROOT / "results" / "h200-x2-after"
@@ -95,6 +97,7 @@ def write_run(directory: Path, text: str, arm: str = "") -> Path:
     sent = {"collective": "all_reduce", "dtype": "bfloat16", "size_bytes": 8, "ranks": 2, "timing": "eager", "count": 1}
     meta["config"]["workload"] = {"messages": [{**sent, "reason": text}], "source": [text], "remarks": [text]}
     meta["worker"]["memory"] = {text: {"host_bytes": [1, 2]}}
+    with_parts = samples_of(ARM, case=case(scenario=Scenario.OVERLAP), world_size=2, parts=part_times(product=text))
     ran = Kernels.of([Kernel(algorithm=text, protocol=text), Kernel(special=text)])
     lines = (RECORD / SAMPLES).read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if '"size_bytes": 8,' in line and '"timing": "gated"' not in line]
@@ -104,6 +107,7 @@ def write_run(directory: Path, text: str, arm: str = "") -> Path:
             crash(case=case(4096), arm=ARM, host=text, message=text),
             hang(case=case(2048), arm=ARM, host=text, phase=text),
             declined(case=case(8192), arm=ARM, reason=text, world_size=2, kernels=ran),
+            with_parts,
         ],
     )
     document, samples = json.dumps(meta), "".join(kept)
