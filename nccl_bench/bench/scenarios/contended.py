@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.bench.buffers import BufferValues, CaseBuffers
+from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.scenarios.work import Keep, Surroundings, Work
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -20,8 +20,6 @@ from nccl_bench.plan.scenarios import SECOND_SLOTS
 
 class ContendedWork(Work):
     """A collective of a second communicator, after the collective of each call or beside it."""
-
-    values: BufferValues | None = None
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.plan = surroundings.plan

@@ -7,7 +7,7 @@ it takes about as long as the collective of the baseline, so that all of the col
 from collections.abc import Callable, Sequence
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.bench.buffers import BufferValues, CaseBuffers
+from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls, Part
 from nccl_bench.bench.scenarios.product import product, shape_that_takes
@@ -23,8 +23,6 @@ _SMALL: Shape = (64, 64, 64)
 
 class OverlapWork(Work):
     """A matrix product beside the collective of each call."""
-
-    values: BufferValues | None = None
 
     def __init__(self, surroundings: Surroundings) -> None:
         self.plan = surroundings.plan
