@@ -101,6 +101,11 @@ def given_options(layers: Collection[Mapping[str, object]]) -> frozenset[str]:
     )
 
 
+def _spelled(name: str, options: Mapping[str, Option], spellings: Mapping[str, str]) -> str:
+    """Return the option ``name`` as the user wrote it. A workload can come from a model, without its option."""
+    return spellings.get(name, "a workload" if name == "workload" else options[name].label)
+
+
 def settle(
     values: dict[str, Any], given: Collection[str], options: Mapping[str, Option], spellings: Mapping[str, str]
 ) -> None:
@@ -115,7 +120,7 @@ def settle(
             continue
         if name in given:
             raise UsageError(
-                f"{spellings.get(name, options[name].label)} is given, and the scenario {scenario} does not read it: "
+                f"{_spelled(name, options, spellings)} is given, and the scenario {scenario} does not read it: "
                 f"leave it out, or choose another --scenario ({listed(readers_of(name))})"
             )
         values[name] = _UNREAD.get(name)

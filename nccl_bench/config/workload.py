@@ -215,3 +215,8 @@ def refuse_options_beside_workload(
             raise UsageError(
                 f"{spelled(name)} is {listed(values[name])}, and each message of a workload is measured once: give one"
             )
+    if values["cost_split"]:
+        raise UsageError(
+            f"{spelled('cost_split')} is given beside a workload, and the parts of a call are those of "
+            f"{Timing.ENQUEUE}, which a workload does not have: leave it out"
+        )

@@ -62,6 +62,8 @@ def test_a_device_without_graphs_measures_the_messages_in_graphs_gated_and_says_
     [
         ({"sizes": "1K"}, "sizes is given beside a workload"),
         ({"timings": "enqueue"}, "timings (--timing) is given beside a workload"),
+        ({"cost_split": True}, "cost_split is given beside a workload, and the parts of a call are those of enqueue"),
+        ({"scenario": "skew"}, "a workload is given, and the scenario skew does not read it"),
         ({"redops": "sum,max"}, "redops (--op) is sum, max, and each message of a workload is measured once: give one"),
         ({"placements": "all"}, "measured once: give one"),
     ],
