@@ -6,8 +6,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.first_call import try_first_calls
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import NcclBenchError
 from nccl_bench.plan.cases import PlannedCase
@@ -123,7 +125,7 @@ def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) 
             streams.hold(_GATE_S)
         gate.record(streams.current_stream())
         for _ in range(calls):
-            context.arms[name].bind(case, *new_pair(*pair))()
+            _call_with(context.arms[name], case, *new_pair(*pair))
         after = streams.stranded_bytes()
         held = not gate.query()
     except _REFUSALS as error:
@@ -133,6 +135,11 @@ def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) 
     if measure and not held:
         return 0, f"its calls took longer than {_GATE_S:g} s on the host"
     return max(0, (after or 0) - (before or 0)), ""
+
+
+def _call_with(arm: Arm, case: Case, x: Tensor, y: Tensor | None) -> None:
+    """Make a call, and keep its tensors until it has returned: a recorded call has their addresses only."""
+    arm.bind(case, x, y)()
 
 
 def new_pair(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:

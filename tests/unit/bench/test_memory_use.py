@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -149,9 +150,14 @@ class FakeContext:
         if self._name == "refuses":
             raise RuntimeError("CUDA out of memory")
 
+        size_bytes, tensor = x.nbytes, weakref.ref(x)
+        del x, y
+
         def call() -> None:
+            # Like a recorded call, this one does not keep its tensors.
+            assert tensor() is not None
             if self._name == "strands":
-                self.streams.stranded += x.nbytes
+                self.streams.stranded += size_bytes
 
         return call
 
