@@ -43,7 +43,7 @@ class Analysis:
     title: str  # a description of the run, or of the runs or arms that are compared
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
-    measured: Run | None = None  # the run as it was measured, its launches apart; None for the command `compare`
+    measured: Run | None = None  # the run as it was measured, with separate launches; None for the command `compare`
     metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
     # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
     runs: tuple[tuple[str, Run], ...] = ()
@@ -183,7 +183,7 @@ class Analysis:
 
     @property
     def judged(self) -> tuple[Band | StepComparison, ...]:
-        """The verdicts that ``--fail-on`` asks for: those of step times, else those of the answer's bands."""
+        """The verdicts that ``--fail-on`` checks: those of step times, or without any, those of the answer's bands."""
         return self.answer_bands if self.step is None else self.step.of(self.asked_arms)
 
     @property

@@ -24,10 +24,10 @@ from nccl_bench.records.columns import Indexes, ValueColumn
 from nccl_bench.records.kernels import Kernels
 
 
-# No slots: what is computed of the columns is computed once.
+# No slots: the instance keeps what its cached properties have computed.
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArmPairs:
-    """Pairs of arms to compare, as columns: entry i of each column is about the pair i."""
+    """Pairs of arms to compare, as columns: entry i of each column is about pair i."""
 
     case: ValueColumn[Case]  # the case of both arms
     timing: ValueColumn[Timing]  # the timing of both arms
@@ -39,7 +39,7 @@ class ArmPairs:
     placements: Sequence[tuple[Placement, Placement]]  # the placements in which baseline and candidate were called
     launches: Sequence[int]  # the number of launches of the run with a ratio; 1 for two sides
     in_different_processes: Mask  # True if the estimate divides times of different process sets
-    # What NCCL ran for the baseline and the candidate; None if it is unknown.
+    # The kernels that NCCL ran for the baseline and the candidate; None if they are unknown.
     kernels: Sequence[tuple[Kernels, Kernels] | None]
     shared: Sequence[SharedTimes] | None = None  # the times of the shared arm; None if no arm is shared
 
@@ -107,7 +107,7 @@ class Evidence:
         return 0.0 if self.noise is None else self.noise.scatter(self.pairs.kind[number])
 
     def claims(self, thresholds: list[float], groups: Sequence[Sequence[int]] | None = None) -> Claims:
-        """Return a claim for each of ``groups``, numbers of pairs, about their common ratio; without, for each pair."""
+        """Return a claim about the common ratio of each group of pairs; without ``groups``, one about each pair."""
         firsts, sizes = np.arange(len(thresholds)), np.ones(len(thresholds), dtype=np.intp)
         estimates = self.pairs.estimates
         if groups is not None:
@@ -123,7 +123,7 @@ class Evidence:
         )
 
     def _floors(self, firsts: Indexes, sizes: Indexes) -> list[float | None]:
-        """Return the noise floor of each group as a share; ``firsts`` have its first pair, and ``sizes`` its length."""
+        """Return the noise floor of each group as a share; ``firsts`` has its first pair, and ``sizes`` its length."""
         if self.noise is None:
             return [None] * len(firsts)
         kinds = self.pairs.kind
@@ -146,9 +146,9 @@ class Evidence:
 def compare_pairs(pairs: ArmPairs, limits: Limits, basis: Basis, noise: Noise | None = None) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    Omit ``noise`` if the intervals already contain communicator variance; intervals over several runs do. Without that
-    variance, a pair whose ``cpu_speeds_differ`` is never called faster or slower: one twin is one draw of that
-    difference.
+    Omit ``noise`` if the intervals already contain communicator variance; intervals over several runs do. With
+    ``noise``, a pair whose ``cpu_speeds_differ`` is never called faster or slower: a single twin shows that difference
+    only once.
     """
     evidence = Evidence(pairs=pairs, basis=basis, noise=noise)
     cases, timings = pairs.case.to_list(), pairs.timing.to_list()

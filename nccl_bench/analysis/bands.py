@@ -36,7 +36,7 @@ from nccl_bench.catalog.timings import Timing
 __all__ = ["Band", "OpenReason", "bands_of"]
 
 
-# No slots: what is computed of all sizes is computed once.
+# No slots: the instance keeps what its cached properties have computed.
 @dataclass(frozen=True, kw_only=True)
 class Band:
     """Neighbouring sizes of one pair of arms and one timing, with one verdict."""

@@ -26,7 +26,7 @@ LAUNCH_STRIDE = 2**63
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedLines:
-    """The lines of some arms that have rounds with the base, as columns: ordered by point, arm and launch."""
+    """The lines of arms that share rounds with the base, as columns, in the order of point, arm and launch."""
 
     lines: Indexes  # the line of the arm
     bases: Indexes  # the line of the base in the same launch
@@ -118,7 +118,7 @@ class Cells(Mapping[Cell, Rounds]):
 
     @cached_property
     def point(self) -> Indexes:
-        """A number for each line: the first line at its point. Lines of the same case and timing have the same."""
+        """A number for each line: the first line at its point. Lines of one case and timing have the same number."""
         points = self.case.codes * np.intp(len(self.timing.values)) + self.timing.codes
         _, first, point = np.unique(points, return_index=True, return_inverse=True)
         numbers: Indexes = first[point]
@@ -126,11 +126,11 @@ class Cells(Mapping[Cell, Rounds]):
 
     @cached_property
     def number(self) -> Indexes:
-        """A number for each line: lines of the same cell have the same."""
+        """A number for each line. Lines of the same cell have the same number."""
         return self.point * len(self.arm.values) + self.arm.codes
 
     def only(self, lines: NDArray[np.bool_]) -> Cells:
-        """Return the times of some lines, a mask."""
+        """Return the times of the lines that a mask selects."""
         names = ("case", "timing", "arm", "rounds", "samples_us")
         return replace(self, launch=self.launch[lines], **{name: getattr(self, name).take(lines) for name in names})
 
@@ -170,7 +170,7 @@ class Cells(Mapping[Cell, Rounds]):
         )
 
     def _ratios(self, lines: Indexes, bases: Indexes) -> ListColumn:
-        """Return, for each of ``lines``, the ratios to the line of ``bases`` in the rounds that both have."""
+        """Return the ratios of each of ``lines`` to its line of ``bases``, in the rounds that both lines have."""
         times_us = self.samples_us
         if (self.rounds.codes[lines] == self.rounds.codes[bases]).all():
             of_lines = times_us.take(lines)

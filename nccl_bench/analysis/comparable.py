@@ -26,7 +26,7 @@ class ComparableRun:
     # The times by cell; a cell without times is absent. Any mapping of `Rounds` becomes `Cells`.
     cells: Cells
     placements: Mapping[Cell, Placement] = field(default_factory=dict)  # of an arm's calls; absent if it is the case's
-    kernels: Mapping[Cell, Kernels] = field(default_factory=dict)  # what NCCL ran in each cell, if its log was read
+    kernels: Mapping[Cell, Kernels] = field(default_factory=dict)  # the kernels of each cell, if NCCL's log was read
     process_sets: Mapping[str, int] = field(default_factory=dict)  # the process set of each arm, if there are several
     medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
     # The ratios of each cell, by arm and base; computed when somebody asks.
@@ -72,7 +72,7 @@ class ComparableRun:
         return self.placements.get((*point, arm), point[0].placement) if self.placements else point[0].placement
 
     def kernels_with(self, cell: Cell, other: ComparableRun, other_cell: Cell) -> tuple[Kernels, Kernels] | None:
-        """Return what NCCL ran in ``cell`` and in ``other_cell`` of the run ``other``; ``None`` if one is unknown."""
+        """Return the kernels of ``cell`` and of ``other_cell`` in the run ``other``; ``None`` if either is unknown."""
         first, second = self.kernels.get(cell), other.kernels.get(other_cell)
         return None if first is None or second is None else (first, second)
 

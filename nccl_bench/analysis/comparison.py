@@ -59,7 +59,7 @@ class Comparison(msgspec.Struct, frozen=True, gc=False, eq=False):
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     reason: OpenReason | None = None  # the reason for the verdict `inconclusive`; None for every other verdict
     noise_floor: float | None = None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
-    kernels: tuple[Kernels, Kernels] | None = None  # what NCCL ran for both arms; None if it is unknown
+    kernels: tuple[Kernels, Kernels] | None = None  # the kernels of both arms; None if they are unknown
     launches: int = 1  # the number of launches with a ratio; 1 for two sides
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None

@@ -1,4 +1,4 @@
-"""The cost of a call by its parts: what each arm's call costs the CPU thread, and what the parts leave unexplained."""
+"""The CPU time of each arm's call, divided into its parts, and the time that the parts do not explain."""
 
 from __future__ import annotations
 

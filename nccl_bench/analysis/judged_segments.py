@@ -127,7 +127,7 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
 
 def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
     """Return neighbouring sizes with equal thresholds whose ratios differ no more than their deviations explain."""
-    # All evidence is of one analysis, so it is the same object.
+    # All sizes of one analysis have the same evidence object.
     parts = [[tuple(part) for _, part in groupby(sizes, key=attrgetter("threshold", "evidence"))] for sizes in series]
     known = [part for of_series in parts for part in of_series if _has_evidence(part[0])]
     cuts = iter(segments([_values(part) for part in known]))

@@ -50,14 +50,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Ratios to be judged, as columns: entry i of each column is about the claim i."""
+    """Ratios to be judged, as columns: entry i of each column is about claim i."""
 
     estimates: EstimateColumns  # the estimated ratios, candidate / baseline
     thresholds: list[float]  # the smallest difference that matters, as a share
     noise_floors: list[float | None]  # the noise floor as a share; None if it is unknown or not needed
     needs_noise_floor: Mask  # True if the interval does not contain communicator variance
     cpu_speeds_differ: Mask  # True if the ratio contains the difference between the CPU speeds of two processes
-    # True for a direction that the own times of two sides do not confirm: a row for FASTER and a row for SLOWER. See
+    # A row for FASTER and a row for SLOWER: True if the own times of two sides do not confirm this direction. See
     # `shared_arm`.
     unconfirmed: Mask
 
@@ -91,7 +91,7 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgements:
-    """The verdicts about ratios, as columns: entry i of each column is the field of the judgement i."""
+    """The verdicts about ratios, as columns: entry i of each column belongs to judgement i."""
 
     intervals: list[Interval | None]  # the interval of the ratio; None if rounds are too few
     verdicts: list[Verdict]  # the verdict
@@ -105,8 +105,8 @@ class Judgements:
 def judge(claims: Claims) -> Judgements:
     """Return a judgement for each claim. With probability 1 - ``FAMILYWISE_ERROR`` or more, all intervals are right.
 
-    A verdict must stay when the noise floor is added. ``faster`` and ``slower`` need an interval that lies beyond the
-    threshold even if its ratios are nearer to 1 by the noise floor, and that is not ``unconfirmed``. ``equivalent``
+    The noise floor must not change a verdict. ``faster`` and ``slower`` need an interval that lies beyond the threshold
+    even after its ratios move towards 1 by the noise floor, and a direction that is not ``unconfirmed``. ``equivalent``
     needs a noise floor of at most the threshold.
     """
     levels = holm(claims.estimates.decisive_errors(claims.thresholds), FAMILYWISE_ERROR)
@@ -117,7 +117,7 @@ def judge(claims: Claims) -> Judgements:
     near = low / (1 + floors), high * (1 + floors)
     verdicts, sure = _codes(low, high, thresholds), _codes(*near, np.zeros(len(low)))
     is_same = verdicts == _EQUIVALENT
-    # Whether the direction of the verdict, and the one that is sure, are not confirmed.
+    # True if the direction of the verdict, or the direction that is sure, is unconfirmed.
     unconfirmed, unsure = (np.choose(codes, [*claims.unconfirmed, np.False_, np.False_]) for codes in (verdicts, sure))
     stays = (verdicts != _INCONCLUSIVE) & (_codes(*near, thresholds) == verdicts)
     stays &= ~claims.cpu_speeds_differ & ~unconfirmed

@@ -1,4 +1,4 @@
-"""The kernels that NCCL ran for each size and arm, and where two compared arms differ in them: with ``--tuning``."""
+"""The kernels that NCCL ran (``--tuning``): those of each size and arm, and where compared arms differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nccl_bench.records.kernels import Kernels
 if TYPE_CHECKING:
     from nccl_bench.analysis.comparison import Comparison
 
-# More differences are counted and not described.
+# The headline describes so many differences, and only counts the others.
 _MOST_DIFFERENCES = 3
 
 
@@ -50,7 +50,7 @@ KERNEL_COLUMNS: Mapping[str, Callable[[Kernels | None], Any]] = {
 
 
 def kernels_of(samples: SampleColumns) -> dict[tuple[Case, Timing, str], Kernels]:
-    """Return what NCCL ran by case, timing and arm; a cell is absent if its log was not read."""
+    """Return the kernels by case, timing and arm; a cell is absent if NCCL's log was not read."""
     known = samples.take(~samples.kernels.equals(None))
     cells = zip(known.case.to_list(), known.timing.to_list(), known.arm.to_list(), strict=True)
     of_cells: dict[tuple[Case, Timing, str], list[Kernels]] = {}
@@ -60,7 +60,7 @@ def kernels_of(samples: SampleColumns) -> dict[tuple[Case, Timing, str], Kernels
 
 
 def joined_kernels(of_launches: Iterable[Kernels]) -> Kernels:
-    """Return what NCCL ran in any of the launches."""
+    """Return the kernels of all launches."""
     return Kernels.of(kernel for each in of_launches for kernel in each.distinct)
 
 
@@ -88,7 +88,7 @@ def kernels_fact(comparisons: Sequence[Comparison], sides: tuple[str, str]) -> F
 
 
 def how_called(timing: Timing) -> str:
-    """Return in what way the calls of ``timing`` are made; what NCCL runs depends on it."""
+    """Return how the calls of ``timing`` are made; NCCL chooses its kernels by that."""
     return "in graphs" if TIMINGS[timing].captured else "eagerly"
 
 

@@ -1,4 +1,4 @@
-"""The columns of a summary that need no other arm: what each line of samples says."""
+"""The columns of a summary that need no other arm, from each line of samples."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     def spread(name: str) -> list[Any]:
         numbers = spreads()[name]
         is_known = ~np.isnan(numbers)
-        # The other numbers are not whole.
+        # All other numbers can have a fraction.
         whole = np.where(is_known, numbers, -1).astype(np.int64) if name == "slowest_rank" else numbers
         return numbers_or_none(whole, is_known)
 
@@ -118,7 +118,7 @@ def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> list[flo
 
 
 def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
-    """Return what the late rank of each line says; all values are ``None`` in a line without a late rank."""
+    """Return the times of each line's late rank; all values are ``None`` in a line without a late rank."""
     columns: dict[str, list[float | None]] = {name: [] for name in _SKEWS}
     for skew, samples_us in zip(samples.skew.to_list(), samples.samples_us, strict=True):
         late = None if skew is None else np.array(skew.late_rank_us)

@@ -32,7 +32,7 @@ from nccl_bench.analysis.wording import (
 )
 from nccl_bench.catalog.timings import Timing
 
-# What is so of comparisons that are open for a reason, behind the word "which".
+# Reason -> the relative clause about comparisons that are open for it, after the word "which".
 _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{noise}",
     OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
@@ -43,7 +43,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed",
     None: "{have} no verdict, because nobody knows how much the times vary",
 }
-# Why a line's comparisons are open, by the reason.
+# Reason -> why the comparisons of a line are open, in words.
 _WHY: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
     OpenReason.WITHIN_NOISE: "within noise",
@@ -56,7 +56,7 @@ _WHY: Mapping[OpenReason | None, str] = {
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
 _SHARED = (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)
-# If the change of a size is so many times that of its band, a line names the size.
+# A line names a size whose change is at least so many times the change of its band.
 _MUCH_MORE = 1.2
 
 
@@ -86,7 +86,7 @@ def open_answers(
         return
     if count:
         yield _line(count)
-    # The line with the count has the only reason.
+    # There is one reason, and the line with the count has it.
     known_reason = bool(count) and len({line.reason for line in lines}) == 1
     yield from (_line(line.places if known_reason else line.with_reason) for line in lines)
 
@@ -141,7 +141,7 @@ def _lines_of(
 
 
 def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
-    """Return in words why ``bands`` are open, which all have this reason."""
+    """Return in words why ``bands`` are open. All of them have this reason."""
     noise = _noise_alone(bands) if reason is OpenReason.WITHIN_NOISE else ""
     threshold = format_share(max(band.threshold for band in bands))
     moved = what_moved([each for band in bands for each in band.comparisons])

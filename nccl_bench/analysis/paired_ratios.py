@@ -43,7 +43,7 @@ class PairedColumns:
         return ratios
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> PairedColumns:
-        """Return, for each group of estimates, the median of all their rounds. An estimate with more counts more."""
+        """Return the median of all rounds of each group of estimates. An estimate with more rounds counts more."""
         members = np.array([index for group in groups for index in group], dtype=np.intp)
         starts = np.cumsum([0, *map(len, groups)])[:-1]
         return PairedColumns(self._ordered.take(members).joined(starts))

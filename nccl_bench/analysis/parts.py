@@ -1,4 +1,4 @@
-"""Gain and cost of a collective beside a matrix product, from the times of the parts of an overlap."""
+"""The gain and the cost of an overlap, from the times of its parts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class PartFigures:
     collective_us: float  # the collective alone
     sequence_us: float  # the product, then the collective
     together_us: float  # the collective beside the product
-    # Of the time that the collective adds in sequence, the share that is gone together. Negative: together is slower
-    # than in sequence. None if the collective adds no time in sequence.
+    # The share of the collective's time that the overlap hides: (sequence - together) / (sequence - product). Negative
+    # if together is slower than in sequence; None if the collective adds no time in sequence.
     hidden_share: float | None
-    product_slowdown: float | None  # how much longer the product takes beside the collective, a share; None: no events
-    collective_slowdown: float | None  # how much longer the collective takes beside the product, a share
+    product_slowdown: float | None  # the product's time together against in sequence, minus 1; None: no events
+    collective_slowdown: float | None  # the same for the collective; None: no events
 
     @classmethod
     def of(cls, times: PartTimes) -> PartFigures:

@@ -1,4 +1,4 @@
-"""The columns of the summary, each computed only when somebody asks for it."""
+"""The columns of the summary. A column is computed when it is first read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the summary. A run can have a million, so a row becomes an object only when somebody asks for it."""
+"""The rows of the summary. A run can have a million rows, so an object of a row is made only when it is read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nccl_bench.records.schema import Skipped, Status
 
 # The ratio to the baseline of each case and timing, and arm.
 OtherRatios = Mapping[tuple[Point, str], float]
-# So many objects are made at once while somebody iterates over the rows.
+# An iteration over the rows makes so many objects at once.
 _AT_ONCE = 50_000
 
 

@@ -37,7 +37,7 @@ def named_sides(run: Run) -> Mapping[str, str]:
 
 
 def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterable[str]) -> str:
-    """Return in words what is recorded to differ between ``runs``, which are compared arm by arm.
+    """Return in words the recorded differences between ``runs``, which are compared arm by arm.
 
     ``differing`` are the lines about their machines and settings, and ``libraries`` those about their libraries. The
     text is empty if a run is a summary, which records neither, and if nothing differs but the tool itself.
@@ -51,7 +51,7 @@ def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterab
 
 
 def likeness_text(runs: NamedRuns, difference: str) -> str:
-    """Return that nothing is recorded to differ between ``runs``, but for the tool itself.
+    """Return the sentence that the records of ``runs`` do not differ, except in the tool itself.
 
     The text is empty if there is a ``difference``, which is the text of `difference_text`, or if a run is a summary.
     """

@@ -1,4 +1,4 @@
-"""The slope of a skew: how much longer the early ranks take for each microsecond by which one rank comes late."""
+"""The slope of a skew: the growth of the early ranks' time for each microsecond of the late rank's delay."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _MILLISECOND_US = 100.0
 
 
 def step_facts(step: StepTime) -> Iterator[Fact]:
-    """Yield where the messages are from, and how sure the verdicts about step times are."""
+    """Yield the source of the messages, and the confidence in the verdicts about step times."""
     workload = step.workload
     text = f"{counted(workload.calls, 'call')} in {counted(workload.steps, 'step')}"
     text += f", from {joined(workload.source)}" if workload.source else ""

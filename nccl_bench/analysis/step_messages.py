@@ -74,7 +74,7 @@ def _cases(run: Run) -> Mapping[tuple[str, str, int], Case]:
 
 
 def reason_without_time(run: Run, message: StepMessage, arm: str) -> str:
-    """Return in a word why ``arm`` has no time for ``message``."""
+    """Return the reason, in one or two words, why ``arm`` has no time for ``message``."""
     if message.point is None:
         return "not measured"
     case, timing = message.point

@@ -4,9 +4,9 @@ The sums are communication times of a step. Each term is the calls of a message 
 from different rounds, so they are independent, and the squares of their standard errors add up.
 
 A term's standard error comes from the exact interval of its median: the distance of an end from the median, divided by
-Student's quantile at the error of that interval. So a skewed term has another one below than above. The degrees of
-freedom of the sum are those of Welch and Satterthwaite. ``python -m tests.experiments.step_time`` shows how often the
-intervals contain the truth.
+Student's quantile at the error of that interval. So a skewed term has two standard errors, one for each side of its
+median. The degrees of freedom of the sum are those of Welch and Satterthwaite.
+``python -m tests.experiments.step_time`` shows how often the intervals contain the truth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nccl_bench.analysis.paired_ratios import median_ratio
 from nccl_bench.analysis.statistics import Interval, interval_errors, pairs_needed
 from nccl_bench.analysis.student import student_quantile
 
-# The lower end of an interval is at most so many times below the middle. Without this limit it could be below 0.
+# The middle of an interval is at most so many times its lower end. Without this limit the end could be below 0.
 _FARTHEST = 1e6
 
 
@@ -109,7 +109,7 @@ class StepQuotient(Estimate):
 class Summand:
     """A median as a part of a sum."""
 
-    values: Sequence[float] | NDArray[np.float64]  # the values whose median it is, one of each round
+    values: Sequence[float] | NDArray[np.float64]  # the values that have this median, one for each round
     median: float  # the median
     factor: float  # how often it is in the sum; negative if a larger median makes the sum smaller
 
@@ -121,7 +121,7 @@ class MedianSum:
         by_rounds: dict[int, list[Summand]] = {}
         for each in medians:
             by_rounds.setdefault(len(each.values), []).append(each)
-        # Of medians with equally many rounds: how far the values are from the median, in order, times the factor.
+        # The distances of the sorted values from their median, times the factor, for medians with equally many rounds.
         self._deviations = {
             rounds: np.array([each.factor for each in alike])[:, None]
             * (np.sort([each.values for each in alike], axis=1) - np.array([each.median for each in alike])[:, None])

@@ -27,8 +27,8 @@ from nccl_bench.config.workload import Workload
 class MissingMessage:
     """A message without a time of an arm."""
 
-    message: StepMessage  # the message
-    # Why there is no time, in a word: declined, wrong, skipped, hang, crash, discarded, not measured, or not compared.
+    message: StepMessage  # the message without a time
+    # The reason why there is no time: declined, wrong, skipped, hang, crash, discarded, not measured, or not compared.
     reason: str
 
 

@@ -1,4 +1,4 @@
-"""The batches of a run on a line of time: the cases with their rounds, and a lane for each rank that has times."""
+"""The timeline of a run: its cases, their rounds and their batches, with a lane for each rank that has times."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MANY_RANKS = "A record has the times of the slowest and the fastest rank of a b
 
 
 class Batch(NamedTuple):
-    """A batch as it was measured."""
+    """A measured batch on the timeline."""
 
-    begin_ns: int  # when its timed part began
-    end_ns: int  # when it ended on the slowest rank
+    begin_ns: int  # the begin of its timed part, nanoseconds since the run began
+    end_ns: int  # its end on the slowest rank, nanoseconds since the run began
     case: Case  # the case
     timing: Timing  # the way of measuring
     launch: int  # the launch, counted from 1
@@ -40,11 +40,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A case, a timing of a case, or a round of a timing. Spans lie within each other."""
+    """A case, a timing of a case, or a round of a timing. A round lies in its timing, and a timing in its case."""
 
     name: str  # its name
-    begin_ns: int  # when its first batch began
-    end_ns: int  # when its last batch ended
+    begin_ns: int  # the begin of its first batch, nanoseconds
+    end_ns: int  # the end of its last batch, nanoseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +57,13 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """The batches of a run on a line of time."""
+    """The batches of a run, each with its begin and its end."""
 
     batches: tuple[Batch, ...]  # all batches, in order; none begins before the one before it has ended
-    spans: tuple[Span, ...]  # the cases, each before what lies within it
+    spans: tuple[Span, ...]  # the cases, timings and rounds; each is before the spans that lie in it
     lanes: tuple[Lane, ...]  # the ranks
     has_begins: bool  # False if the batches are laid end to end
-    notes: tuple[str, ...]  # sentences on what the timeline shows and what it does not
+    notes: tuple[str, ...]  # sentences on the contents and the limits of the timeline
 
 
 def timeline_of(run: Run) -> Timeline:
@@ -115,7 +115,7 @@ def _in_order(run: Run, has_begins: bool) -> list[Batch]:
 
 
 def _following(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """Yield ``batches``, each after the end of the one before it: viewers drop a part of a lane that overlaps another.
+    """Yield ``batches``, each after the end of the one before: viewers drop a batch that overlaps another one.
 
     Begin times are those of rank 0. Another rank can be slower by more than the microseconds between two batches.
     """

@@ -95,7 +95,7 @@ class Arm:
         """Return the call of ``bind`` in three steps, so that the caller can enqueue other work beside it.
 
         A communicator with a stream of its own uses that stream. Any other one is called on ``side``, a second stream
-        of the caller: its method takes this stream, or else this stream is current during the call.
+        of the caller: its method takes this stream as an argument, or this stream is current during the call.
         """
         communicator, private = self.communicator, self.communicator.stream
         on_given = None if private is not None or y is None else communicator.call_on(case, x, y, side)
@@ -117,9 +117,9 @@ class Arm:
     def cost_parts(
         self, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object]
     ) -> dict[CostPart, list[Operation]]:
-        """Return the functions of which a call consists, as far as each can be made alone: see ``bind``.
+        """Return the parts of a call that can be made alone, as functions: see ``bind``.
 
-        The memory of what passes to ``keep`` is that into which the library's call writes.
+        The library's call writes into the memory of the tensors that ``keep`` gets.
         """
         parts = self.communicator.cost_parts(_call(self.communicator, case, x, y, keep))
         for part, operation in self._parts_of_order().items():

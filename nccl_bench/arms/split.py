@@ -1,8 +1,8 @@
 """Calls in three steps, so that a caller can enqueue work that runs beside the collective: fork, call, join.
 
-The caller orders the three steps as an engine does: it forks, calls, enqueues its own work on its stream, and joins.
-What the caller must give differs. A communicator with a private stream has the second stream already. Another
-communicator runs on a second stream of the caller, which is an argument of the call, or is current during the call.
+The caller does the same as an engine: it forks, calls, enqueues its own work on its stream, and joins. A communicator
+with a private stream has the second stream already. For another communicator, the caller gives a second stream: as an
+argument of the call, or as the current stream during the call.
 """
 
 from collections.abc import Callable

@@ -27,7 +27,7 @@ class BufferValues:
 
     input: Tensor  # the input of each call
     expected: Tensor  # the right output
-    written_by_calls: bool  # whether a call writes its input before the collective; then a check poisons the inputs too
+    written_by_calls: bool  # True if a call writes its input first; then a check poisons the inputs too
 
 
 class CaseBuffers:

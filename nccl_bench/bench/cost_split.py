@@ -1,8 +1,8 @@
 """Measures the parts of a call alone: the fetch of its stream, the fork, the call of the library, and the join.
 
 Each part is timed as ``enqueue`` times a whole call: by the host's clock, behind a gate, in rounds over all arms. So
-the sum of the parts can be compared with the time of ``enqueue``. What the sum lacks is the arm's own Python, and what
-cannot be made alone.
+the sum of the parts can be compared with the time of ``enqueue``. The sum lacks the arm's own Python, and the
+parts that cannot be made alone.
 """
 
 from collections import defaultdict
@@ -19,9 +19,9 @@ from nccl_bench.communicators.protocol import Operation
 from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.records.cost_split import CostSplit
 
-# The times are medians over so many rounds.
+# The number of rounds; the times are medians over them.
 ROUNDS = 5
-# The rounds before can have made the gates longer. Here a batch has parts of the calls only.
+# Earlier rounds can have made the gates longer. These batches need shorter ones: they have only parts of the calls.
 _GATE_FACTOR = 2
 _LOOP_KEY = ("loop", 0)  # the key of a batch whose calls do nothing
 
@@ -66,7 +66,7 @@ def _measure_times(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
 ) -> dict[str, CostSplit]:
     calls, untimed = schedule.calls(timing), schedule.untimed[timing]
-    kept: list[object] = []  # results of calls, into whose memory the library's calls write
+    kept: list[object] = []  # results of calls; the library's calls write into their memory
     own = {name: _parts(context, name, calls, kept) for name in context.arms.visit(names, "parts of a call")}
     known: Mapping[str, list[list[object]]] = context.arms.merge(
         {name: [list(key) for key in parts.batches] for name, parts in own.items()}

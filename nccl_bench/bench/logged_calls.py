@@ -1,4 +1,4 @@
-"""Reads NCCL's log of untimed calls of each arm: whether NCCL used registered buffers, and which kernels it ran.
+"""Reads from NCCL's log of untimed calls whether NCCL used registered buffers, and which kernels it ran.
 
 Registered buffers make large gathers faster. NCCL registers the buffers of captured calls by itself if it can. In
 other calls, NCCL uses registered buffers only if the caller has registered them.
@@ -28,8 +28,8 @@ _CALLS = {Mode.EAGER: 1, Mode.GRAPH: 8}
 class Logged:
     """The content of NCCL's log about calls of one arm in one timing."""
 
-    registered: BuffersRegistered | None = None  # whether NCCL used registered buffers; None without NCCL
-    kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, or if the log cannot be read
+    registered: BuffersRegistered | None = None  # the use of registered buffers; None without NCCL
+    kernels: Kernels | None = None  # the kernels; None without --tuning, without NCCL, or without its log
 
 
 @dataclass(slots=True)
@@ -38,11 +38,11 @@ class _Calls:
 
     calls: int = 0  # calls that reached NCCL
     with_registered: int = 0  # those with registered buffers, summed over the ranks that the lines are about
-    kernels: tuple[Kernel, ...] = ()  # what NCCL ran; only the first rank of a communicator has such lines
+    kernels: tuple[Kernel, ...] = ()  # the kernels; only the first rank of a communicator logs them
 
 
 def read_log(context: CaseContext, names: Sequence[str], timings: Sequence[Timing]) -> dict[tuple[str, Timing], Logged]:
-    """Make calls of each arm, and return for each arm and timing what NCCL's log says about them. Collective.
+    """Make calls of each arm, and return their content of NCCL's log for each arm and timing. Collective.
 
     Without NCCL the result is empty. Captured calls are not replayed, so the device does nothing.
     """
@@ -68,7 +68,7 @@ def read_log(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
 
 def _make_calls(context: CaseContext, name: str, mode: Mode, new_lines: NewLines) -> _Calls:
-    """Make calls of an arm, and return what their lines say."""
+    """Make calls of an arm, and return the content of their lines."""
     made = _Calls()
     world_size = context.arms.ranks.own_set.world_size
 
@@ -89,7 +89,7 @@ def _make_calls(context: CaseContext, name: str, mode: Mode, new_lines: NewLines
 
 
 def _kernels(context: CaseContext, of_arms: Mapping[str, _Calls]) -> dict[str, Kernels]:
-    """Return what NCCL ran in the calls of each arm, from the first rank of the arm's processes. Collective."""
+    """Return the kernels of each arm's calls, from the first rank of the arm's processes. Collective."""
     own = context.arms.present(of_arms)
     merged = context.arms.merge({name: asdict(Kernels.of(of_arms[name].kernels))["distinct"] for name in own})
     return {name: Kernels(distinct=tuple(Kernel(**each) for each in kernels)) for name, kernels in merged.items()}

@@ -1,4 +1,4 @@
-"""Measures the memory of each arm: what its communicator took, and what its calls strand in torch's allocator."""
+"""Measures the memory that each arm's communicator took, and the memory that its calls strand in torch's allocator."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -20,21 +20,21 @@ from nccl_bench.streams.memory_use import MemoryUse
 
 # Tensors of larger messages could fill the memory. The share that is stranded does not depend on the size.
 _MOST_BYTES = 16 * 1024**2
-# Each call has tensors of its own, which are freed behind it.
+# The number of calls. Each call has tensors of its own, which are freed after it.
 _CALLS = 8
-# Much longer than the host needs for the calls, so that the device has done none of them when the last one is freed.
+# The length of the gate. The host needs much less for the calls, so the device has done none when the last is freed.
 # Most of the host's time is that of new memory from the driver.
 _GATE_S = 0.1
-# At most so many tensors of the message's size has one call: its input, its output and copies that an arm makes.
+# The most tensors of the message's size in a call: its input, its output and copies that an arm makes.
 _COPIES = 4
-# What a call can raise that refuses new tensors, such as memory that the user's library does not know. torch's errors,
-# also that of too little memory, are a RuntimeError.
+# The errors of a call that refuses new tensors, for example because the user's library does not know their memory.
+# torch's errors, also that of too little memory, are a RuntimeError.
 _REFUSALS = (NcclBenchError, RuntimeError, ValueError, TypeError, AssertionError)
 _Made = TypeVar("_Made")
 
 
 def with_growth(streams: Streams, make: Callable[[], _Made]) -> tuple[_Made, MemoryUse]:
-    """Return what ``make`` returns, and how much more memory is in use afterwards."""
+    """Return the result of ``make``, and the growth of the used memory during the call."""
     before = streams.memory_use()
     made = make()
     streams.synchronize()
@@ -82,7 +82,7 @@ def case_for_memory(cases: Sequence[PlannedCase]) -> PlannedCase | None:
 def measure_stranded(
     context: CaseContext, names: Sequence[str], _timings: Sequence[Timing]
 ) -> dict[str, RecordedMemory]:
-    """Return how many bytes calls of each arm strand in torch's allocator, of the rank with the most. Collective.
+    """Return the bytes that calls of each arm strand in torch's allocator, on the rank with the most. Collective.
 
     Stranded memory is free, but the caller's stream cannot have it. Each call gets new tensors, which are freed when it
     has returned, while a gate keeps the device from running any of the calls. An arm whose calls cannot be measured has

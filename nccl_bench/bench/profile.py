@@ -24,7 +24,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.meta import RecordedProfile
 from nccl_bench.records.run import PROFILES
 
-# So many calls are made eagerly, and so many in a graph.
+# The number of eager calls, and of calls in a graph.
 CALLS = 10
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -32,7 +32,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 def profile_case(
     context: CaseContext, names: Sequence[str], timings: Sequence[Timing], run_directory: Path | None
 ) -> list[RecordedProfile]:
-    """Profile each arm but the twin, on the first rank of its processes, and return what was profiled. Collective.
+    """Profile each arm but the twin, on the first rank of its processes, and return the profiles. Collective.
 
     Calls are eager if one of ``timings`` makes eager calls, and in a graph if one of them captures calls. Ranks of the
     first node have the ``run_directory``, into which the first rank of each process set writes.
@@ -60,7 +60,7 @@ def profile_case(
 
 
 def _profile(context: CaseContext, profile: RecordedProfile, file: Path | None) -> None:
-    """Make the calls of ``profile``, and write what a profiler sees of them into ``file`` if there is one."""
+    """Make the calls of ``profile``, and if there is a ``file``, write the profiler's trace of them into it."""
     name, streams = profile["arm"], context.streams
     make_calls = partial(context.call_each, name, CALLS)
     steps: list[tuple[str, Callable[[], None]]] = []
@@ -89,7 +89,7 @@ def _profile(context: CaseContext, profile: RecordedProfile, file: Path | None) 
 
 
 def _add_group(context: CaseContext) -> None:
-    """Write the rank and the number of ranks into the trace of the profiler at work, as torch.profiler does."""
+    """Write the rank and the number of ranks into the trace of the running profiler, as torch.profiler does."""
     own_set = context.arms.ranks.own_set
     info = {"rank": own_set.rank, "world_size": own_set.world_size, "pg_config": [{"pg_size": own_set.world_size}]}
     torch.autograd._add_metadata_json("distributedInfo", json.dumps(info))  # type: ignore[attr-defined]

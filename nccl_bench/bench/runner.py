@@ -113,7 +113,7 @@ class Runner:
             self.record.end_case(planned.case)
 
     def measure_memory(self) -> None:
-        """Measure in a case that was measured what calls of each arm strand in torch's allocator, and record it."""
+        """Measure the memory that calls of each arm strand in torch's allocator, in a measured case, and record it."""
         planned = case_for_memory(self._ended)
         is_isolated = self.config.scenario is Scenario.ISOLATED
         if planned is None or not is_isolated or self.device.streams.stranded_bytes() is None:
@@ -132,7 +132,7 @@ class Runner:
         self.record.update()
 
     def profile(self, directory: Path | None) -> None:
-        """Profile some of the plan's cases, those of earlier ranks too, and record the files in ``directory``."""
+        """Profile some cases of the plan, also those of earlier ranks, and record the files in ``directory``."""
         profiles: list[RecordedProfile] = []
         for planned in self.plan.smallest_and_largest():
             # All cases are measured. After a hang, no new ranks follow.

@@ -28,7 +28,7 @@ class Batch:
 
     time_us: float  # microseconds per operation
     valid: bool  # False if a gate opened before the last call was enqueued
-    began_s: float  # seconds from the clock's start to the begin of the timed part, on the clock of this host
+    began_s: float  # seconds from the clock's start to that of the timed part, on the clock of this host
     delay_us: float | None = None  # how much later this rank came than the others; None if it is not the late rank
 
 

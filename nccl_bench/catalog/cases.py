@@ -24,19 +24,19 @@ class Scenario(StrEnum):
     CONTENDED = "contended"  # a collective of a second communicator, on the same stream or on another one
 
 
-# Field of a case -> its words in the name of the case. Each field is ``None`` in a scenario that has no such thing.
+# Field of a case -> its words in the name of the case. A field that a scenario does not have is ``None``.
 CASE_SETTINGS: Mapping[str, str] = {
     "hidden": "hidden {}",
     "layers": "{} layers",
     "delay_us": "{} us late",
     "streams": "streams {}",
 }
-# Returns a value that differs between the kinds of cases of all scenarios; from a case, or an object with these names.
+# Returns the values that distinguish the scenarios of cases, from a case or from an object with the same attributes.
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
 
 
 def scenario_words(of: Any) -> str:
-    """Return the words for the scenario in the name of a case; an empty text for the usual scenario.
+    """Return the words for the scenario in the name of a case; an empty text for ``isolated``.
 
     ``of`` is a case, or another object with its attributes.
     """
@@ -78,7 +78,7 @@ class Case:
     count: Size  # elements in one block
     hidden: AtLeastOne | None = None  # the elements of a token in a chain; None in other scenarios
     layers: AtLeastOne | None = None  # the number of layers of a chain; None in other scenarios
-    delay_us: Few | None = None  # how late one rank shall come, in microseconds; None in other scenarios than skew
+    delay_us: Few | None = None  # the requested delay of one rank, microseconds; None in other scenarios than skew
     streams: AtLeastOne | None = None  # the number of streams of contended collectives; None in other scenarios
 
     def __hash__(self) -> int:

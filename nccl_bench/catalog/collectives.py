@@ -33,7 +33,7 @@ class Placement(StrEnum):
     OUT_OF_PLACE = "out-of-place"  # the output has memory of its own, which the caller provides
     RETURNED = "returned"  # the call returns its output as a new tensor
 
-    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    # The hash of the text, which is fast. `Enum` computes its hash in Python, and reports look up many members.
     __hash__ = str.__hash__
 
 
@@ -93,7 +93,7 @@ class Collective:
     # Whether a measurement has shown that large messages are faster if NCCL has the buffers registered.
     gains_from_registration: bool = False
     point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
-    # The method of a communicator that makes it, if it has another name. It gets the sizes of the ranks' blocks.
+    # The communicator's method, if its name differs from the collective's. It gets the sizes of the ranks' blocks.
     uneven_form_of: str | None = None
     # Groups of placements that a caller can exchange without other changes, the preferred group first.
     exchangeable: tuple[tuple[Placement, ...], ...] = _INPUT_OR_NEW
@@ -128,7 +128,7 @@ class Collective:
     def block_counts(self, block_count: int, world_size: int) -> list[int]:
         """Return the number of elements in the block of each rank; ``block_count`` is their mean.
 
-        In an uneven form, of two neighbouring ranks one has half as many elements as the mean and the other the rest.
+        In an uneven form, one of two neighbouring ranks has half as many elements as the mean. The other has the rest.
         """
         counts = [block_count] * world_size
         if self.uneven_form_of is not None:

@@ -1,4 +1,4 @@
-"""The table of the parts of a call: what the CPU thread does one after the other, each measured alone."""
+"""The table of the parts of a call. The CPU thread makes one after the other; each is measured alone."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""The table of scenarios: what each one measures, and what of a run's configuration it reads."""
+"""The table of scenarios: what each one measures, and which options of a run it reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ class ScenarioSpec:
     """A row of the table of scenarios."""
 
     question: str  # what the scenario measures, in words
-    # The options that not every scenario reads, and this one does, by the names of their fields.
+    # The names of the options that this scenario reads, of those that not every scenario reads.
     options: frozenset[str]
     unit: str = "call"  # the work that one time belongs to
     launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
     timings: tuple[Timing, ...] = tuple(Timing)  # the timings that the scenario has
-    has_bandwidth: bool = False  # whether a time is that of the collective alone, so that a bandwidth can be computed
+    has_bandwidth: bool = False  # True if a time is that of the collective alone, which has a bandwidth
     collectives: tuple[str, ...] = ()  # the collectives that it can measure, the default first; empty: all
     redops: tuple[RedOp, ...] = ()  # the reductions that it can measure, the default first; empty: all
     dtypes: tuple[str, ...] = ()  # the data types that it can measure; empty: all
     default_collective: str | None = None  # the collective, if the user asks for none; None for the usual default
     default_sizes: str = "sizes"  # the field of a device that has the sizes, if the user gives none
-    sums_products: bool = False  # whether the collective adds up products of matrices, whose values must stay exact
+    sums_products: bool = False  # True if the collective adds up matrix products, which must stay exact
     size_options: str = "--sizes"  # the options that decide the message size, as the object of a sentence
-    second_stream: bool = False  # whether the caller has a second stream
-    second_communicators: bool = False  # whether each arm has a second communicator
-    has_deadlocks: bool = False  # whether a hang is a deadlock, which is a result of the scenario
+    second_stream: bool = False  # True if the caller has a second stream
+    second_communicators: bool = False  # True if each arm has a second communicator
+    has_deadlocks: bool = False  # True if a hang is a deadlock, which is a result of the scenario
 
 
 SCENARIOS: Mapping[Scenario, ScenarioSpec] = {

@@ -13,7 +13,7 @@ class Timing(StrEnum):
     GRAPH = "graph"
     ENQUEUE = "enqueue"
 
-    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    # The hash of the text, which is fast. `Enum` computes its hash in Python, and reports look up many members.
     __hash__ = str.__hash__
 
 

@@ -93,9 +93,9 @@ class ArmCommunicator(Communicator):
         return None
 
     def deferring(self) -> tuple[ArmCommunicator, Operation] | None:
-        """Return this communicator with calls that do not wait, and the function that makes the caller's stream wait.
+        """Return this communicator with calls that do not wait, and a function that makes the current stream wait.
 
-        ``None`` if the communicator's calls have no end that could be waited for later.
+        ``None`` if nobody can wait for the end of the communicator's calls later.
         """
         return None
 

@@ -14,7 +14,7 @@ from nccl_bench.config.parsers import one_of
 from nccl_bench.config.sizes import Sweep, unique
 from nccl_bench.errors import UsageError
 
-# No model has more of anything: the sizes of its messages then are numbers that a record can hold.
+# The largest value of any key. With it, a record can hold the sizes of the messages.
 _MOST = 10_000_000
 _MOST_RANKS = get_args(AtLeastOne)[1].most
 _MOST_BATCH_SIZES = 1000
@@ -91,12 +91,12 @@ class Model:
     hidden: int = _key(_number(1))  # the width of the hidden states
     heads: int | None = _key(_number(1), default=None)  # attention heads; tp has to divide them
     kv_heads: int | None = _key(_number(1), default=None)  # heads of keys and values, which cp gathers
-    head_dim: int | None = _key(_number(1), default=None)  # the width of a head; None for hidden / heads
-    latent: int | None = _key(_number(1), default=None)  # the width that MLA keeps of a token, instead of kv_heads
+    head_dim: int | None = _key(_number(1), default=None)  # the width of a head; None: hidden divided by heads
+    latent: int | None = _key(_number(1), default=None)  # MLA: the width of a token's state, instead of kv_heads
     index: int | None = _key(_number(1), default=None)  # the width of the indexer's key of sparse attention
-    vocabulary: int | None = _key(_number(1), default=None)  # the number of tokens that exist; None: no logits
-    experts: int = _key(_number(0), default=0)  # the experts of a layer; 0 for none
-    dense_layers: int = _key(_number(0), default=0)  # the first layers, which have no experts
+    vocabulary: int | None = _key(_number(1), default=None)  # the number of different tokens; None: no logits are sent
+    experts: int = _key(_number(0), default=0)  # the number of experts in a layer; 0 for none
+    dense_layers: int = _key(_number(0), default=0)  # the number of first layers without experts
     dtype: str = _key(_dtype, default="bfloat16")  # the data type of the hidden states
     tp: int | None = _key(_degree, default=1)  # tensor parallel ranks; None for all ranks of the run
     cp: int | None = _key(_degree, default=1)  # context parallel ranks; None for all ranks of the run
@@ -148,7 +148,7 @@ def model_values(text: str) -> dict[str, object]:
 
 
 def parse_model(device: str, *layers: Mapping[str, object]) -> tuple[Model, tuple[str, ...]]:
-    """Return the model, and texts about what is smaller on ``device``.
+    """Return the model, and texts about its smaller values on ``device``.
 
     A key comes from the last of ``layers`` that has it. A layer can have a table for a device, with smaller values.
     Raises ``UsageError`` for keys and values that are not allowed.

@@ -41,7 +41,7 @@ class WorkloadMessage:
     ranks: int  # the number of ranks in the group
     timing: Timing  # how the calls are made: eager or graph
     count: int  # the number of calls in all steps together
-    reason: str = ""  # where a model makes the calls; empty if that is not known
+    reason: str = ""  # the place in the model that makes the calls; empty if that is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +51,11 @@ class Workload:
     messages: tuple[WorkloadMessage, ...]  # different messages
     steps: int = 1  # the number of steps that the counts belong to
     source: tuple[str, ...] = ()  # the files that the messages were read from, or the model that sends them
-    remarks: tuple[str, ...] = ()  # what the messages lack of those that the model sends
+    remarks: tuple[str, ...] = ()  # texts about calls of the model that the messages do not have
 
     @property
     def calls_by_message(self) -> dict[tuple[object, ...], float]:
-        """The calls in a step of each message: equal workloads send the same, whatever their files say about it."""
+        """The calls in a step of each message: workloads with equal calls send the same messages."""
         calls: dict[tuple[object, ...], float] = {}
         for each in self.messages:
             message = (each.collective, each.dtype, each.size_bytes, each.ranks, each.timing)
@@ -69,7 +69,7 @@ class Workload:
 
     @property
     def options(self) -> dict[str, object]:
-        """The options of a run whose values the messages say."""
+        """The values of the options of a run that the messages decide."""
         return {
             "sizes": unique(message.size_bytes for message in self.messages),
             "collectives": unique(message.collective for message in self.messages),
@@ -199,7 +199,7 @@ def refuse_options_beside_workload(
     options: Mapping[str, Option],
     spellings: Mapping[str, str],
 ) -> None:
-    """Raise ``UsageError`` for an option that says otherwise than the workload what is measured."""
+    """Raise ``UsageError`` for an option that contradicts the workload."""
 
     def spelled(name: str) -> str:
         return spellings.get(name, options[name].label)

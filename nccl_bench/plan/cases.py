@@ -202,5 +202,5 @@ def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination
 
 
 def _possible(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:
-    """Return those of ``chosen`` that the scenario can measure; if it can measure none of them, its default."""
+    """Return the values in ``chosen`` that the scenario can measure; without any, its default."""
     return [each for each in chosen if not possible or each in possible] or possible[:1]

@@ -30,27 +30,27 @@ class _Step:
     name: str  # the step in words
     tokens: int  # the tokens of a rank that shares them with no other rank
     rows: int  # the tokens that need logits
-    timing: Timing  # how the calls are made
-    repeats: int  # how often the step is made
+    timing: Timing  # the way in which the calls are made
+    repeats: int  # the number of times that the step is made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """Calls of a step."""
+    """Equal calls in a step."""
 
     collective: str  # a name of the catalog
     elements: int  # the elements of the message: the larger of what one rank sends and receives
     ranks: int  # the ranks of the group
     count: int  # the number of calls in the step
-    reason: str  # where the model makes them
+    reason: str  # the place in the model that makes them
 
 
 def workload_of_model(
     model: Model, world_size: int, *, source: tuple[str, ...] = (), remarks: tuple[str, ...] = ()
 ) -> Workload:
-    """Return what one rank of ``model`` sends in a run of ``world_size`` ranks.
+    """Return the messages that one rank of ``model`` sends in a run of ``world_size`` ranks.
 
-    ``source`` says where the shape of the model is from, and ``remarks`` what is changed in it. Raises ``UsageError``
+    ``source`` names the origin of the model's shape, and ``remarks`` name its changes. Raises ``UsageError``
     if the ranks cannot share the model.
     """
     degree = getattr(model, model.parallel)
@@ -110,7 +110,7 @@ def _tokens(number: int) -> str:
 
 
 def _tensor(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield what tensor parallel ranks send: sums of their parts of each layer, and the parts of the vocabulary.
+    """Yield the calls of tensor parallel ranks: sums of their parts of each layer, and the parts of the vocabulary.
 
     SGLang: layers/vocab_parallel_embedding.py, layers/communicator.py, models/llama.py, models/qwen3_moe.py,
     models/deepseek_v2.py, layers/logits_processor.py. vLLM: the same layers, and the logits outside the graph.
@@ -132,7 +132,7 @@ def _tensor(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
 
 
 def _context(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield what context parallel ranks send: keys and values of all tokens in each layer, and the last hidden states.
+    """Yield the calls of context parallel ranks: keys and values of all tokens in each layer, and last hidden states.
 
     SGLang with --enable-nsa-prefill-context-parallel and in-seq-split: layers/attention/nsa/utils.py,
     layers/utils/cp_utils.py, layers/attention/nsa/nsa_indexer.py, models/deepseek_v2.py. Each block is padded to the
@@ -154,7 +154,7 @@ def _context(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
 
 
 def _data(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield what data parallel ranks send: their tokens to all experts, and the sums back to the ranks of the tokens.
+    """Yield the calls of data parallel ranks: their tokens to all experts, and the sums back to the tokens' ranks.
 
     vLLM: AgRsAll2AllManager in distributed/device_communicators/all2all.py. SGLang with --moe-dense-tp-size 1 and
     --enable-dp-lm-head: layers/dp_attention.py. In graphs both pad each rank's tokens to the same number. In a prefill
@@ -179,7 +179,7 @@ _CALLS: Mapping[Parallel, Callable[[Model, int, _Step], Iterator[_Call]]] = {
 
 
 def _remarks(model: Model) -> Iterator[str]:
-    """Yield what the messages lack of those that an engine sends."""
+    """Yield texts about messages that an engine sends and the workload does not have."""
     if model.parallel is Parallel.CONTEXT and model.sparse_layers:
         yield "messages of DeepEP, which sends tokens to the experts without NCCL"
     if model.parallel is Parallel.DATA and model.prefill:

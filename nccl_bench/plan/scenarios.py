@@ -12,17 +12,17 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import MOST_BYTES
 from nccl_bench.errors import UsageError
 
-# Slots and weights rotate through so many bytes, more than the last-level cache has (H200: 60 MB, B200: 126 MB).
+# The memory through which slots and weights rotate: more than the last-level cache (H200: 60 MB, B200: 126 MB).
 ROTATED_BYTES = 256 * 1024**2
-# The calls of a batch with a late rank. Each is delayed, so more calls would only take longer.
+# The calls of a batch with a late rank. Each one has the delay, so few calls are enough.
 _SKEWED_CALLS = 8
-# The values of tokens and hidden elements in a chain are at most these.
+# The largest values of tokens and of hidden elements in a chain.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
 # The slots of a second communicator. Its results are not checked, so few are enough.
 SECOND_SLOTS = 4
-# The matrices of a product that is chosen have at most so many bytes, or twice those of the message.
+# The most bytes of the matrices of a chosen product, unless twice the message is more.
 _LEAST_PRODUCT_BYTES = 64 * 1024**2
-# The four parts of an overlap, and two of them a second time with more events.
+# An overlap has four parts, and two of them are measured a second time with more events.
 _PART_BATCHES = 6
 
 
@@ -93,8 +93,8 @@ def _skew_points(config: RunConfig, _dtype: str, world_size: int) -> Iterator[Po
 
 
 def largest_element(dtype: str, world_size: int) -> int:
-    """Return the largest value of a hidden element with which all sums of a chain are exact; 0 if there is none."""
-    # No sum over some of the ranks is more than the world size plus 1 times a result.
+    """Return the largest hidden element for which all sums of a chain are exact; 0 if there is none."""
+    # A sum over any of the ranks is at most the result times the world size plus 1.
     return min(_LARGEST_ELEMENT, DTYPES[dtype].exact_integer // (LARGEST_TOKEN * (world_size + 1)))
 
 
@@ -130,7 +130,7 @@ def _contended_work(config: RunConfig, case: Case, world_size: int) -> WorkPlan:
     spec, row, itemsize = config.device_spec, case.row, DTYPES[case.dtype].itemsize
     elements = row.send_count(case.count, world_size) + row.receive_count(case.count, world_size)
     return WorkPlan(
-        # The slots of the second collective, its input and its expected output, in each placement.
+        # In each placement: the slots of the second collective, its input and its expected output.
         bytes=len(row.placements) * (SECOND_SLOTS + 1) * elements * itemsize,
         seconds=spec.operation_s + case.size_bytes / spec.bytes_per_s,
     )

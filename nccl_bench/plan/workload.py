@@ -26,7 +26,7 @@ def measured_timing(timing: Timing, absent: Mapping[Timing, str]) -> Timing:
 
 
 def own_messages(workload: Workload, world_size: int) -> tuple[WorkloadMessage, ...]:
-    """Return the messages of groups of ``world_size`` ranks, which alone a run of so many ranks can measure.
+    """Return the messages of groups of ``world_size`` ranks; a run of so many ranks can measure no others.
 
     Raises ``UsageError`` if there are none.
     """
@@ -55,7 +55,7 @@ def to_measure(messages: Iterable[WorkloadMessage], absent: Mapping[Timing, str]
 
 
 def differences(workload: Workload, world_size: int, absent: Mapping[Timing, str]) -> Iterator[str]:
-    """Yield what a run of ``world_size`` ranks measures otherwise than the model sends it, or does not measure."""
+    """Yield texts about messages that a run of ``world_size`` ranks measures in another timing, or not at all."""
     yield from workload.remarks
     counts_by_ranks: dict[int, list[int]] = {}
     for message in workload.messages:

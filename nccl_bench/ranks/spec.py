@@ -71,7 +71,7 @@ class WorkerSpec(LaunchSpec):
     # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)  # the time when the command started
-    earlier_s: float = 0.0  # the seconds from the start of the run to that of the command; 0 unless it resumes the run
+    earlier_s: float = 0.0  # seconds from the start of the run to this command; 0 unless the command resumes the run
 
     @property
     def is_empty(self) -> bool:

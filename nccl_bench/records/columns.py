@@ -182,7 +182,7 @@ class SampleColumns:
     registered: ValueColumn[BuffersRegistered]  # whether NCCL had the buffers registered
     arm_placement: ValueColumn[Placement]  # the placement of the arm's calls, if it is not that of the case
     cost: ValueColumn[CostSplit]  # the parts of a call
-    kernels: ValueColumn[Kernels]  # what NCCL ran
+    kernels: ValueColumn[Kernels]  # the kernels that NCCL ran
     skew: ValueColumn[Skew]  # the times of the late rank
     parts: ValueColumn[PartTimes]  # the times of the parts of an overlap
     world_size: NDArray[np.int64]  # the number of ranks
@@ -196,7 +196,7 @@ class SampleColumns:
     fastest_rank_us: ListColumn  # time per operation in each round, the minimum over ranks
     slowest_rank: ListColumn  # the rank with the maximum in each round
     arms_before: ListColumn  # how many arms were measured before this one in each round
-    began_s: ListColumn  # when the timed part of each batch began, in seconds from the start of the run
+    began_s: ListColumn  # the begin of the timed part of each batch, seconds from the start of the run
 
     def __len__(self) -> int:
         return len(self.launch)

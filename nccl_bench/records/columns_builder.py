@@ -56,7 +56,7 @@ class ColumnsBuilder:
     def build(self) -> SampleColumns:
         """Return the columns of all lines that were appended."""
         columns: dict[str, Any] = {}
-        # Column by column, so that no more than one column is in memory twice.
+        # One column after the other: then only one of them is in memory twice.
         for name, parts in self._parts.items():
             if name in LISTS:
                 numbers = _joined([part.numbers for part in parts], LISTS[name])

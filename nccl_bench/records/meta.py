@@ -39,7 +39,7 @@ class RecordedMessage(TypedDict):
     ranks: AtLeastOne  # the number of ranks in the group
     timing: Name  # how the model makes the calls: eager or graph
     count: Count  # the number of calls in all steps together
-    reason: NotRequired[Name]  # where a model makes the calls; empty if that is not known
+    reason: NotRequired[Name]  # the place in the model that makes the calls; empty if that is not known
 
 
 class RecordedWorkload(TypedDict):
@@ -48,7 +48,7 @@ class RecordedWorkload(TypedDict):
     messages: Annotated[list[RecordedMessage], Bounds(longest=MOST_MESSAGES)]  # the messages
     steps: NotRequired[AtLeastOne]  # the number of steps that the counts belong to
     source: NotRequired[Names]  # the files that the messages were read from, or the model that sends them
-    remarks: NotRequired[Names]  # what the messages lack of those that the model sends
+    remarks: NotRequired[Names]  # texts about calls of the model that the messages do not have
 
 
 class RecordedConfig(TypedDict):
@@ -86,7 +86,7 @@ class RecordedConfig(TypedDict):
     check: NotRequired[bool]  # True if results are checked
     per_iteration: NotRequired[bool]  # True if single operations are timed
     cost_split: NotRequired[bool]  # True if the parts of a call are measured
-    tuning: NotRequired[bool]  # True if what NCCL ran is recorded
+    tuning: NotRequired[bool]  # True if the kernels that NCCL ran are recorded
 
 
 class RecordedLaunch(TypedDict):
@@ -161,9 +161,9 @@ class RecordedProcessSet(TypedDict, total=False):
 class RecordedMemory(TypedDict, total=False):
     """The memory of an arm, in bytes."""
 
-    device_bytes: list[Size]  # what the communicator took on the device of each rank
-    host_bytes: list[Size]  # how much the resident memory of each rank grew
-    stranded_bytes: Size  # what calls strand in torch's allocator, of the rank with the most
+    device_bytes: list[Size]  # the memory that the communicator took on the device of each rank
+    host_bytes: list[Size]  # the growth of the resident memory of each rank
+    stranded_bytes: Size  # the memory that calls strand in torch's allocator, on the rank with the most
     stranded_absent: Text  # why that is unknown, although torch's allocator lists its memory
 
 

@@ -11,8 +11,8 @@ class Skew:
     """The times of the rank that came late to each call, in the scenario ``skew``. One entry for each kept round."""
 
     late_rank: Few  # the rank that came late
-    delay_us: tuple[TimeOrZeroUs, ...]  # how much later it made its calls, measured on its device
-    late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others wait by then
+    delay_us: tuple[TimeOrZeroUs, ...]  # the delay of its calls, measured on its device
+    late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others already wait
 
     def has_rounds(self, count: int) -> bool:
         """Return whether there are times of ``count`` rounds."""

@@ -60,7 +60,7 @@ class Status(StrEnum):
     WRONG = "wrong"
     DECLINED = "declined"  # the arm's calls did nothing, as engines' custom all-reduces do with large messages
 
-    # That of the text: the one of `Enum` is a function in Python, and reports look up many members.
+    # The hash of the text, which is fast. `Enum` computes its hash in Python, and reports look up many members.
     __hash__ = str.__hash__
 
 
@@ -173,7 +173,7 @@ class Samples(_Line):
     launch: AtLeastOne = 1  # the launch that measured them, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
     arms_before: tuple[Few, ...] = ()
-    # Seconds from the start of the run to the begin of the timed part of each batch, on the clock of rank 0's host. The
+    # The begin of the timed part of each batch: seconds from the start of the run, on the clock of rank 0's host. The
     # host of rank 0 notices the end of a batch some microseconds late. Empty in an import, and in older records.
     began_s: tuple[Seconds, ...] = ()
     # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.
@@ -183,7 +183,7 @@ class Samples(_Line):
     # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
     arm_placement: Placement | None = None
     cost: CostSplit | None = None  # the parts of a call; None without --cost-split, and in other timings
-    kernels: Kernels | None = None  # what NCCL ran; None without --tuning, without NCCL, and if its log cannot be read
+    kernels: Kernels | None = None  # the kernels; None without --tuning, without NCCL, or without its log
     skew: Skew | None = None  # the times of the late rank; None in other scenarios
 
     # The times of the parts; None in other scenarios, without times of the device, and before schema 5.

@@ -13,9 +13,9 @@ from nccl_bench.report.layout import Table, column
 from nccl_bench.report.tables import kind_of
 
 _MEANING = (
-    "Times of the CPU thread. {parts}. rest: what is left of enqueue, the arm's own Python and the loop. device: the "
-    "time on the device (gated). {nodes}An empty cell is a part that the arm does not have, or that "
-    "cannot be made alone."
+    "Times of the CPU thread. {parts}. rest: enqueue without the parts, which is the arm's own Python and the loop. "
+    "device: the time on the device (gated). {nodes}An empty cell is a part that the arm does not have, or that cannot "
+    "be made alone."
 )
 _NODES = "nodes: those of a CUDA graph of one call. "
 _OTHER_SIZES = "Other sizes: --full, --to page.html, or summary.csv."

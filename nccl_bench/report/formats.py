@@ -64,7 +64,7 @@ def encoded_json(content: object) -> str:
 
 
 def _csv_fields(values: Sequence[object]) -> list[str]:
-    """Return the fields of a column; each text, which is there many times, is made once."""
+    """Return the fields of a column. Equal values share one text."""
     if float in {*map(type, values)}:
         return [_csv_field(value) for value in values]
     fields = {value: _csv_field(value) for value in {*values}}

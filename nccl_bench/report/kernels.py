@@ -1,4 +1,4 @@
-"""The table of what NCCL ran: for each kernel, the neighbouring sizes and the arms that had it."""
+"""The table of the kernels that NCCL ran: for each kernel, the neighbouring sizes and the arms that ran it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TITLE = "What NCCL ran"
 
 
 class _Ran(NamedTuple):
-    """A kernel, and who ran it."""
+    """A kernel, and the arms that ran it."""
 
     kernels: Kernels  # the kernel; several if calls of one case differ
     arms: tuple[str, ...]  # the arms
-    ways: tuple[str, ...]  # in what ways their calls were made
+    ways: tuple[str, ...]  # how their calls were made: eagerly, in graphs
 
 
 def kernel_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield what NCCL ran in each run and kind of case; nothing if no log was read."""
+    """Yield the kernels of each run and kind of case; nothing if no log was read."""
     for side, run in analysis.runs:
         of_cases = _of_cases(run)
         for kind in dict.fromkeys(case.kind for case in of_cases):
@@ -38,7 +38,7 @@ def kernel_tables(analysis: Analysis) -> Iterator[Table]:
 
 
 def _of_cases(run: Run) -> dict[Case, list[_Ran]]:
-    """Return what ran in each case."""
+    """Return the kernels of each case."""
     ways_of: dict[Case, dict[tuple[Kernels, str], list[str]]] = defaultdict(lambda: defaultdict(list))
     for (case, timing, arm), kernels in kernels_of(run.samples).items():
         ways, way = ways_of[case][kernels, arm], how_called(timing)

@@ -1,4 +1,4 @@
-"""The table of the memory of each arm: what its communicator took, and what its calls strand."""
+"""The table of the memory of each arm: the memory of its communicator, and the memory that its calls strand."""
 
 from __future__ import annotations
 

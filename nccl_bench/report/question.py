@@ -59,7 +59,7 @@ class _Layout:
     base: bool = False  # True if the word base stands for the name of the baseline of several candidates
 
 
-# No slots: each kind of text is made once, and only if a table shows it.
+# No slots: the instance keeps the texts of each kind, which are made when a table first shows them.
 @dataclass(frozen=True, kw_only=True)
 class _Texts:
     """The texts of one arm in one timing, in the order of the sizes: they are the same in every layout."""

@@ -17,7 +17,7 @@ from nccl_bench.report.parts import part_tables
 _LAYER = "layer: the time of a layer. token: the time of all layers, divided by the number of tokens."
 _SKEW = (
     "late: the delay that the late rank had, as its device measured it. early ranks: the time of the slowest rank, "
-    "which waits. transfer: the time of the late rank, for which all others wait. wait: the difference."
+    "which waits. transfer: the time of the late rank, for which all others wait. wait: early ranks minus transfer."
 )
 
 

@@ -1,4 +1,4 @@
-"""Tables of step times: what each message of a workload takes of a step, and what the candidates change."""
+"""Tables of step times: the time of each message of a workload in a step, and the changes by the candidates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
         comparisons = list(group)
         baseline, _ = named_arms(comparisons[0], analysis.sides)
         names = [named_arms(each, analysis.sides)[1] for each in comparisons]
-        # A change that is relative to a shared arm saves none of the arm's own time.
+        # If a change is relative to a shared arm, no time of the arm itself can be subtracted.
         saves = len(names) == 1 and step.shared_arm is None
         lines = _lines(comparisons, most)
         of_candidates = (
@@ -47,7 +47,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """A candidate in a line."""
+    """The time of a candidate in a line of the table."""
 
     candidate_us: float  # its time, microseconds a step
     saved_us: float  # the time that it saves

@@ -1,7 +1,7 @@
 """Reads the traces of torch.profiler, which Kineto writes as JSON of Chrome's format.
 
-torch.distributed records each of its calls with its size (``record_param_comms``). Whatever else calls NCCL is only
-there as kernels, which have no size: in replays of a CUDA graph, or launched by a communicator of an engine.
+torch.distributed records each of its calls with its size (``record_param_comms``). Other calls of NCCL, those in
+replays of a CUDA graph and those of an engine's communicator, appear only as kernels, which have no size.
 
 Where nothing called NCCL, as on a CPU, the calls of Gloo count. They have sizes if torch recorded shapes.
 """
@@ -176,7 +176,7 @@ def _calls(trace: _Trace) -> Counter[Call]:
 
 
 def _only_gloo(trace: _Trace) -> bool:
-    """Return True if no call reached NCCL. Beside NCCL, Gloo carries only what hosts say to each other."""
+    """Return True if no call reached NCCL. Beside NCCL, Gloo carries only messages of the hosts."""
     return not trace.calls and not trace.kernels
 
 

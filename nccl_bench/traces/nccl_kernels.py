@@ -1,4 +1,4 @@
-"""Reads what NCCL ran from a line of its log with the subsystem TUNING. Rank 0 writes these lines for all ranks."""
+"""Reads from a line of NCCL's log (TUNING) which kernel NCCL ran. Rank 0 writes these lines for all ranks."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nccl_bench.records.kernels import Kernel
 
-# What stands behind the prefix of each line, and before its text.
+# The text between the prefix of each line and its content.
 MARK = b"NCCL INFO "
 # The three forms of src/enqueue.cc, src/scheduler/symmetric_sched.cc and src/ce_coll.cc:
 #   AllReduce: 32768 Bytes -> Algo RING proto LL channel{Lo..Hi}={0..3}
@@ -25,11 +25,11 @@ class KernelLine(NamedTuple):
 
     function: bytes  # the function of NCCL, such as ``AllReduce``
     size_bytes: int  # the size of the message as NCCL counts it
-    kernel: Kernel  # what NCCL ran
+    kernel: Kernel  # the kernel that NCCL ran
 
 
 def kernel_line(text: bytes) -> KernelLine | None:
-    """Return the content of ``text``, a line without its prefix; ``None`` if it does not say what NCCL ran."""
+    """Return the content of ``text``, a line without its prefix; ``None`` if it names no kernel."""
     match = _LINE.match(text)
     if match is None:
         return None
@@ -46,7 +46,7 @@ def kernel_line(text: bytes) -> KernelLine | None:
 
 
 def kernels_in(lines: Iterable[str]) -> Iterator[Kernel]:
-    """Yield what NCCL ran, from the ``lines`` of its log that say it."""
+    """Yield the kernels that the ``lines`` of NCCL's log name."""
     for line in lines:
         _, _, text = line.partition(MARK.decode())
         if content := kernel_line(text.encode()):

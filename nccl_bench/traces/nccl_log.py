@@ -37,7 +37,7 @@ class _Process:
     sequences: dict[tuple[str, str], list[Message]] = field(default_factory=lambda: defaultdict(list))
     # (function, bytes) -> the message of the last such call; a line about a kernel names no more than these two.
     last: dict[tuple[bytes, int], Message] = field(default_factory=dict)
-    kernels: dict[Message, set[Kernel]] = field(default_factory=lambda: defaultdict(set))  # what NCCL ran
+    kernels: dict[Message, set[Kernel]] = field(default_factory=lambda: defaultdict(set))  # the kernels that NCCL ran
 
 
 def recognise(head: bytes) -> bool:

@@ -67,7 +67,7 @@ class Recording:
     launches: Counter[Launch] = field(default_factory=Counter)  # launches without sizes, and how often each was made
     # (communicator, stream) -> the messages in the order of their calls; empty if the file has no such order.
     sequences: Mapping[tuple[str, str], Sequence[Message]] = field(default_factory=dict)
-    kernels: Mapping[Message, Set[Kernel]] = field(default_factory=dict)  # what NCCL ran for a message, if it is there
+    kernels: Mapping[Message, Set[Kernel]] = field(default_factory=dict)  # the kernels of a message, if recorded
     remarks: tuple[str, ...] = ()  # sentences about what this file lacks
 
 

@@ -25,7 +25,7 @@ class Row:
     uneven: bool  # True if the blocks of the ranks differ
     mode: Mode  # how the calls were made
     streams: tuple[str, ...]  # the streams as the file names them; empty if they are not known
-    kernels: tuple[str, ...]  # what NCCL ran, in its words, such as ``RING/LL``; empty if no log has it
+    kernels: tuple[str, ...]  # the kernels, in NCCL's words, such as ``RING/LL``; empty if no log has them
     calls: int  # the number of calls
 
 

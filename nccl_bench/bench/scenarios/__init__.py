@@ -1,1 +1,1 @@
-"""The work around the collective: what one timed call is. A module for each scenario, behind the protocol ``Work``."""
+"""The work around the collective, which makes the timed calls: a module for each scenario, behind one protocol."""

@@ -1,8 +1,8 @@
-"""The scenario ``chain``: the layers of a decoder that is split over the ranks, without what a layer does besides.
+"""The scenario ``chain``: a matrix product and an all_reduce for each layer of a decoder that the ranks share.
 
 A layer multiplies this rank's part of the previous layer's result, ``tokens`` x ``hidden / ranks``, with this rank's
-weights, ``hidden / ranks`` x ``hidden``. An all_reduce then adds up the products of all ranks. So each product is the
-producer of its layer's message and the consumer of the message before. All products run on the caller's stream.
+weights, ``hidden / ranks`` x ``hidden``. An all_reduce then adds up the products of all ranks. So each product
+produces its layer's message and consumes the message before it. All products run on the caller's stream.
 
 All results are equal, and exact. Token t holds ``token[t] * element[j]`` at j. The weights of rank r are ``factor[k] *
 element[j]``, where the sum of ``element[k] * factor[k]`` over the rank's part is ``share[r]``, and all shares add up

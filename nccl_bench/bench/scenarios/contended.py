@@ -1,7 +1,7 @@
-"""The scenario ``contended``: two communicators in one program, as those of tensor- and of data-parallel groups.
+"""The scenario ``contended``: two communicators in one program, such as tensor-parallel and data-parallel groups.
 
-Each call is two collectives of equal size. The first is one of the arm's communicator, as in other scenarios. The
-second is one of another communicator of the same kind. Both communicators have all ranks, which contend most. On one
+Each call is two collectives of equal size. The arm's communicator makes the first one, as in other scenarios. Another
+communicator of the same kind makes the second one. Both communicators have all ranks, which contend most. On one
 stream the second collective follows the first. On two streams they run at the same time, and NCCL can deadlock: one
 rank's GPU may have started only the first, and another one's only the second.
 """
@@ -26,7 +26,7 @@ class ContendedWork(Work):
         self.clock = surroundings.clock
         self._surroundings = surroundings
         self._second_arms: Mapping[str, Arm] = surroundings.second_arms
-        # Placement -> the buffers of the second collective. Which placements arms have, their first calls show.
+        # Placement -> the buffers of the second collective. The first calls of the arms show the placements.
         self._buffers: dict[Placement, CaseBuffers] = {}
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:

@@ -1,7 +1,7 @@
 """The scenario ``overlap``: a collective on a second stream beside a matrix product on the caller's stream.
 
-Each arm gets what it needs to overlap, see ``Arm.split``. The product has the shape that the user gives. Without one,
-it takes about as long as the collective of the baseline, so that all of the collective could be hidden.
+Each arm gets a second stream if it needs one, see ``Arm.split``. The user can give the shape of the product. Without
+a shape, the product takes about as long as the collective of the baseline, so that it could hide all of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class OverlapWork(Work):
         if known is None:
             baseline = context.config.baseline
             arm = baseline if baseline in names else names[0]
-            # The batches of a choice need no product beside them.
+            # The batches that measure the collective alone have no product beside it.
             collective_us = self._time_us(context, arm, lambda: self._collective(context, arm))
             shape = shape_that_takes(
                 collective_us,
@@ -50,7 +50,7 @@ class OverlapWork(Work):
                 self.plan.bytes,
             )
             known = list(shape)
-        # A profile after all cases, and later launches, use the same product.
+        # The profiles after all cases, and the later launches, use the same product.
         self._products[self._label] = known
         self.overlap = self._with_product(_shape(known))
 

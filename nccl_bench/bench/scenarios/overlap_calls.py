@@ -1,7 +1,7 @@
 """A collective beside a matrix product: the calls of both together, of both in sequence, and of each alone.
 
 Together, the caller forks, calls the collective, enqueues the product on its own stream, and joins, as an engine does.
-The join is always there, so every result is checked like that of any other call.
+No call is without the join, so every result is checked like that of any other call.
 """
 
 from collections.abc import Callable
@@ -31,10 +31,10 @@ class Part(StrEnum):
 
 @dataclass(slots=True)
 class Spans:
-    """The times that single calls took on their own streams, by two events around each call."""
+    """Times of single operations on their own streams, by two events around each operation."""
 
     streams: Streams  # the streams of this rank's device
-    pairs: list[tuple[Any, Any]] = field(default_factory=list)  # the events of each call
+    pairs: list[tuple[Any, Any]] = field(default_factory=list)  # the two events of each operation
 
     def around(self, operation: Operation, stream: Any) -> Operation:
         """Return ``operation`` between two new events on ``stream``."""

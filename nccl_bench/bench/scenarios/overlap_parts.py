@@ -1,6 +1,6 @@
 """The times of the parts of an overlap, in rounds of their own.
 
-Each round measures every part of every arm, so that the times that are compared are of the same moment.
+Each round measures every part of every arm, so that the compared times are of the same moment.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class _Measurement:
 
     context: CaseContext  # the case, its arms and its clock
     overlap: OverlapCalls  # the calls of the parts
-    timing: Timing  # one that times the device
+    timing: Timing  # the timing, which times the device
     schedule: Schedule  # the lengths of the batches and the gates of the case
 
     def measure(self, names: Sequence[str]) -> dict[str, PartTimes]:
@@ -133,7 +133,7 @@ class _Measurement:
             order = shuffled(list(keys), config.seed, label, self.timing, "parts", number)
             for name in context.arms.visit(order, f"{self.timing} parts"):
                 for key in shuffled(keys[name], config.seed, label, self.timing, name, number):
-                    # The report says which part it was if it hangs.
+                    # If this batch hangs, the report names the part.
                     context.arms.report(name, f"{self.timing}, {key.part}")
                     measured[key] = self._batch(bound[key], operations, gates_s[name])
             slowest = self._slowest([key for of_arm in keys.values() for key in of_arm], measured)

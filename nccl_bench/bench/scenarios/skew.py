@@ -1,8 +1,8 @@
-"""The scenario ``skew``: one rank comes late by a known time, so that its reports separate waiting from transfer.
+"""The scenario ``skew``: one rank comes late by a known time, so that reports separate waiting from transfer.
 
 Before each call the ranks are aligned on the device. Then the last rank keeps its caller's stream busy for the delay,
-and every rank makes the call. The time of the late rank is the transfer alone, because all other ranks wait for it by
-then. The time of an early rank is its wait and the transfer. Events on the late rank measure the delay.
+and every rank makes the call. The time of the late rank is the transfer alone, because all other ranks already wait
+for it. The time of an early rank is its wait and the transfer. Events on the late rank measure the delay.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nccl_bench.bench.context import CaseContext
     from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls
 
-# What is done with the result of a call; ``None`` if nothing is.
+# A function that gets the result of a call; ``None`` if nobody needs the result.
 Keep = Callable[[object], object] | None
 
 
@@ -47,12 +47,12 @@ class Work(Protocol):
 
     plan: WorkPlan  # the memory and the number of operations of the work
     clock: Clock  # the clock for batches
-    values: BufferValues | None = None  # what the buffers hold; None for the usual values
+    values: BufferValues | None = None  # the contents of the buffers; None for the usual values
     late_rank: int | None = None  # the rank of the process set that comes late to each call; None if no rank does
     overlap: OverlapCalls | None = None  # the parts of an overlap; None in other scenarios
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
-        """Choose what depends on the time of the collective. Collective; ``names`` are the arms that are measured."""
+        """Choose the work that depends on the time of the collective, for the arms ``names``. Collective."""
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.
