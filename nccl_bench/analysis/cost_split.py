@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.arms import is_twin
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.cost_split import CostSplit
@@ -41,9 +42,7 @@ def costed_calls(rows: Rows) -> tuple[CostedCall, ...]:
     of_cells: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:
         if row.timing and row.arm and not is_twin(row.arm):
-            kind = (row.scenario, row.collective, row.dtype, row.redop, row.placement, row.root)
-            cell = (kind, row.size_bytes, row.arm)
-            of_cells.setdefault(cell, {})[row.timing] = row
+            of_cells.setdefault((kind_of(row), row.size_bytes, row.arm), {})[row.timing] = row
     calls = [_costed_call(timings) for timings in of_cells.values() if Timing.ENQUEUE in timings]
     return tuple(calls) if any(call.parts or call.graph_nodes is not None for call in calls) else ()
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nccl_bench.analysis.summary import Row
-from nccl_bench.catalog.cases import Case, scenario_of
+from nccl_bench.catalog.cases import Case, kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 
@@ -61,7 +61,7 @@ def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]
 
 
 def _case(of: Case | Row) -> _Case:
-    return (scenario_of(of), of.collective, of.dtype, of.redop, of.placement, of.root, of.size_bytes)
+    return (kind_of(of), of.size_bytes)
 
 
 def _cell(of: Case | Row, arm: str | None, timing: str | None) -> _Cell:

@@ -43,6 +43,11 @@ def unit_of(of: Case | Row | None) -> str:
     return SCENARIOS[Scenario(of.scenario or Scenario.ISOLATED)].unit if of is not None else "call"
 
 
+def times_unit(unit: str) -> str:
+    """Return the unit of times that belong to ``unit``: us for the usual call, and us a layer."""
+    return "us" if unit == "call" else f"us a {unit}"
+
+
 def with_notes(arm: str, *notes: str) -> str:
     """Return the name of an arm with notes: ``after (returned)``."""
     return f"{arm} ({', '.join(notes)})" if notes else arm

@@ -33,6 +33,8 @@ CASE_SETTINGS: Mapping[str, str] = {
 }
 # Returns the values that distinguish the scenarios of cases, from a case or from an object with the same attributes.
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
+# Returns a value that is equal for all cases, or objects with these names, that differ in their size at most.
+kind_of = attrgetter("scenario", *CASE_SETTINGS, "collective", "dtype", "redop", "placement", "root")
 
 
 def scenario_words(of: Any) -> str:

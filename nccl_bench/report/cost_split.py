@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.cost_split import CostedCall, costed_calls, few_sizes
 from nccl_bench.analysis.wording import case_name, counted, significant
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.cost_parts import COST_PARTS, CostPart
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Table, column
-from nccl_bench.report.tables import kind_of
 
 _MEANING = (
     "Times of the CPU thread. {parts}. rest: enqueue without the parts, which is the arm's own Python and the loop. "

@@ -7,10 +7,10 @@ from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, percent, significant
 from nccl_bench.catalog.arms import is_twin
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Table, column, pairs
-from nccl_bench.report.tables import kind_of
 
 _HIDDEN = (
     "hidden: of the time that the collective adds in sequence, the share that is gone if it runs beside the product."

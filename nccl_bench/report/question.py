@@ -14,7 +14,8 @@ from itertools import groupby, product
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.wording import compared_case, compared_text, significant
+from nccl_bench.analysis.wording import compared_case, compared_text, significant, times_unit
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.change_texts import (
     MARKS_NOTE,
@@ -32,7 +33,7 @@ from nccl_bench.report.change_texts import (
 )
 from nccl_bench.report.layout import Column, Table, column, fold
 from nccl_bench.report.sides_table import sides_tables
-from nccl_bench.report.tables import cell_marks, kind_of
+from nccl_bench.report.tables import cell_marks
 
 # If all blocks together have at most this many lines, blocks with every column are better than a narrow table.
 _MOST_LINES = 40
@@ -116,7 +117,7 @@ class _Kind:
     @property
     def times(self) -> str:
         """The unit of the times in words."""
-        return "us" if self.unit == "call" else f"us a {self.unit}"
+        return times_unit(self.unit)
 
     @property
     def alone(self) -> bool:

@@ -9,7 +9,7 @@ from nccl_bench.analysis.skew import slope
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, joined, significant, size_with_unit
 from nccl_bench.catalog.arms import is_twin
-from nccl_bench.catalog.cases import Scenario, scenario_of, tokens_of
+from nccl_bench.catalog.cases import Scenario, kind_of, tokens_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.layout import Column, Table, column
 from nccl_bench.report.parts import part_tables
@@ -35,7 +35,7 @@ def scenario_tables(analysis: Analysis) -> Iterator[Table]:
 
 def _chain_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
     """Yield a table for each kind of chain: a row for each number of tokens and arm."""
-    for _, of_table in _grouped(rows, lambda row: _kind(row, scenario_of(row))):
+    for _, of_table in _grouped(rows, kind_of):
         cells = {(row.size_bytes or 0, row.arm or "", row.timing or ""): row for row in of_table}
         lines = {(size, arm): row for (size, arm, _), row in cells.items()}
         columns = [
@@ -59,7 +59,7 @@ def _of_timing(timing: Timing, per: str, texts: Sequence[str]) -> Column:
 def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
     """Yield a table for each kind of case, size and timing: a row for each delay and arm."""
     meaning = [_SKEW]
-    for _, of_table in _grouped(rows, lambda row: _kind(row, row.size_bytes, row.timing)):
+    for _, of_table in _grouped(rows, _kind_without_delay):
         first = of_table[0]
         texts: Mapping[str, list[str]] = {
             "delay": ["" if row.delay_us is None else str(row.delay_us) for row in of_table],
@@ -89,8 +89,8 @@ def _slopes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"For each us of delay the early ranks take longer by {joined(texts)}."
 
 
-def _kind(row: Row, *more: object) -> tuple[object, ...]:
-    return (*more, row.collective, row.dtype, row.redop, row.placement, row.root)
+def _kind_without_delay(row: Row) -> tuple[object, ...]:
+    return (row.size_bytes, row.timing, row.collective, row.dtype, row.redop, row.placement, row.root)
 
 
 def _grouped(

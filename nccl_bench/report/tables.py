@@ -6,9 +6,9 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import DISCARDED
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, unit_of, with_notes
+from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, times_unit, unit_of, with_notes
 from nccl_bench.catalog.arms import TWIN_SUFFIX, is_twin
-from nccl_bench.catalog.cases import Case, scenario_of
+from nccl_bench.catalog.cases import Case, kind_of
 from nccl_bench.catalog.scenarios import hang_word
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
@@ -42,7 +42,7 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
                 question += f" The cost of the loop is included: {significant(loop_us)} us."
             placements = {row.arm_placement or "" for row in measured.values()}
             what = f"{case_name(of_group[0], placements)}, {counted(run.world_size, 'rank')}"
-            title = f"{what}, {spec.title} ({_unit(of_group[0])})"
+            title = f"{what}, {spec.title} ({times_unit(unit_of(of_group[0]))})"
             yield _table(run, title, (question,), cells, ("us", "ratio"), _latency)
             if any(row.busbw_gb_s is not None for row in measured.values()):
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
@@ -62,16 +62,6 @@ def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str],
         for timing in [Timing(row.timing)] if row.timing else [known for of, known in timings if of == kind]:
             of_kind.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
     return marks
-
-
-def _unit(of: Row) -> str:
-    unit = unit_of(of)
-    return "us" if unit == "call" else f"us a {unit}"
-
-
-def kind_of(of: Row | Case) -> object:
-    """Return a value that is equal for all rows and cases of one kind."""
-    return (scenario_of(of), of.collective, of.dtype, of.redop, of.placement, of.root)
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:

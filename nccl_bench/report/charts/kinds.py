@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from operator import attrgetter
 from typing import TypeVar
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
-from nccl_bench.catalog.cases import Case, scenario_of
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.styles import arm_styles
 
@@ -62,14 +61,6 @@ class CasesOfKind:
     times: str  # the meaning of a time in words, such as `us a call`
     arms: Mapping[str, ChartArm]  # what the reader switches on and off, by name; the same for all kinds
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
-
-
-_of_collective = attrgetter("collective", "dtype", "redop", "placement", "root")
-
-
-def kind_of(of: Case | Row) -> Kind:
-    """Return the kind of a case, or of a row about a case."""
-    return (scenario_of(of), *_of_collective(of))
 
 
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:

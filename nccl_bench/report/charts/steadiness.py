@@ -9,9 +9,10 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.rounds import RoundTimes, round_times
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import size_with_unit
+from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, Kind, drawn_arms, kind_of, sizes_of
+from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, Kind, drawn_arms, sizes_of
 from nccl_bench.report.charts.styles import timing_style
 
 # The part of the space of a case that its rounds fill. The rest parts it from the next case.
