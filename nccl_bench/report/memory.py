@@ -12,8 +12,8 @@ from nccl_bench.report.layout import Table, column
 _MIB = 1024**2
 # Column -> its meaning.
 _COLUMNS: Mapping[str, str] = {
-    "device": "what the communicator took on a GPU",
-    "host": "how much the resident memory of a rank grew meanwhile",
+    "device": "what the communicator and its first call took on a GPU",
+    "host": "how much the resident memory of a rank grew by the communicator and its first call",
     "stranded": "free memory of torch's allocator that the caller's stream cannot have, behind eight calls and their "
     "tensors",
 }
