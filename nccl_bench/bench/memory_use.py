@@ -1,6 +1,7 @@
 """Measures the memory that each arm's communicator took, and the memory that its calls strand in torch's allocator."""
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import shorten
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from nccl_bench.errors import NcclBenchError
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.control import Control
 from nccl_bench.records.meta import RecordedMemory
+from nccl_bench.safety.secrets import masked
 from nccl_bench.streams.base import Streams
 from nccl_bench.streams.memory_use import MemoryUse
 
@@ -30,6 +32,7 @@ _COPIES = 4
 # The errors of a call that refuses new tensors, for example because the user's library does not know their memory.
 # torch's errors, also that of too little memory, are a RuntimeError.
 _REFUSALS = (NcclBenchError, RuntimeError, ValueError, TypeError, AssertionError)
+_LONGEST_REASON = 200
 _Made = TypeVar("_Made")
 
 
@@ -129,12 +132,18 @@ def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) 
         after = streams.stranded_bytes()
         held = not gate.query()
     except _REFUSALS as error:
-        return 0, f"{type(error).__name__}: {error}"
+        return 0, _first_line(error)
     finally:
         streams.synchronize()
     if measure and not held:
         return 0, f"its calls took longer than {_GATE_S:g} s on the host"
     return max(0, (after or 0) - (before or 0)), ""
+
+
+def _first_line(error: Exception) -> str:
+    """Return what ``error`` says, in one line without secrets."""
+    text = shorten(next(iter(masked(str(error)).strip().splitlines()), ""), _LONGEST_REASON, placeholder=" ...")
+    return ": ".join(filter(None, (type(error).__name__, text)))
 
 
 def _call_with(arm: Arm, case: Case, x: Tensor, y: Tensor | None) -> None:

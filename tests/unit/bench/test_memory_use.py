@@ -148,7 +148,7 @@ class FakeContext:
     def bind(self, _case: object, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
         assert y is x
         if self._name == "refuses":
-            raise RuntimeError("CUDA out of memory")
+            raise RuntimeError("CUDA out of memory\nIf reserved but unallocated memory is large, ...")
 
         size_bytes, tensor = x.nbytes, weakref.ref(x)
         del x, y
