@@ -46,7 +46,7 @@ def step_time_of_sides(
         return None, "No step time: only some of the runs measured a workload."
     first = known[0]
     if any(each.workload.calls_by_message != first.workload.calls_by_message for each in known):
-        return None, "No step time: the runs measured different workloads."
+        return None, "No step time: the runs measured different workloads: give runs of one workload."
     if len({each.run.world_size for each in known}) > 1:
         return None, "No step time: the runs have different numbers of ranks."
     two = _Sides(known[: len(before)], known[len(before) :], sides)

@@ -34,8 +34,8 @@ def own_messages(workload: Workload, world_size: int) -> tuple[WorkloadMessage, 
     if not own:
         ranks = sorted({message.ranks for message in workload.messages})
         raise UsageError(
-            f"the run has {world_size} ranks, and the workload has messages of groups of "
-            f"{' and '.join(map(str, ranks))} ranks: give --nproc {ranks[0]}"
+            f"the workload has messages of groups of {' and '.join(map(str, ranks))} ranks, and this run has "
+            f"{world_size}: give --nproc {ranks[0]}"
         )
     return own
 

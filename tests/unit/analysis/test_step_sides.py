@@ -106,7 +106,10 @@ def test_a_message_that_one_side_lacks_leaves_no_step_time() -> None:
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        (Workload(messages=(message(4096, 8),)), "No step time: the runs measured different workloads."),
+        (
+            Workload(messages=(message(4096, 8),)),
+            "No step time: the runs measured different workloads: give runs of one workload.",
+        ),
         (None, "No step time: only some of the runs measured a workload."),
     ],
 )
