@@ -41,7 +41,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed",
-    None: "{have} no verdict, because nobody knows how much the times vary",
+    None: "{have} no verdict, because the variation of the times is unknown",
 }
 # Reason -> why the comparisons of a line are open, in words.
 _WHY: Mapping[OpenReason | None, str] = {
@@ -52,7 +52,7 @@ _WHY: Mapping[OpenReason | None, str] = {
     OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
     OpenReason.SHARED_ARM_MOVED: "not comparable, {moved} changed",
-    None: "no verdict, because nobody knows how much the times vary",
+    None: "no verdict, because the variation of the times is unknown",
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
 _SHARED = (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)

@@ -26,7 +26,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed it",
-    None: "no verdict, because nobody knows how much the times vary",
+    None: "no verdict, because the variation of the times is unknown",
 }
 # A sentence names this many messages at most, and only those with this share of the largest difference.
 _MOST_CONTRIBUTIONS = 2

@@ -31,7 +31,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     count: Annotated[int | None, Meta(description="elements of one block, as nccl-tests counts them")] = None
     hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
     layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
-    delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
+    delay_us: Annotated[int | None, Meta(description="requested delay of the late rank; only in skew")] = None
     streams: Annotated[
         int | None, Meta(description="number of streams of two communicators; only in the scenario contended")
     ] = None
@@ -71,13 +71,13 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         float | None, Meta(description="time of all layers divided by the number of tokens; only in the scenario chain")
     ] = None
     measured_delay_us: Annotated[
-        float | None, Meta(description="how late one rank came, by its device: median over rounds; only in skew")
+        float | None, Meta(description="delay of the late rank, by its device: median over rounds; only in skew")
     ] = None
     transfer_us: Annotated[
         float | None, Meta(description="time of the late rank, which is the transfer: median over rounds; only in skew")
     ] = None
     wait_us: Annotated[
-        float | None, Meta(description="time minus that of the late rank: median over rounds; only in skew")
+        float | None, Meta(description="time_us minus the late rank's time: median over rounds; only in skew")
     ] = None
     baseline: Annotated[str | None, Meta(description="the arm whose time is the denominator of ratio")] = None
     ratio: Annotated[
@@ -143,31 +143,25 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     product: Annotated[
         str | None, Meta(description="sides of the matrix product beside the collective; only in the scenario overlap")
     ] = None
-    product_us: Annotated[float | None, Meta(description="the product alone: median over the rounds of the parts")] = (
+    product_us: Annotated[float | None, Meta(description="product alone: median over the rounds of the parts")] = None
+    collective_us: Annotated[float | None, Meta(description="collective alone: median over these rounds")] = None
+    sequence_us: Annotated[float | None, Meta(description="product and then collective: median over these rounds")] = (
         None
     )
-    collective_us: Annotated[float | None, Meta(description="the collective alone: median over these rounds")] = None
-    sequence_us: Annotated[
-        float | None, Meta(description="the product and then the collective: median over these rounds")
-    ] = None
-    together_us: Annotated[
-        float | None, Meta(description="the collective beside the product: median over these rounds")
-    ] = None
+    together_us: Annotated[float | None, Meta(description="collective beside product: median over these rounds")] = None
     hidden_share: Annotated[
         float | None,
-        Meta(
-            description="of the time that the collective adds in sequence, the share that is gone if both run together"
-        ),
+        Meta(description="share of the collective's time that is hidden: (sequence - together) / (sequence - product)"),
     ] = None
     product_slowdown: Annotated[
         float | None,
-        Meta(description="how much longer the product takes beside the collective than before it, as a share"),
+        Meta(description="growth of the product's time from in sequence to together, as a share"),
     ] = None
     collective_slowdown: Annotated[
         float | None,
         Meta(
-            description="how much longer the collective takes beside the product than after it, as a share; absent "
-            "if a library hides its stream"
+            description="growth of the collective's time from in sequence to together, as a share; absent if a library "
+            "hides its stream"
         ),
     ] = None
 

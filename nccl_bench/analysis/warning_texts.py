@@ -39,8 +39,8 @@ class WarningText(StrEnum):
         "results are rounded, so an error within the tolerance is not detected. --op min,max is exact in every dtype."
     )
     OTHER_PRODUCTS = (
-        "The runs have different matrix products in {cases}, for example {worst}: {products}. So these cases differ in "
-        "more than the arms. Measure all runs with the same --product."
+        "The runs have different matrix products in {cases}, for example {worst}: {products}. So the arms are not "
+        "the only difference between these cases. Measure all runs with the same --product."
     )
     NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (

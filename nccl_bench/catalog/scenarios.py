@@ -52,8 +52,8 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         dtypes=("bfloat16", "float16", "float32", "float64"),
     ),
     Scenario.SKEW: ScenarioSpec(
-        question="The time of a collective to which one rank comes late: of the late rank, which is the transfer, and "
-        "of the early ranks, which wait.",
+        question="The time of a collective to which one rank comes late. The late rank's time is the transfer. The "
+        "early ranks also wait.",
         options=frozenset({"sizes", "delays"}),
         default_sizes="few_sizes",
         launch_entries=6,  # the alignment, the delay and three events
@@ -64,13 +64,13 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         "join.",
         options=frozenset({"sizes", "product", "ops_per_batch", "per_iteration"}),
         launch_entries=6,  # a fork, a join, and a product in two kernels
-        default_collective="all_gather",  # the collective of context parallelism, which engines overlap
+        default_collective="all_gather",  # engines overlap the all_gather of context parallelism
         default_sizes="overlap_sizes",
         second_stream=True,
     ),
     Scenario.CONTENDED: ScenarioSpec(
-        question="The time of two collectives of two communicators, on one stream or at once on two, from the first "
-        "to the join.",
+        question="The time of two collectives of two communicators, one after the other on one stream, or at the "
+        "same time on two.",
         options=frozenset({"sizes", "streams", "ops_per_batch", "per_iteration"}),
         default_sizes="few_sizes",
         launch_entries=9,  # a fork, a join, and the second collective with a fork and a join of its own

@@ -27,7 +27,7 @@ def with_workload(
     if not tables:
         return rest
     if any(layer.get("workload") is not None for layer in layers):
-        raise UsageError("a workload and a model are given, and each says what is measured: leave one of them out")
+        raise UsageError("a workload and a model are given, and each decides the messages: leave one of them out")
     shapes = []
     for name, table in tables.items():
         if not isinstance(table, Mapping):

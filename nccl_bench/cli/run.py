@@ -67,8 +67,8 @@ def run(
         str | None,
         _sweep_option(
             metavar="KEY=VALUE,...",
-            help="The shape of a model, whose messages are measured: hidden=7168,layers=61,tokens=1:512:x2. With a "
-            "preset of a model it changes these values; see nccl-bench guide models. Default: none.",
+            help="The shape of a model, whose messages are measured: hidden=7168,layers=61,tokens=1:512:x2. With the "
+            "preset of a model, these values replace those of the preset. See nccl-bench guide models. Default: none.",
         ),
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,

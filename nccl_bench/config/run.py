@@ -105,18 +105,18 @@ class RunConfig(CommonConfig):
     )
     scenario: Scenario = option(
         Panel.SWEEP,
-        f"What surrounds the collective: {listed(Scenario)}. See nccl-bench guide scenarios.",
+        f"The work around the collective: {listed(Scenario)}. See nccl-bench guide scenarios.",
         choice(Scenario),
         choices=tuple(Scenario),
         default="isolated",
     )
     workload: Workload | None = option(
         Panel.SWEEP,
-        "A TOML file with the messages that a model sends, as nccl-bench trace --out writes it. Exactly these are "
-        "measured, and the run ends in the communication time of a step.",
+        "A TOML file with the messages that a model sends, as nccl-bench trace --out writes it. The run "
+        "measures only these messages, and reports the communication time of a step.",
         parse_workload,
         argument=Path,
-        default_text="none; the options below say what is measured",
+        default_text="none; the options below decide what is measured",
     )
     # None in a scenario that does not read them.
     sizes: tuple[int, ...] | None = option(
@@ -227,29 +227,29 @@ class RunConfig(CommonConfig):
         default=False,
     )
     cost_split: bool = method_option(
-        "Also measure the parts of a call alone: the fetch of the stream, fork, join, and the call of the library; and "
-        "count the nodes of its CUDA graph. Needs the timing enqueue.",
+        "Also measure each part of a call alone: the fetch of the stream, the fork, the library's call, and the join. "
+        "Also count the nodes of the call's CUDA graph. Needs the timing enqueue.",
         boolean,
         flag="--cost-split/--no-cost-split",
         default=False,
     )
     tuning: bool = method_option(
-        "Also report what NCCL ran for each size and arm: algorithm, protocol, channels, and symmetric kernels or copy "
-        "engines. NCCL's log of calls that are not timed says it.",
+        "Also report the kernel that NCCL ran for each size and arm: algorithm, protocol and channels, or the "
+        "symmetric kernel or copy engine. The source is NCCL's log of untimed calls.",
         boolean_unless(lambda device: device.missing_tuning),
         flag="--tuning/--no-tuning",
         default=False,
     )
     profile: bool = method_option(
-        "After all timed rounds, also profile ten calls of each arm with torch.profiler on rank 0, eagerly and in a "
-        "CUDA graph: at the smallest and the largest size of each kind of case. The files are in the run's directory.",
+        "After all timed rounds, also record profiles with torch.profiler on rank 0: ten eager calls and ten calls in "
+        "a CUDA graph, of each arm, at the smallest and the largest size. The files are in the run's directory.",
         boolean,
         flag="--profile/--no-profile",
         default=False,
     )
     nvtx: bool = method_option(
-        "Mark each batch with an NVTX range that names the case, the timing and the arm, for a tool such as nsys. The "
-        "ranges are outside of the timed parts.",
+        "Mark each batch with an NVTX range that names the case, the timing and the arm, for a tool such as nsys. No "
+        "timed part contains the cost of a range.",
         boolean_unless(lambda device: device.missing_nvtx),
         flag="--nvtx/--no-nvtx",
         default=False,

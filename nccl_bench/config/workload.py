@@ -207,7 +207,7 @@ def refuse_options_beside_workload(
     for name, measured in values["workload"].options.items():
         if values[name] != measured and any(layer.get(name) is not None for layer in layers):
             raise UsageError(
-                f"{spelled(name)} is given beside a workload, and the messages of the workload say what is measured: "
+                f"{spelled(name)} is given beside a workload, whose messages decide what is measured: "
                 "leave one of them out"
             )
     for name in ("redops", "placements"):

@@ -44,7 +44,7 @@ class _Compared(Struct, omit_defaults=True, kw_only=True):
     scenario: str
     hidden: Annotated[int | None, Meta(description="elements of a token; only in the scenario chain")] = None
     layers: Annotated[int | None, Meta(description="number of layers; only in the scenario chain")] = None
-    delay_us: Annotated[int | None, Meta(description="how late one rank shall come; only in the scenario skew")] = None
+    delay_us: Annotated[int | None, Meta(description="requested delay of the late rank; only in skew")] = None
     streams: Annotated[int | None, Meta(description="streams of two communicators; only in the scenario contended")] = (
         None
     )
@@ -87,8 +87,8 @@ class CellRecord(_Compared, omit_defaults=True, kw_only=True):
     count: Annotated[int, Meta(description="elements of one block")]
     baseline_placement: Annotated[Placement, Meta(description="the placement in which the baseline was called")]
     candidate_placement: Annotated[Placement, Meta(description="the placement in which the candidate was called")]
-    baseline_kernels: Annotated[str | None, Meta(description="what NCCL ran for the baseline; with --tuning")] = None
-    candidate_kernels: Annotated[str | None, Meta(description="what NCCL ran for the candidate")] = None
+    baseline_kernels: Annotated[str | None, Meta(description="kernels of the baseline; only with --tuning")] = None
+    candidate_kernels: Annotated[str | None, Meta(description="kernels of the candidate")] = None
     baseline_us: Annotated[float, Meta(description="median time of the baseline, microseconds a call")]
     candidate_us: Annotated[float, Meta(description="median time of the candidate, microseconds a call")]
     launches: Annotated[int | None, Meta(description="launches with a ratio; absent for one launch")] = None

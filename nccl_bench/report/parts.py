@@ -13,9 +13,9 @@ from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Table, column, pairs
 
 _HIDDEN = (
-    "hidden: of the time that the collective adds in sequence, the share that is gone if it runs beside the product."
+    "hidden: the share of the collective's time that the overlap hides: (sequence - together) / (sequence - product)."
 )
-_SLOWER = "slower: how much longer the product and the collective take beside each other than alone; ? is unknown."
+_SLOWER = "slower: how much longer the product and the collective take together than in sequence; ? is unknown."
 # The slowdown of a collective on a stream that a library hides.
 _UNKNOWN = "?"
 

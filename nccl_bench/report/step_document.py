@@ -81,12 +81,12 @@ class StepComparisonRecord(Struct, omit_defaults=True, kw_only=True):
 class StepRecord(Struct, omit_defaults=True, kw_only=True):
     """The communication time of a step of a workload."""
 
-    steps: Annotated[int, Meta(description="the steps that the counts of the workload belong to")]
+    steps: Annotated[int, Meta(description="the number of steps that the calls of the workload are counted over")]
     source: Annotated[
         list[str], Meta(description="the files that the messages were read from, or the model that sends them")
     ]
-    calls: Annotated[int, Meta(description="the calls of the workload in all steps")]
-    calls_of_run: Annotated[int, Meta(description="those of groups with as many ranks as the run")]
+    calls: Annotated[int, Meta(description="the number of calls of the workload in all steps")]
+    calls_of_run: Annotated[int, Meta(description="the calls of groups with as many ranks as the run")]
     other_groups: Annotated[
         str | None, Meta(description="the calls of groups with another number of ranks, in words; absent if none")
     ] = None

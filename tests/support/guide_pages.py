@@ -56,7 +56,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
         "graph times those of the communicator, plus the cost of routing.\n\n"
         "[User arms](user-arms.md) are arms of your own.",
     ),
-    "scenarios": ("Scenarios", "What surrounds the collective; [scenarios](scenarios.md) explains them."),
+    "scenarios": ("Scenarios", "The work around the collective; [scenarios](scenarios.md) explains them."),
     "timings": ("Timings", "The questions that a time answers."),
     "probes": (
         "Probes",
@@ -205,7 +205,7 @@ def reference_page() -> str:
         "",
         "## Limits of files",
         "",
-        "Somebody else may have sent a file, so every command that reads files has limits. A file beyond a limit is "
+        "Files can come from unknown people, so every command that reads files has limits. A file beyond a limit is "
         "refused in one line. Pipes, devices and other special files are refused without being opened: save what a "
         "program prints into a file first. `report`, `compare` and `import` never run, import or open what a file "
         "names.",
