@@ -39,6 +39,9 @@ def profile_case(
     """
     declined = try_first_calls(context, names)
     names = [name for name in names if name not in declined and not name.endswith(TWIN_SUFFIX)]
+    if not names:
+        return []
+    context.work.prepare(context, names)
     captures = [TIMINGS[timing].captured for timing in timings]
     not_captured = {*try_captures(context, names)} if any(captures) else {*names}
     profiles = {

@@ -6,11 +6,12 @@ stream the second collective follows the first. On two streams they run at the s
 rank's GPU may have started only the first, and another one's only the second.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.scenarios.work import Keep, Surroundings, Work
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -28,6 +29,11 @@ class ContendedWork(Work):
         self._second_arms: Mapping[str, Arm] = surroundings.second_arms
         # Placement -> the buffers of the second collective. The first calls of the arms show the placements.
         self._buffers: dict[Placement, CaseBuffers] = {}
+
+    def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
+        """Make the buffers of the second collective."""
+        for name in context.arms.present(names):
+            self._buffers_of(context.case_of(name), context.buffers)
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         second, of_second = self._second_arms[arm.name], self._buffers_of(case, buffers)

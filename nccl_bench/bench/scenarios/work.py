@@ -52,7 +52,10 @@ class Work(Protocol):
     overlap: OverlapCalls | None = None  # the parts of an overlap; None in other scenarios
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
-        """Choose the work that depends on the time of the collective, for the arms ``names``. Collective."""
+        """Choose the work that depends on the time of the collective, for the arms ``names``. Collective.
+
+        Also make what cannot be made while a graph is captured.
+        """
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.scenarios.contended import ContendedWork
 from nccl_bench.bench.scenarios.work import Surroundings
 from nccl_bench.bench.timing import Clock
@@ -64,6 +66,27 @@ def contended(group: dist.ProcessGroup, name: str, streams: int) -> tuple[Any, .
     of_second = work._buffers[case.placement]
     outputs = (buffers.pair(0, case.placement)[1], of_second.pair(0, case.placement)[1])
     return call, outputs, caller, side, (arm, second), buffers
+
+
+def test_the_buffers_of_the_second_collective_are_made_before_a_capture(group: dist.ProcessGroup) -> None:
+    config, case = planned(streams=1)
+    streams = open_device("cpu", 0).streams
+    work = ContendedWork(
+        Surroundings(
+            config=config,
+            case=case,
+            plan=make_plan(config, 1).cases[0].work,
+            own_set=Control(group),
+            streams=streams,
+            clock=Clock(streams, cpu.Stream(), lambda: None),
+        )
+    )
+    buffers = CaseBuffers(case, Arena(slots=1, slot_bytes=1024, regions=2), 0, 1, torch.device("cpu"))
+    arms = SimpleNamespace(present=lambda names: names)
+    context = SimpleNamespace(arms=arms, buffers=buffers, case_of=lambda _name: case)
+    work.prepare(cast(CaseContext, context), ["stream-free"])
+    made = work._buffers[case.placement]
+    assert work._buffers_of(case, buffers) is made
 
 
 def is_poisoned(output: torch.Tensor) -> bool:
