@@ -205,9 +205,9 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
         first = band.comparisons[0]
         pair = (band.baseline,) if one_run else (band.candidate, band.baseline)
         groups.setdefault((compared_case(first), pair), []).append(band)
+    compared = dict.fromkeys(band.candidate for band in analysis.answer_bands)
     for (name, _), bands in groups.items():
         first = bands[0].comparisons[0]
-        arms = tuple(dict.fromkeys(band.candidate for band in bands))
         cells = {
             (band.timing, each.case.size_bytes, band.candidate if one_run else after): (each, band)
             for band in bands
@@ -215,6 +215,9 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
         }
         # Without the number of wrong elements, which would make each column wider.
         marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
+        # An arm that failed in every case of this kind, and is compared in another kind, has marks alone.
+        of_kind = {band.candidate for band in bands} | ({arm for _, _, arm in marks} if one_run else set())
+        arms = tuple(arm for arm in compared if arm in of_kind)
         sizes = sorted({size for _, size, _ in (*cells, *marks)})
         failed = frozenset(size for _, size, _ in marks)
         baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))

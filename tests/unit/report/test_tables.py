@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.catalog.cases import Scenario
+from nccl_bench.report.question import question_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from tests.support.synthetic_runs import case, declined, hang, per_iteration, run, samples
 
@@ -34,3 +35,12 @@ def test_a_hang_of_contended_communicators_is_a_deadlock_in_the_table_and_in_the
         assert analysis.failures[0].startswith(
             f"{word}: {what.label}, arm torch, rank 3 on node7: in gated after 120 s"
         )
+
+
+def test_an_arm_that_deadlocks_in_every_case_of_a_kind_has_a_column_in_its_answer() -> None:
+    one, two = (case(scenario=Scenario.CONTENDED, streams=streams) for streams in (1, 2))
+    arms = ("dedicated-stream", "dedicated-stream:twin", "stream-free")
+    lines = [samples(arm, case=what) for what in (one, two) for arm in arms]
+    analysis = Analysis.of(run([*lines, samples("torch", case=one), hang(case=two, arm="torch")]))
+    _, of_two = question_tables(analysis, 120)
+    assert "DEADLOCK" in [column.cells[0].strip() for column in of_two.columns if column.name == "torch"]
