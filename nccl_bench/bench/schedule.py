@@ -71,7 +71,7 @@ def make_schedule(
     untimed_calls = min(UNTIMED_CALLS, calls // 2)
     enqueue = calls - untimed_calls
     if config.ops_per_batch is not None:
-        eager = enqueue = config.ops_per_batch
+        eager = enqueue = min(config.ops_per_batch, most)
         untimed_calls = min(UNTIMED_CALLS, most - enqueue)
     if work.operations is not None:
         eager = min(work.operations, most)

@@ -211,7 +211,11 @@ class RunConfig(CommonConfig):
         default=(),
     )
     ops_per_batch: int | None = method_option(
-        "Operations per batch.", integer(1), short="-n", flag="--iters", default_text="chosen by a short measurement"
+        "Operations per batch. Cases with blocks of different sizes can have fewer.",
+        integer(1),
+        short="-n",
+        flag="--iters",
+        default_text="chosen by a short measurement",
     )
     warmup: int = method_option(
         "Warm-up operations before the first measured batch.", integer(0), short="-w", default=5

@@ -103,7 +103,8 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     left_out = LeftOut(config=config, world_size=world_size)
     requests = list(_requests(config, world_size))
     collectives = {COLLECTIVES[collective] for (collective, *_), _ in requests}
-    uneven_ranks = max((row.uneven_ranks(world_size) for row in collectives), default=0)
+    # Cases of an uneven form have fewer operations in a batch if others can have so many.
+    uneven_ranks = min((row.uneven_ranks(world_size) for row in collectives), default=0)
     most = most_ops_per_batch(config, config.arms, uneven_ranks)
     if config.ops_per_batch is not None and config.ops_per_batch > most:
         raise UsageError(

@@ -108,3 +108,12 @@ def test_each_arm_has_a_gate_of_its_own() -> None:
     schedule = make_schedule(resolve("cuda"), measured, 32)
     for timing in GATED:
         assert schedule.gates_s["torch", timing] > schedule.gates_s["stream-free", timing]
+
+
+def test_an_uneven_form_has_as_many_operations_as_fit_into_the_launch_queue() -> None:
+    config = resolve("cuda", {"ops_per_batch": 20})
+    measured = pilots(stream_free=20.0, torch_async=50.0)
+    for uneven_ranks, operations in ((0, 20), (8, 11)):
+        schedule = make_schedule(config, measured, 32, uneven_ranks=uneven_ranks)
+        assert schedule.ops[Timing.EAGER] == schedule.ops[Timing.ENQUEUE] == operations
+        assert schedule.calls(Timing.ENQUEUE) <= LAUNCH_QUEUE_ENTRIES // (5 * (1 + uneven_ranks))
