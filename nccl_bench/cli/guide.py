@@ -19,7 +19,7 @@ TOPICS: Mapping[str, str] = {
     "doctor": "What this machine has, and what will go wrong",
     "source-trees": "How to compare two source trees, or two runs",
     "engines": "What a refactor costs or gains: from two wheels of an engine to the answer",
-    "scenarios": "The work around the collective: layers, a product, a second communicator; or a late rank",
+    "scenarios": "The work around the collective: layers, a product, a second communicator, a late rank",
     "libraries": "How to compare two libnccl files",
     "gate": "How to make a gate in CI",
     "resume": "How to continue a run that was interrupted or killed",
