@@ -1,6 +1,6 @@
 """Step time: the communication time of one step of a model, from the messages of a workload.
 
-It is the sum of count times time over the messages, divided by the steps. One number for each arm answers which arm is
+It is the sum of calls times time over the messages, divided by the steps. One number for each arm answers which arm is
 better for this model, and its interval carries the uncertainty of all messages.
 
 - With one launch, the interval comes from those of the messages: see ``step_ratio``. The noise floor is the mean of the
@@ -37,14 +37,14 @@ class ArmStep:
     """The step time of an arm."""
 
     arm: str  # the arm
-    step_us: float  # the sum of count times time over the measured messages, in microseconds a step
+    step_us: float  # the sum of calls times time over the measured messages, in microseconds for each step
     interval: Interval | None  # the interval of `step_us`; None if rounds are too few, or a message is missing
     missing: tuple[MissingMessage, ...]  # the messages that the sum lacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """A message as a part of two step times."""
+    """A message and its share of the step times of two arms or sides."""
 
     message: StepMessage  # the message
     baseline_us: float  # the time of all its calls in a step, of the baseline, microseconds

@@ -226,7 +226,10 @@ def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -
 
 
 def _same_placement(runs: Side, point: Point, arm: str) -> bool:
-    """Return True if all runs called ``arm`` in the same placement. Times in two placements are of different calls."""
+    """Return True if all runs called ``arm`` in the same placement.
+
+    A call in another placement is another call, so their times are not compared.
+    """
     return len({run.placement(point, arm) for run in runs}) == 1
 
 

@@ -27,7 +27,7 @@ class Nccl4py(Nccl4pyBindings):
         self.failures = (*self.failures, self.core.NcclInvalid)
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Return our exception for ``error``, which ``function`` raised. The class of ``error`` is in ``failures``."""
+        """Return our exception for ``error``, which ``function`` raised. ``error`` is of a class in ``failures``."""
         if isinstance(error, self.core.NcclInvalid):
             return InvalidArgumentError(f"nccl4py refused {function}: {error}")
         return super().error(function, error)

@@ -13,7 +13,7 @@ _FORM = re.compile(f"{_SIDE}[,x]{_SIDE}[,x]{_SIDE}")
 
 
 def parse_product(name: str, value: object, _device: DeviceSpec) -> Shape:
-    """Return the shape that ``value`` describes, such as ``4096,4096,16384``, or a list of three numbers."""
+    """Return the shape that ``value`` describes: a text such as ``4096,4096,16384``, or a list of three numbers."""
     sides: tuple[object, ...] = ()
     if isinstance(value, str) and (match := _FORM.fullmatch(value)):
         sides = tuple(map(int, match.groups()))
@@ -21,7 +21,7 @@ def parse_product(name: str, value: object, _device: DeviceSpec) -> Shape:
         sides = tuple(value)
     if len(sides) != 3 or not all(type(side) is int and 1 <= side <= _LONGEST_SIDE for side in sides):
         raise UsageError(
-            f"{name} is {value!r}: give M,N,K, the sides of a matrix product, each from 1 to {_LONGEST_SIDE:,}, such "
+            f"{name} is {value!r}: give M,N,K, the shape of a matrix product, each from 1 to {_LONGEST_SIDE:,}, such "
             "as 4096,4096,16384"
         )
     m, n, k = (int(str(side)) for side in sides)
@@ -35,5 +35,5 @@ def product_bytes(shape: Shape) -> int:
 
 
 def product_name(shape: Shape) -> str:
-    """Return the sides of a product as text: ``4096x4096x16384``."""
+    """Return the shape of a matrix product as text: ``4096x4096x16384``."""
     return "x".join(map(str, shape))

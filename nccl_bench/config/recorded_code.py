@@ -17,7 +17,8 @@ _HARMLESS_NAME = re.compile(r"(NCCL|TORCH|CUDA)_\w+")
 def refuse_recorded_code(directory: Path, config: CommonConfig, given: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` if the record in ``directory`` names code.
 
-    ``config`` is the recorded configuration, with the options ``given``. What the user gave is no code of the record.
+    ``config`` is the recorded configuration after the options in ``given`` replaced the recorded ones. What the
+    user gave is no code of the record.
     """
     variables = getattr(config, "variables", {})
     code = list(_naming_variables(variables, given.get("variables") or ()))

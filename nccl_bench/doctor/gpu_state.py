@@ -130,7 +130,7 @@ def _power(machine: Machine) -> Iterator[Diagnosis]:
     if lowered:
         first = lowered[0]
         yield changes(
-            f"{numbers_text(lowered)}: the power limit is {limits[first] / 1000:.0f} W, by default "
+            f"{numbers_text(lowered)}: the power limit is {limits[first] / 1000:.0f} W; the default is "
             f"{defaults[first] / 1000:.0f} W",
             "Under load the clocks are lower. Compare only with runs at the same power limit.",
             f"sudo nvidia-smi -i {_joined(lowered)} -pl {defaults[first] / 1000:.0f}",

@@ -60,7 +60,7 @@ def examine_torch(machine: Machine) -> Iterator[Diagnosis]:
 
 
 def examine_nccl4py(machine: Machine) -> Iterator[Diagnosis]:
-    """Yield whether the arm nccl4py can be measured."""
+    """Yield a diagnosis that says whether the arm nccl4py can be measured."""
     facts, needed = machine.torch(), EXTRA_VERSIONS["nccl4py"]
     if facts.nccl4py is None:
         yield fine(f"not installed, so the arm nccl4py is not measured (pip install nccl4py=={needed})")

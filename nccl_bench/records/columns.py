@@ -50,7 +50,7 @@ class ValueColumn(Generic[Value]):
         return None if code < 0 else self.values[code]
 
     def map(self, function: Callable[[Any], Any], dtype: Any = bool) -> NDArray[Any]:
-        """Return the result of ``function`` for the value of each line; for ``None`` too, if a line has no value."""
+        """Return the results of ``function`` for the value of each line; a line without a value passes ``None``."""
         results = np.empty(len(self.values) + 1, dtype=dtype)
         present = range(len(self.values))
         if len(self.values) > len(self.codes):

@@ -154,7 +154,7 @@ class _Kind:
 
 
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
-    """Yield the table of each kind of case, or a table for each timing; no line exceeds ``width`` if possible.
+    """Yield a table for each kind of case. If these are wider than ``width``, yield a table for each timing.
 
     Of many sizes only some are shown, unless ``every_size``. A table that follows explains only what is new.
     """

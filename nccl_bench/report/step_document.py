@@ -27,7 +27,7 @@ class ArmStepRecord(Struct, omit_defaults=True, kw_only=True):
     arm: str
     step_us: Annotated[
         float,
-        Meta(description="the sum of count times time over the steps, microseconds; without the missing messages"),
+        Meta(description="the sum of calls times time, divided by the steps, microseconds; without missing messages"),
     ]
     low_us: Annotated[
         float | None, Meta(description="the lower end of its 95 % interval; absent if a message is missing")
@@ -37,7 +37,7 @@ class ArmStepRecord(Struct, omit_defaults=True, kw_only=True):
 
 
 class ContributionRecord(Struct, omit_defaults=True, kw_only=True):
-    """A message as a part of two step times."""
+    """A message and its share of the step times of two arms or sides."""
 
     message: Annotated[str, Meta(description="the message in words")]
     collective: str

@@ -39,8 +39,8 @@ READERS: Mapping[str, Reader] = {
         files="an execution trace of PARAM or Chakra (JSON)",
         recognise=execution_trace.recognise,
         read=execution_trace.read,
-        unseen="An execution trace has only calls of torch.distributed, and not whether a graph repeats them: add a "
-        "trace of torch.profiler",
+        unseen="An execution trace has only the calls of torch.distributed. It does not say whether a graph repeats "
+        "them: add a trace of torch.profiler",
     ),
     inspector.SOURCE: Reader(
         files="lines of NCCL's inspector (JSON)",

@@ -197,7 +197,10 @@ class SourceTree:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do what ``__import__`` does, for the tree's modules. A loaded module is found fast enough for timed calls."""
+        """Do what ``__import__`` does, for the tree's modules.
+
+        Finding a loaded module is fast enough for timed calls.
+        """
         if level or self.owns(name):
             package = (globals or {}).get("__package__")
             full = resolve_name("." * level + name, str(package)) if level and package else name

@@ -1,1 +1,4 @@
-"""Who waits for whom. Sources give ``order.Order`` the records of ``actions``; it returns races. No torch."""
+"""Who waits for whom. No torch.
+
+Sources make records, which ``actions`` defines, and give them to ``order.Order``, which returns the races.
+"""

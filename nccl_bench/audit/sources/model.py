@@ -45,7 +45,7 @@ class CpuModel(DeviceModel):
         return tensor.device.type == "cpu"
 
     def current_stream(self, tensor: Tensor | None = None) -> Stream:
-        # torch does not know these streams. Outside a queued function, its operators run in the caller's thread.
+        # torch does not know these streams. Its operators run in the caller's thread, except in a queued function.
         current = cpu.current_stream()
         return self.stream(current.handle if current.is_running_here() else 0)
 

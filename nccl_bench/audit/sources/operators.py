@@ -76,7 +76,8 @@ class Operators(Source):
     blind_to: ClassVar[tuple[str, ...]] = (
         "Writes that the schema of a custom operator does not declare; nccl_bench.audit.declare_effects declares them.",
         "Kernels that a C++ extension launches without an operator.",
-        f"Some races with a tensor of more than {MOST_BLOCKS} separate blocks, if another stream used the gaps before.",
+        f"Some races with a tensor of more than {MOST_BLOCKS} separate blocks, if another stream used the memory "
+        "between the blocks earlier.",
     )
 
     def __init__(self, feed: Feed, model: DeviceModel, memory: Memory) -> None:

@@ -20,7 +20,8 @@ _TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
 }
 # The shares of a power of ten that can have a label. Each line of them is tried after the ones before.
 _SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-# The numbers of doublings between two labels of sizes. With each of them, 1 KiB, 1 MiB and 1 GiB have labels.
+# How many doublings can lie between two labels of an axis of sizes. Each number divides 10, so 1 KiB, 1 MiB and 1 GiB
+# always have labels.
 _DOUBLINGS = (1, 2, 5, 10)
 _NICE_STEPS = (1.0, 2.0, 5.0)
 
