@@ -31,7 +31,7 @@ _GATE_S = 0.1
 _COPIES = 4
 # The errors of a call that refuses new tensors, for example because the user's library does not know their memory.
 # torch's errors, also that of too little memory, are a RuntimeError.
-_REFUSALS = (NcclBenchError, RuntimeError, ValueError, TypeError, AssertionError)
+_REFUSALS = (NcclBenchError, RuntimeError, LookupError, ValueError, TypeError, AssertionError)
 _LONGEST_REASON = 200
 _Made = TypeVar("_Made")
 
