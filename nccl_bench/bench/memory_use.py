@@ -98,19 +98,19 @@ def measure_stranded(
         short = f"new tensors of its calls need up to {needed_bytes} B, and {free_bytes} B are free"
         reasons |= dict.fromkeys(names, short)
         names = []
-    stranded, refusals = dict.fromkeys(names, 0), dict.fromkeys(names, "")
+    stranded = dict.fromkeys(names, 0)
     # First calls make what later calls use again. They also end what NCCL keeps for graphs that no longer exist.
     for calls, measure in ((1, False), (_CALLS, True)):
+        refusals = dict.fromkeys(names, "")
         for name in context.arms.visit(names, "memory"):
-            if not refusals[name]:
-                stranded[name], refusals[name] = _stranded_by(context, name, calls, measure=measure)
-    most = context.control.maximum(list(stranded.values())) if names else []
-    refused = {name: context.control.first_message(reason or None) for name, reason in refusals.items()}
-    reasons |= {name: message[1] for name, message in refused.items() if message is not None}
+            stranded[name], refusals[name] = _stranded_by(context, name, calls, measure=measure)
+        # All ranks leave an arm out if one of them does, because the others would wait for it.
+        refused = {name: context.control.first_message(refusals[name] or None) for name in names}
+        reasons |= {name: message[1] for name, message in refused.items() if message is not None}
+        names = [name for name in names if name not in reasons]
+    most = context.control.maximum([stranded[name] for name in names]) if names else []
     measured: dict[str, RecordedMemory] = {name: {"stranded_absent": reason} for name, reason in reasons.items()}
-    for name, number in zip(names, most, strict=True):
-        measured.setdefault(name, {"stranded_bytes": int(number)})
-    return measured
+    return measured | {name: {"stranded_bytes": int(number)} for name, number in zip(names, most, strict=True)}
 
 
 def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) -> tuple[int, str]:

@@ -127,6 +127,7 @@ class FakeContext:
         self.arena = Arena(slots=1, slot_bytes=MIB, regions=1)
         self.user_arms = ()
         self.free = 100 * MIB
+        self.made = 0
 
     def visit(self, names: Sequence[str], _phase: str) -> Iterator[str]:
         yield from names
@@ -147,6 +148,7 @@ class FakeContext:
 
     def bind(self, _case: object, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
         assert y is x
+        self.made += 1
         if self._name == "refuses":
             raise RuntimeError("CUDA out of memory\nIf reserved but unallocated memory is large, ...")
 
@@ -186,6 +188,13 @@ def test_an_arm_that_refuses_new_tensors_has_the_reason_and_ends_no_run() -> Non
         "refuses": {"stranded_absent": "RuntimeError: CUDA out of memory"},
         "strands": {"stranded_bytes": 8 * MIB},
     }
+
+
+def test_an_arm_that_refuses_on_another_rank_is_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeContext()
+    monkeypatch.setattr(fake, "first_message", lambda _own: (1, "KeyError: 94"))
+    assert stranded_in(fake, "clean") == {"clean": {"stranded_absent": "KeyError: 94"}}
+    assert fake.made == 1
 
 
 def test_calls_that_the_gate_did_not_hold_say_nothing() -> None:
