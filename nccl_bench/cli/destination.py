@@ -75,6 +75,17 @@ def refuse_unwritable(file: Path | None, option: str = "--to") -> None:
         )
 
 
+def write_workload_text(text: str, file: Path, option: str) -> None:
+    """Write the workload ``text`` to ``file``, the value of ``option``.
+
+    Raises ``UsageError`` if the file cannot be written, or has another text: people edit workloads.
+    """
+    content = text.encode()
+    if file.is_file() and (file.stat().st_size != len(content) or file.read_bytes() != content):
+        raise UsageError(f"{option} is {file}, which exists and differs: give another name, or remove the file")
+    write_report(text, file, option)
+
+
 def write_report(text: str, file: Path | None, option: str = "--to") -> None:
     """Print ``text``, or write it to ``file``, the value of ``option``.
 

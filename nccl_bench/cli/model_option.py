@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nccl_bench.cli.destination import refuse_unwritable, write_report
+from nccl_bench.cli.destination import refuse_unwritable, write_workload_text
 from nccl_bench.config.model import model_values, parse_model
 from nccl_bench.config.workload import Workload, workload_text
 from nccl_bench.errors import UsageError
@@ -42,4 +42,4 @@ def write_workload(workload: Workload | None, file: Path) -> None:
     if workload is None:
         raise UsageError("--save-workload writes the messages of a model: give --model or a --preset of a model, too")
     refuse_unwritable(file, "--save-workload")
-    write_report(workload_text(workload), file, "--save-workload")
+    write_workload_text(workload_text(workload), file, "--save-workload")

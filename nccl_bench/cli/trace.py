@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.cli.destination import refuse_unwritable, write_report
+from nccl_bench.cli.destination import refuse_unwritable, write_workload_text
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import format_option, width_option
 from nccl_bench.config.options import Panel
@@ -58,7 +58,7 @@ def trace(
     print(reports(sys.stdout, width)[format](traffic), end="")
     if out is not None:
         workload, remarks = workload_of(traffic[0], number_of_steps)
-        write_report(workload_text(workload), out, "--out")
+        write_workload_text(workload_text(workload), out, "--out")
         for remark in remarks:
             print_message(remark)
         if steps is None:

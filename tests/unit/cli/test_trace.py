@@ -70,7 +70,7 @@ def test_of_two_files_with_one_name_none_is_ignored_without_a_word(
 def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
     recorded: dict[str, str], command_line: CommandLine, tmp_path: Path
 ) -> None:
-    out = tmp_path / "workload.toml"
+    out = tmp_path / "written.toml"
     together = (recorded["kineto-rank0.json"], recorded["nccl-rank0.log"])
     code, _, message = command_line.run("trace", *together, "--out", str(out), "--steps", "3")
     assert (code, "one step" in message) == (ExitCode.OK, False)
@@ -82,7 +82,14 @@ def test_a_workload_has_the_messages_and_the_command_says_what_it_lacks(
         ("all_gather", "graph", 4000, 3),
         ("all_reduce", "graph", 1024, 3),
     ]
-    _, _, message = command_line.run("trace", recorded["kineto-rank0.json"], "--out", str(out))
+    # A workload that exists, and that the user may have edited, is kept.
+    alone = ("trace", recorded["kineto-rank0.json"], "--out", str(out))
+    code, _, message = command_line.run(*alone)
+    assert (code, "which exists and differs: give another name" in message) == (ExitCode.USAGE, True)
+    assert read_workload(out) == workload
+    out.unlink()
+    _, _, message = command_line.run(*alone)
+    assert command_line.run(*alone)[0] == ExitCode.OK
     assert "6 calls are not in the workload: their sizes are unknown" in message
     assert "the whole recording counts as one step" in message
     code, _, message = command_line.run("trace", recorded["inspector.jsonl"], "--out", str(out))
