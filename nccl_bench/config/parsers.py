@@ -63,6 +63,12 @@ def boolean_unless(missing: Callable[[DeviceSpec], str]) -> Parser:
     return parse
 
 
+def parse_timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing, ...]:
+    """Return the timings in the order in which they are measured."""
+    names = names_of(name, value, Timing)
+    return tuple(timing for timing in Timing if timing in names)
+
+
 def refuse_split_without_enqueue(cost_split: bool, timings: Collection[Timing]) -> None:
     """Raise ``UsageError`` if the parts of a call are asked for, and the whole is not measured."""
     if cost_split and Timing.ENQUEUE not in timings:

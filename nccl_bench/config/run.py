@@ -8,7 +8,7 @@ from pathlib import Path
 from nccl_bench.catalog.arms import DEFAULT_ARMS, DEFAULT_BASELINE, twin_of
 from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
-from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.scenarios import readers_of
@@ -32,7 +32,7 @@ from nccl_bench.config.parsers import (
     choice,
     choices_option,
     integer,
-    names_of,
+    parse_timings,
     refuse_split_without_enqueue,
     run_name,
     seconds,
@@ -78,12 +78,6 @@ class CallerStream(StrEnum):
 
     SIDE = "side"  # a stream other than the default stream
     DEFAULT = "default"  # the default stream of the device
-
-
-def _timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing, ...]:
-    """Return the timings in the order in which they are measured."""
-    names = names_of(name, value, Timing)
-    return tuple(timing for timing in Timing if timing in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +158,7 @@ class RunConfig(CommonConfig):
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",
-        _timings,
+        parse_timings,
         flag="--timing",
         choices=(*Timing, "all"),
         several=True,
