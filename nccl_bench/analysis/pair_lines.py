@@ -120,7 +120,7 @@ def _odd_size(bands: Sequence[Band]) -> str:
     odd = farthest(bands)
     if not any(band.is_odd for band in bands):
         return ""
-    return f" ({size_with_unit(odd.case.size_bytes)} alone: {change_range([odd.ratio])})"
+    return f" ({size_with_unit(odd.case.size_bytes)} alone: {change_range([odd.ratio])}, unlike its neighbours)"
 
 
 def farthest(bands: Iterable[Band]) -> Comparison:

@@ -156,7 +156,7 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
 
 
 def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
-    """Return ``places``; those with the same fastest arms are one, neighbours or not."""
+    """Return ``places``, with those joined that have the same fastest arms, also if they are not neighbours."""
     by_fastest: dict[frozenset[str], _Place] = {}
     for place in places:
         before = by_fastest.get(place.fastest)

@@ -83,7 +83,8 @@ class Steadiness:
             return ""
         if self._unsteady:
             mostly = any(cell.row.timing not in self._unsteady for cell in self.noisy)
-            answer = f"not in {joined(self._unsteady)}, {'mostly' if mostly else 'but'} elsewhere"
+            steady = joined([timing for timing, _ in self.timed_by_timing if timing not in self._unsteady])
+            answer = f"{steady} {'mostly' if mostly else 'yes'}, {joined(self._unsteady)} not"
         else:
             answer = self.answer.partition(":")[0].lower()
         faults = []

@@ -32,7 +32,7 @@ class Observation(IntEnum):
     IN_PLACE = 0  # it returned its input
     OUT_OF_PLACE = 1  # it wrote into the output that it got
     RETURNED = 2  # it returned a new tensor
-    REFUSED = 3  # the object said before the call that it does not take it
+    REFUSED = 3  # the object declined before the call
     UNCHANGED = 4  # it returned nothing, and no tensor has changed
     CHANGED = 5  # it returned nothing, and a tensor has changed
     RIGHT = 6  # it returned nothing, and its input is now the right output

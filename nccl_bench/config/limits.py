@@ -19,7 +19,7 @@ DEFAULT_THRESHOLD = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The threshold of some collectives, timings and sizes; by default of all."""
+    """The threshold of some collectives, timings and sizes, or of all if none are named."""
 
     threshold: float  # the difference that matters, as a share of the baseline's time
     collectives: tuple[str, ...] = tuple(COLLECTIVES)  # names in the catalog

@@ -36,7 +36,7 @@ _CREDENTIALS = tuple(
         ),
         # The user and the password in an address.
         (("://",), r"(://)[^/\s@'\"]+(?=@)"),
-        # The same in an address that was taken for a path, which has one slash less.
+        # The same, if the address was taken for a path: a path has one slash where an address has two.
         ((":/",), r"(?i)(\b[a-z]{2,}:/)[^/\s@'\":]+:[^/\s@'\"]+(?=@)"),
         (_TOKENS, rf"()\b(?:{'|'.join(_TOKENS)})[A-Za-z0-9_-]{{12,}}"),
         # Keys of AWS and Google, and JSON web tokens.

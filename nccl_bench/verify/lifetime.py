@@ -28,7 +28,7 @@ def lifetime(rig: Rig) -> None:
     """Check that a communicator leaves no temporary streams after its construction, and nothing after its close."""
     exchanges = rig.exchanges()
     error_type: type[str] = str
-    # Built-in arms can always be closed. For these, avoid `rig.arm`, which would make the shared arm.
+    # Reading `rig.arm` makes the arm that all probes use. A built-in arm can always be closed, so it need not be asked.
     if rig.arm_probe.arm not in ARMS:
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         if rig.reason_not_applicable is not None:

@@ -8,7 +8,8 @@ class StreamKind(StrEnum):
     """The ways in which a stream is ordered with other streams of its device, without any event."""
 
     NON_BLOCKING = "non-blocking"  # not at all; the streams of torch's pool are of this kind
-    BLOCKING = "blocking"  # with the legacy default stream; made by cudaStreamCreate, or a per-thread default stream
+    # Ordered with the legacy default stream: a stream that cudaStreamCreate made, or a per-thread default stream.
+    BLOCKING = "blocking"
     LEGACY_DEFAULT = "legacy default"  # with all blocking streams of its device; torch's default stream, handle 0
     INLINE = "inline"  # the host runs the work itself, before the launch returns; the default stream of the CPU
 

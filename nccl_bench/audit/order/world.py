@@ -101,8 +101,8 @@ class World:
     def without_repeats(self, lane: Lane, conflicts: Sequence[Conflict], mark: Hashable = None) -> list[Conflict]:
         """Return the conflicts that each need a wait of their own, and go on as if these waits were there.
 
-        One wait for a stream orders all its work until then, so the newest conflict stands for the older ones. Without
-        this, a forgotten wait would be reported again for each later work.
+        A wait for a stream also covers all earlier work on that stream, so the newest conflict is enough.
+        Without this, a forgotten wait would be reported again for each later work.
         """
         needed: list[Conflict] = []
         repaired: Clock = {}

@@ -92,7 +92,7 @@ class Feed:
         is_collective: bool = False,
         communicator: int | None = None,
     ) -> WorkLaunched:
-        """Return the launch of a work on ``stream`` by the calling thread, whose stack is ``where``."""
+        """Return a record of work that the calling thread launches on ``stream``; ``where`` is the thread's stack."""
         where.touched = touched
         return WorkLaunched(
             thread=self.thread(),
