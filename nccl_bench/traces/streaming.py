@@ -13,7 +13,7 @@ from nccl_bench.safety.regular_files import lines_of, open_regular, too_large
 # The most bytes of a recording, unpacked. A compressed file of a megabyte can hold thousands of them.
 MOST_BYTES_OF_TRACE = 16 * 1024**3
 # The most bytes of an entry of a list. The parser reads a text again with each piece, so a long one takes long.
-MOST_BYTES_OF_ENTRY = 4 * 1024**2
+MOST_BYTES_OF_ENTRY = 1024**2
 # The bytes at the beginning of a file that show its format.
 _HEAD = 64 * 1024
 _GZIP = b"\x1f\x8b"
