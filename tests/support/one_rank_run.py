@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch.distributed as dist
 
@@ -47,6 +48,18 @@ def in_one_process_set(arms: dict[str, Arm], group: dist.ProcessGroup, progress:
     ranks = Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,))
     process_set = ProcessSet(arms=tuple(arms), variables={}, reason=None)
     return ArmsInTurn(arms, [process_set], ranks, progress or Progress(None, 0, 0))
+
+
+def fork_without_join(operation: Any, streams: Any, private: Any, fork: Any, _join: Any) -> Callable[[], None]:
+    """Return what ``fork_join`` returns, but without the join."""
+
+    def ordered() -> None:
+        fork.record(streams.current_stream())
+        fork.wait(private)
+        private.submit(time.sleep, 0.05)  # a device that takes its time
+        operation()
+
+    return ordered
 
 
 def run_on_one_rank(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
-from tests.support.one_rank_run import MemoryStore, run_on_one_rank
+from tests.support.one_rank_run import MemoryStore, fork_without_join, run_on_one_rank
 
 
 def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
@@ -43,16 +42,6 @@ def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Pr
     return config, progress, lines
 
 
-def forgets_the_join(operation: Any, streams: Any, private: Any, fork: Any, _join: Any) -> Any:
-    def ordered() -> None:
-        fork.record(streams.current_stream())
-        fork.wait(private)
-        private.submit(time.sleep, 0.05)  # a device that takes its time
-        operation()
-
-    return ordered
-
-
 def test_the_check_catches_an_arm_that_does_not_join(
     one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +49,7 @@ def test_the_check_catches_an_arm_that_does_not_join(
     _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong == 0
-    monkeypatch.setattr(arms, "fork_join", forgets_the_join)
+    monkeypatch.setattr(arms, "fork_join", fork_without_join)
     _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from nccl_bench.plan.scenarios import largest_element
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Samples, Skipped, Status
 from nccl_bench.transports.device import open_device
-from tests.support.one_rank_run import run_on_one_rank
+from tests.support.one_rank_run import fork_without_join, run_on_one_rank
 
 RANKS = (1, 2, 3, 4, 7, 8, 62, 63)
 
@@ -76,20 +75,10 @@ def test_each_layer_of_a_chain_is_right(one_rank: dist.ProcessGroup, options: di
     assert all(line.wrong == 0 and line.samples_us for line in lines)
 
 
-def forgets_to_join(operation: Any, streams: Any, private: Any, fork: Any, _join: Any) -> Any:
-    def ordered() -> None:
-        fork.record(streams.current_stream())
-        fork.wait(private)
-        private.submit(time.sleep, 0.02)  # a device that takes its time
-        operation()
-
-    return ordered
-
-
 def test_the_check_finds_products_that_do_not_wait_for_the_collective(
     one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arms, "fork_join", forgets_to_join)
+    monkeypatch.setattr(arms, "fork_join", fork_without_join)
     lines = chained(one_rank, arms="dedicated-stream", placements="out-of-place", layers=4)
     assert {line.status for line in lines} == {Status.WRONG}
 
