@@ -20,7 +20,7 @@ from nccl_bench.analysis.pair_lines import (
 )
 from nccl_bench.analysis.shared_arm import moved_text, what_moved
 from nccl_bench.analysis.statistics import Verdict, verdict_of
-from nccl_bench.analysis.verdict_words import noise_hides_the_rest
+from nccl_bench.analysis.verdict_words import WHY_OPEN, noise_hides_the_rest
 from nccl_bench.analysis.wording import (
     change_range,
     every_timing,
@@ -42,17 +42,6 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed",
     None: "{have} no verdict, because the variation of the times is unknown",
-}
-# Reason -> why the comparisons of a line are open, in words.
-_WHY: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
-    OpenReason.WITHIN_NOISE: "within noise",
-    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
-    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
-    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
-    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
-    OpenReason.SHARED_ARM_MOVED: "not comparable, {moved} changed",
-    None: "no verdict, because the variation of the times is unknown",
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
 _SHARED = (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)
@@ -79,7 +68,7 @@ def open_answers(
     """
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
-    lines = [line for reason in _WHY for line in _lines_of(reason, pairs, known, brief=brief)]
+    lines = [line for reason in WHY_OPEN for line in _lines_of(reason, pairs, known, brief=brief)]
     count = _count_text(bands) if counts and lines else ""
     if len(lines) == 1 and count:
         yield _line(f"{count}: {lines[0].places}")
@@ -145,7 +134,7 @@ def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
     noise = _noise_alone(bands) if reason is OpenReason.WITHIN_NOISE else ""
     threshold = format_share(max(band.threshold for band in bands))
     moved = what_moved([each for band in bands for each in band.comparisons])
-    return f"{_WHY[reason].format(threshold=threshold, moved=moved)}{noise}"
+    return f"{WHY_OPEN[reason].format(threshold=threshold, moved=moved)}{noise}"
 
 
 def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes) -> str:

@@ -7,6 +7,7 @@ from nccl_bench.analysis.judging import OpenReason
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict
 from nccl_bench.analysis.step_messages import calls_text
 from nccl_bench.analysis.step_time import ArmStep, StepComparison, StepTime
+from nccl_bench.analysis.verdict_words import WHY_OPEN
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import counted, format_share, joined, percent, with_notes
 
@@ -19,14 +20,10 @@ _LABELS: Mapping[Verdict | None, Label] = {
 }
 # Why a step time is open, behind the numbers.
 _OPEN: Mapping[OpenReason | None, str] = {
+    **WHY_OPEN,
     OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{taken_off}",
     OpenReason.WITHIN_NOISE: "within noise{of}",
-    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
-    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
-    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
-    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed it",
-    None: "no verdict, because the variation of the times is unknown",
 }
 # A sentence names this many messages at most, and only those with this share of the largest difference.
 _MOST_CONTRIBUTIONS = 2

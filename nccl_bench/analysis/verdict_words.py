@@ -14,6 +14,17 @@ VERDICT_WORDS: Mapping[Verdict | None, str] = {
     Verdict.INCONCLUSIVE: "open",
     None: "none",
 }
+# Reason -> why a comparison or a step time is open, in words. Lines of the headline are in this order.
+WHY_OPEN: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
+    OpenReason.WITHIN_NOISE: "within noise",
+    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
+    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
+    OpenReason.SHARED_ARM_MOVED: "not comparable, {moved} changed",
+    None: "no verdict, because the variation of the times is unknown",
+}
 # The reasons whose names do not explain them.
 _REASON_WORDS: Mapping[OpenReason, str] = {OpenReason.SHARED_ARM_MOVED: "the machine changed"}
 
