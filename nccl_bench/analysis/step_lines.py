@@ -77,7 +77,7 @@ def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime
     )
     if comparison.verdict is not Verdict.EQUIVALENT and not relative and (parts := _contributions(comparison, after)):
         text += f", of it {parts}"
-    if comparison.verdict in (Verdict.INCONCLUSIVE, None):
+    if not comparison.is_decided:
         text += f": {_open(comparison)}"
     return text
 
@@ -92,9 +92,7 @@ def named_arms(comparison: StepComparison, sides: tuple[str, str]) -> tuple[str,
 
 def _alone(arm: ArmStep, step: StepTime) -> str:
     if arm.missing:
-        without = {each.message for each in arm.missing}
-        why = ", ".join(dict.fromkeys(f"{each.message.name}: {each.reason}" for each in arm.missing))
-        return f"no step time of {arm.arm}: no time for {calls_text(without, step.messages)} ({why})"
+        return f"no step time of {arm.arm}: {_missing(arm, step)}"
     (text,) = time_texts(arm.step_us)
     return f"{arm.arm} takes {text} a step{_between(arm)}"
 
@@ -115,9 +113,9 @@ def _without_time(comparison: StepComparison, names: Sequence[str]) -> list[str]
     return [name for name, arm in zip(names, arms, strict=True) if arm.missing]
 
 
-def _missing(comparison: StepComparison, step: StepTime) -> str:
-    without = {each.message for each in comparison.missing}
-    why = ", ".join(dict.fromkeys(f"{each.message.name}: {each.reason}" for each in comparison.missing))
+def _missing(of: ArmStep | StepComparison, step: StepTime) -> str:
+    without = {each.message for each in of.missing}
+    why = ", ".join(dict.fromkeys(f"{each.message.name}: {each.reason}" for each in of.missing))
     return f"no time for {calls_text(without, step.messages)} ({why})"
 
 
