@@ -70,7 +70,6 @@ class StepComparison:
     verdict: Verdict | None  # the verdict; None if a message is missing or the variation is unknown
     reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
     noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
-    pairs_needed: int | None  # the rounds of each message that an interval needs; None if there is one
     launches: int  # the number of launches with a step time of both arms; 1 for two sides
     communicator_variance: float | None  # the standard deviation of the ratio from launch to launch; None if unknown
 
@@ -144,7 +143,6 @@ def _compared(pair: StepPair, threshold: float, judged: Judgement | None, *, kno
         verdict=None if decided is None else decided.verdict,
         reason=None if decided is None else decided.reason,
         noise_floor=None if pair.claim is None else pair.claim.noise_floor,
-        pairs_needed=None if judged is None else judged.pairs_needed,
         launches=pair.launches,
         communicator_variance=None if estimate is None else estimate.communicator_variance,
     )
