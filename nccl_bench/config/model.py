@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, get_args
 
@@ -107,9 +107,14 @@ class Model:
     prefill: int = _key(_number(0), default=0)  # the tokens of a prefill chunk; with dp, of each rank; 0 for none
 
     @property
+    def ways(self) -> tuple[Parallel, ...]:
+        """The ways with another number of ranks than 1. A model has at most one."""
+        return tuple(way for way in Parallel if getattr(self, way) != 1)
+
+    @property
     def parallel(self) -> Parallel:
         """The way in which the ranks share the model."""
-        return next((way for way in Parallel if getattr(self, way) != 1), Parallel.TENSOR)
+        return next(iter(self.ways), Parallel.TENSOR)
 
     @property
     def width_of_head(self) -> int:
@@ -165,15 +170,12 @@ def parse_model(device: str, *layers: Mapping[str, object]) -> tuple[Model, tupl
         of_model = {key: value for key, value in layer.items() if key in keys}
         smaller = {key: value for key, value in smaller.items() if key not in of_model} | dict(on_device)
         given |= of_model
-    ways = [way for way in Parallel if str(given.get(way, 1)) != "1"]
-    if len(ways) > 1:
-        raise UsageError(f"{_WHERE} has {' and '.join(ways)}: give one of {', '.join(Parallel)}")
-    if not ways:
-        given.setdefault(Parallel.TENSOR, ALL)
     missing = [name for name, each in keys.items() if each.default is MISSING and name not in given]
     if missing:
         raise UsageError(f"{_WHERE} has no {missing[0]}: give at least layers, hidden, and tokens or prefill")
     model = _parsed(keys, given | smaller)
+    if len(model.ways) > 1:
+        raise UsageError(f"{_WHERE} has {' and '.join(model.ways)}: give one of {', '.join(Parallel)}")
     _refuse_contradictions(model)
     whole = _parsed(keys, given)
     changes = [
@@ -183,7 +185,9 @@ def parse_model(device: str, *layers: Mapping[str, object]) -> tuple[Model, tupl
 
 
 def _parsed(keys: Mapping[str, Any], values: Mapping[str, object]) -> Model:
-    return Model(**{key: keys[key].metadata["parse"](f"{_WHERE}: {key}", value) for key, value in values.items()})
+    """Return the model with these values. If they name no way to divide it, all ranks are tensor parallel."""
+    model = Model(**{key: keys[key].metadata["parse"](f"{_WHERE}: {key}", value) for key, value in values.items()})
+    return model if model.ways or Parallel.TENSOR in values else replace(model, tp=None)
 
 
 def _shown(value: object) -> str:

@@ -49,6 +49,13 @@ def test_values_for_a_device_are_used_there_and_named_and_later_layers_win() -> 
     assert remarks == ("the sizes of the model itself: on the cpu, hidden is 8 instead of 64",)
 
 
+def test_a_second_way_to_share_the_model_is_refused_in_the_values_for_a_device_too() -> None:
+    preset = SMALL | {"tp": 8, "cpu": {"dp": 2, "experts": 8}}
+    assert parse_model("cuda", preset)[0].parallel is Parallel.TENSOR
+    with pytest.raises(UsageError, match=r"^the model has tp and dp: give one of tp, cp, dp$"):
+        parse_model("cpu", preset)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
