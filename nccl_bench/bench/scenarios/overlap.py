@@ -31,8 +31,7 @@ class OverlapWork(Work):
         self._side = surroundings.side
         self._given = surroundings.config.product
         self._label, self._products = surroundings.case.label, surroundings.products
-        known = self._products.get(self._label)
-        self.overlap: OverlapCalls = self._with_product(self._given or _shape(known or _SMALL))
+        self.overlap: OverlapCalls = self._with_product(self._given or _SMALL)
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
         """Choose the shape of the product, unless the user has, or an earlier launch of the run. Collective."""
@@ -52,7 +51,8 @@ class OverlapWork(Work):
             known = list(shape)
         # The profiles after all cases, and the later launches, use the same product.
         self._products[self._label] = known
-        self.overlap = self._with_product(_shape(known))
+        m, n, k = known
+        self.overlap = self._with_product((m, n, k))
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         pairs = [buffers.pair(slot, case.placement) for slot in range(min(operations, buffers.slots))]
@@ -78,8 +78,3 @@ class OverlapWork(Work):
             # The first batch warms up.
             time_us = min([context.clock.eager(calls).time_us for _ in range(3)][1:])
         return max(context.control.maximum([time_us])[0], 1e-3)
-
-
-def _shape(sides: Sequence[int]) -> Shape:
-    m, n, k = sides
-    return m, n, k
