@@ -38,6 +38,11 @@ COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: igno
 REPORT = importlib.import_module("nccl_bench.cli.report")
 
 
+def spellings(command: str) -> set[str]:
+    """Return every spelling of every option of the command."""
+    return {spelling for each in COMMANDS[command].params for spelling in each.opts}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """The effects of a command line; an absent effect is ``None``."""

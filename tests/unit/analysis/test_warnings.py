@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.cell_warnings import cell_warnings
@@ -18,10 +16,10 @@ from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.cli.run import run as run_command
 from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import GpuState, Line
+from tests.support.command_line import spellings
 from tests.support.synthetic_runs import case, gpus, imported, meta, part_times, per_iteration, run, samples
 
 
@@ -163,9 +161,6 @@ def test_the_same_path_is_reported_only_for_measured_collectives() -> None:
 
 
 def test_the_flags_that_warnings_recommend_exist() -> None:
-    app = typer.Typer()
-    app.command()(run_command)
-    described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
     flags = {flag for text in WarningText for flag in re.findall(r"--[a-z-]+", text)}
     assert flags
-    assert flags <= set(re.findall(r"--[a-z-]+", described))
+    assert flags <= spellings("run")

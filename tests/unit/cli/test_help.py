@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from nccl_bench.cli import app
 from nccl_bench.cli.help import HELP_PAGES
-from tests.support.command_line import COMMANDS
+from tests.support.command_line import COMMANDS, spellings
 
 
 def help_of(*command: str, columns: int = 80) -> str:
@@ -29,12 +29,12 @@ def test_help_opens_with_examples_and_the_options_that_people_use(name: str) -> 
 
 @pytest.mark.parametrize("name", HELP_PAGES)
 def test_every_example_and_every_option_of_a_help_page_exists(name: str) -> None:
-    spellings = {spelling for each in COMMANDS[name].params for spelling in each.opts}
-    assert {*HELP_PAGES[name].common} <= spellings
+    known = spellings(name)
+    assert {*HELP_PAGES[name].common} <= known
     for example in HELP_PAGES[name].examples:
         program, command, *words = shlex.split(example.partition(" > ")[0])
         assert (program, command) == ("nccl-bench", name)
-        assert {word for word in words if word.startswith("-")} <= spellings
+        assert {word for word in words if word.startswith("-")} <= known
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.catalog.nccl_tests import ANSWERS, NCCL_TESTS_OPTIONS
-from tests.support.command_line import COMMANDS, ROOT, CommandLine, assert_one_message
+from tests.support.command_line import ROOT, CommandLine, assert_one_message, spellings
 
 
 @pytest.mark.parametrize(("name", "answer"), ANSWERS.items())
@@ -25,7 +25,7 @@ def test_every_option_that_an_answer_names_exists() -> None:
     named = set(re.findall(r"(?<!\w)--?[a-zA-Z][\w-]*", " ".join(ANSWERS.values())))
     assert {"--nproc", "--register", "-w"} <= named
     # These are the values of nccl-tests that the answer is for.
-    assert named - {spelling for each in COMMANDS["run"].params for spelling in each.opts} == {"-a", "-R"}
+    assert named - spellings("run") == {"-a", "-R"}
 
 
 def test_an_unknown_option_of_neither_tool_is_left_to_typer(command_line: CommandLine) -> None:
