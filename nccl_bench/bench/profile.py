@@ -43,13 +43,16 @@ def profile_case(
         return []
     context.work.prepare(context, names)
     captures = [TIMINGS[timing].captured for timing in timings]
+    eager_calls = 0 if all(captures) else CALLS
     not_captured = {*try_captures(context, names)} if any(captures) else {*names}
+    # An arm that declines in graphs has no calls in a run of graphs.
+    names = [name for name in names if eager_calls or name not in not_captured]
     profiles = {
         name: RecordedProfile(
             arm=name,
             case=context.case.label,
             file=f"{PROFILES}/{name}.{_NO_NAME.sub('-', context.case.label.removesuffix(' B'))}.json.gz",
-            eager_calls=0 if all(captures) else CALLS,
+            eager_calls=eager_calls,
             graph_calls=0 if name in not_captured else CALLS,
         )
         for name in names

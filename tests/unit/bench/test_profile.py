@@ -1,15 +1,28 @@
-"""The files of profiles: written whole, or not at all."""
+"""Profiles: the calls that they have, and their files, which are written whole or not at all."""
 
 from __future__ import annotations
 
 import gzip
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from nccl_bench.bench import profile
 from nccl_bench.bench.profile import write_profile
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
+
+
+def test_an_arm_that_declines_in_graphs_has_no_profile_in_a_run_of_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "try_first_calls", lambda _context, _names: {})
+    monkeypatch.setattr(profile, "try_captures", lambda _context, names: dict.fromkeys(names, "it returned None"))
+    context = Mock()
+    context.case.label, context.arms.visit.return_value = "all_reduce 8 B", ()
+    assert profile.profile_case(context, ["mine"], [Timing.GRAPH], None) == []
+    (of_eager_calls,) = profile.profile_case(context, ["mine"], [Timing.EAGER, Timing.GRAPH], None)
+    assert (of_eager_calls["eager_calls"], of_eager_calls["graph_calls"]) == (profile.CALLS, 0)
 
 
 def export(path: str) -> None:
