@@ -25,7 +25,6 @@ from nccl_bench.bench.scenarios.work import Surroundings, Work
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
-from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.scenarios import SCENARIOS, has_deadlocks
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -115,8 +114,8 @@ class Runner:
     def measure_memory(self) -> None:
         """Measure the memory that calls of each arm strand in torch's allocator, in a measured case, and record it."""
         planned = case_for_memory(self._ended)
-        is_isolated = self.config.scenario is Scenario.ISOLATED
-        if planned is None or not is_isolated or self.device.streams.stranded_bytes() is None:
+        is_measured = SCENARIOS[self.config.scenario].measures_stranded_memory
+        if planned is None or not is_measured or self.device.streams.stranded_bytes() is None:
             return
         after_all = len(self.plan.cases)
         self.progress.update(case_index=after_all, arm="", phase="memory", deadline_s=self.config.timeout_s)

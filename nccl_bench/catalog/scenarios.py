@@ -19,6 +19,7 @@ class ScenarioSpec:
     launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
     timings: tuple[Timing, ...] = tuple(Timing)  # the timings that the scenario has
     has_bandwidth: bool = False  # True if a time is that of the collective alone, which has a bandwidth
+    measures_stranded_memory: bool = False  # True if a run also measures the memory that calls strand
     collectives: tuple[str, ...] = ()  # the collectives that it can measure, the default first; empty: all
     redops: tuple[RedOp, ...] = ()  # the reductions that it can measure, the default first; empty: all
     dtypes: tuple[str, ...] = ()  # the data types that it can measure; empty: all
@@ -36,6 +37,7 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         question="The time of a collective with no other work around it.",
         options=frozenset({"workload", "sizes", "ops_per_batch", "per_iteration", "cost_split"}),
         has_bandwidth=True,
+        measures_stranded_memory=True,
     ),
     Scenario.CHAIN: ScenarioSpec(
         question="The time of a decoder layer: a matrix product, and an all_reduce of its result, which the next "
