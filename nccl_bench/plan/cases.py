@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TypeVar
 
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.cases import Case
@@ -17,7 +16,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import most_ops_per_batch
-from nccl_bench.plan.left_out import LeftOut, absent_timings
+from nccl_bench.plan.left_out import LeftOut, absent_timings, possible_of
 from nccl_bench.plan.placements import choose_placements
 from nccl_bench.plan.scenarios import NO_WORK, Point, WorkPlan, points_of, unfit_for, work_of
 from nccl_bench.plan.workload import own_messages, to_measure
@@ -27,7 +26,6 @@ _Combination = tuple[str, str, RedOp | None, Placement | None]
 _TimedPoint = tuple[Point, tuple[Timing, ...]]
 # The most cases of a run, over all launches. A record from another person can ask for any number.
 MOST_CASES = 1_000_000
-_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +179,7 @@ def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination
         points = {
             dtype: [(point, timings) for point in points_of(config, dtype, world_size)] for dtype in config.dtypes
         }
-        collectives = _possible(config.collectives, spec.collectives)
+        collectives = possible_of(config.collectives, spec.collectives)
         kinds = {(collective, dtype): points[dtype] for collective, dtype in product(collectives, config.dtypes)}
     else:
         measured = to_measure(own_messages(config.workload, world_size), absent)
@@ -191,7 +189,7 @@ def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination
         }
     for (collective, dtype), points_of_kind in kinds.items():
         row = COLLECTIVES[collective]
-        redops = _possible(config.redops, spec.redops) if row.reduces else (None,)
+        redops = possible_of(config.redops, spec.redops) if row.reduces else (None,)
         # A collective that has none of the configured placements is measured in its default placement.
         placements: Sequence[Placement | None] = (
             [None]
@@ -200,8 +198,3 @@ def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination
         )
         for redop, placement in product(redops, placements):
             yield (collective, dtype, redop, placement), points_of_kind
-
-
-def _possible(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:
-    """Return the values in ``chosen`` that the scenario can measure; without any, its default."""
-    return [each for each in chosen if not possible or each in possible] or possible[:1]

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.scenarios import SCENARIOS
@@ -14,6 +15,7 @@ from nccl_bench.plan.workload import differences, measured_timing
 
 # A text names at most this many rounded sizes, and then says how many more there are.
 _MOST_ROUNDED = 3
+_Choice = TypeVar("_Choice")
 
 
 def absent_timings(config: RunConfig) -> Mapping[Timing, str]:
@@ -26,6 +28,14 @@ def absent_timings(config: RunConfig) -> Mapping[Timing, str]:
     }
     on_default_stream = config.caller_stream is CallerStream.DEFAULT
     return of_scenario | {**config.device_spec.absent_timings(on_default_stream=on_default_stream)}
+
+
+def possible_of(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:
+    """Return the values in ``chosen`` that are ``possible`` in a scenario; without any, its default.
+
+    An empty ``possible`` stands for all values.
+    """
+    return [each for each in chosen if not possible or each in possible] or possible[:1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +81,8 @@ class LeftOut:
         ]
         for chosen, possible in choices:
             if possible and (impossible := [each for each in chosen if each not in possible]):
-                measured = [each for each in chosen if each in possible] or possible[:1]
-                absent = ", ".join(impossible)
-                yield f"the scenario {config.scenario} has no {absent}: it measures {', '.join(measured)}"
+                absent, measured = ", ".join(impossible), ", ".join(possible_of(chosen, possible))
+                yield f"the scenario {config.scenario} has no {absent}: it measures {measured}"
 
     def _replaced_placements(self) -> Iterator[str]:
         collectives: dict[tuple[Placement, Placement], list[str]] = defaultdict(list)
