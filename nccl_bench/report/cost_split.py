@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.cost_split import CostedCall, costed_calls, few_sizes
-from nccl_bench.analysis.wording import case_name, counted, significant
+from nccl_bench.analysis.wording import case_name, counted
 from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.cost_parts import COST_PARTS, CostPart
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.layout import Table, column
+from nccl_bench.report.layout import Table, column, microseconds
 
 _MEANING = (
     "Times of the CPU thread. {parts}. rest: enqueue without the parts, which is the arm's own Python and the loop. "
@@ -55,7 +55,7 @@ def _table(title: str, calls: Sequence[CostedCall], notes: tuple[str, ...]) -> T
     nodes = [call.graph_nodes for call in calls]
     has_nodes = any(count is not None for count in nodes)
     columns += [
-        column(name, (name,), ["" if us is None else significant(us) for us in of_name])
+        column(name, (name,), list(map(microseconds, of_name)))
         for name, of_name in times.items()
         if any(us is not None for us in of_name)
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nccl_bench.analysis.wording import significant
 from nccl_bench.report.escaping import visible_lines
 
 GAP = 3
@@ -88,6 +89,11 @@ def fold(name: str, width: int) -> tuple[str, ...]:
     if len(name) <= width or not splits:
         return (name,)
     return min(splits, key=lambda lines: max(map(len, lines)))
+
+
+def microseconds(time_us: float | None) -> str:
+    """Return a time with three significant digits; an empty text without a time."""
+    return "" if time_us is None else significant(time_us)
 
 
 def bandwidth(value: float) -> str:

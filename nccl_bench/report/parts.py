@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import case_name, counted, percent, significant
+from nccl_bench.analysis.wording import case_name, counted, percent
 from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.layout import Table, column, pairs
+from nccl_bench.report.layout import Table, column, microseconds, pairs
 
 _HIDDEN = (
     "hidden: the share of the collective's time that the overlap hides: (sequence - together) / (sequence - product)."
@@ -44,10 +44,10 @@ def _table(ranks: int, timing: Timing, rows: list[Row], notes: list[str]) -> Tab
     columns = [
         column("size", ("size",), [format_size(row.size_bytes or 0) for row in rows]),
         column("arm", ("arm",), [row.arm or "" for row in rows], left=True),
-        column("product", ("product",), [_time(row.product_us) for row in rows]),
-        column("collective", ("collective",), [_time(row.collective_us) for row in rows]),
-        column("sequence", ("sequence",), [_time(row.sequence_us) for row in rows]),
-        column("together", ("together",), [_time(row.together_us) for row in rows]),
+        column("product", ("product",), [microseconds(row.product_us) for row in rows]),
+        column("collective", ("collective",), [microseconds(row.collective_us) for row in rows]),
+        column("sequence", ("sequence",), [microseconds(row.sequence_us) for row in rows]),
+        column("together", ("together",), [microseconds(row.together_us) for row in rows]),
         column("hidden (%)", ("hidden", "%"), [_percent(row.hidden_share) for row in rows]),
     ]
     if any(map(_slowdowns, rows)):
@@ -75,10 +75,6 @@ def _products(rows: list[Row]) -> str:
     if len({product for _, product in products}) == 1:
         return rows[0].product or ""
     return ", ".join(f"{product} at {format_size(size)}" for size, product in products)
-
-
-def _time(time_us: float | None) -> str:
-    return "" if time_us is None else significant(time_us)
 
 
 def _percent(share: float | None, *, sign: bool = False) -> str:

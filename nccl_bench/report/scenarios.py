@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.skew import slope
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import case_name, counted, joined, significant, size_with_unit
+from nccl_bench.analysis.wording import case_name, counted, joined, size_with_unit
 from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.cases import Scenario, kind_of, tokens_of
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.report.layout import Column, Table, column
+from nccl_bench.report.layout import Column, Table, column, microseconds
 from nccl_bench.report.parts import part_tables
 
 _LAYER = "layer: the time of a layer. token: the time of all layers, divided by the number of tokens."
@@ -45,8 +45,8 @@ def _chain_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
         ]
         for timing in (timing for timing in Timing if any(timing == row.timing for row in of_table)):
             of_timing = [cells.get((*line, timing)) for line in lines]
-            layers = [_us(None if row is None else row.time_us) for row in of_timing]
-            tokens = [_us(None if row is None else row.per_token_us) for row in of_timing]
+            layers = [microseconds(None if row is None else row.time_us) for row in of_timing]
+            tokens = [microseconds(None if row is None else row.per_token_us) for row in of_timing]
             columns += [_of_timing(timing, "layer", layers), _of_timing(timing, "token", tokens)]
         name = _name(side, of_table)
         yield Table(title=f"{name} (us)", notes=(_LAYER,), columns=tuple(columns), keep=3, gap=2)
@@ -64,10 +64,10 @@ def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
         texts: Mapping[str, list[str]] = {
             "delay": ["" if row.delay_us is None else str(row.delay_us) for row in of_table],
             "arm": [row.arm or "" for row in of_table],
-            "late": [_us(row.measured_delay_us) for row in of_table],
-            "early ranks": [_us(row.time_us) for row in of_table],
-            "wait": [_us(row.wait_us) for row in of_table],
-            "transfer": [_us(row.transfer_us) for row in of_table],
+            "late": [microseconds(row.measured_delay_us) for row in of_table],
+            "early ranks": [microseconds(row.time_us) for row in of_table],
+            "wait": [microseconds(row.wait_us) for row in of_table],
+            "transfer": [microseconds(row.transfer_us) for row in of_table],
         }
         columns = [column(name, (name,), cells, left=name == "arm") for name, cells in texts.items()]
         name = _name(side, of_table).replace(f" ({first.delay_us} us late)", "")
@@ -107,10 +107,6 @@ def _name(side: str, rows: Sequence[Row]) -> str:
     first = rows[0]
     name = f"{case_name(first, {row.arm_placement or '' for row in rows})}, {counted(first.world_size or 0, 'rank')}"
     return f"{side}: {name}" if side else name
-
-
-def _us(time_us: float | None) -> str:
-    return "" if time_us is None else significant(time_us)
 
 
 _TABLES: Mapping[Scenario, Callable[[str, Sequence[Row]], Iterator[Table]]] = {

@@ -14,7 +14,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from nccl_bench.report.layout import Column, Table, bandwidth, column, fold, pairs
+from nccl_bench.report.layout import Column, Table, bandwidth, column, fold, microseconds, pairs
 
 # The row for each size and arm.
 _Cells = Mapping[tuple[int, str], Row]
@@ -84,7 +84,7 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
         for key in ("min", "p50", "p90", "p99", "max", "cost"):
             values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
             if any(value is not None for value in values):
-                columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
+                columns.append(column(key, (key,), list(map(microseconds, values))))
         cost = ", and the column cost shows what they add to each operation" if columns[-1].name == "cost" else ""
         yield Table(
             title=f"{case_name(case, placements)}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
@@ -159,8 +159,7 @@ def _mark(row: Row) -> str:
 
 
 def _latency(row: Row) -> tuple[str, str]:
-    time_us = "" if row.time_us is None else significant(row.time_us)
-    return time_us, "" if row.ratio is None else format_ratio(row.ratio)
+    return microseconds(row.time_us), "" if row.ratio is None else format_ratio(row.ratio)
 
 
 def _bandwidth(row: Row) -> tuple[str, str]:
