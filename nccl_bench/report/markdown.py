@@ -12,6 +12,7 @@ from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.escaping import markdown_block, markdown_text
 from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.kernels import kernel_tables
+from nccl_bench.report.layout import Table
 from nccl_bench.report.memory import memory_tables
 from nccl_bench.report.scenarios import scenario_tables
 from nccl_bench.report.step_tables import step_tables
@@ -56,34 +57,34 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, Iterable[str]]]:
     def folded(title: str, lines: Iterable[str]) -> tuple[str, Iterable[str]]:
         return title, _folded(title, lines)
 
+    def folded_if_long(title: str, table: Table) -> tuple[str, Iterable[str]]:
+        lines = list(markdown_table(table))
+        return folded(title, lines) if len(table.columns[0].cells) > _MOST_LINES else (title, lines)
+
     for of_step in step_tables(analysis):
         yield "Step time by message", list(markdown_table(of_step))
     bands = band_table(analysis)
     if bands is not None:
-        title, table = "Verdicts by band of sizes", list(markdown_table(bands))
-        yield folded(title, table) if len(bands.columns[0].cells) > _MOST_LINES else (title, table)
+        yield folded_if_long("Verdicts by band of sizes", bands)
     for scenario in scenario_tables(analysis):
-        table = list(markdown_table(scenario))
-        yield folded(scenario.title, table) if len(scenario.columns[0].cells) > _MOST_LINES else (scenario.title, table)
+        yield folded_if_long(scenario.title, scenario)
     for remarks in analysis_remarks(analysis):
         yield folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
     yield "Commands", list(markdown_commands(analysis.headline))
     verdicts = list(verdict_tables(analysis))
     if verdicts:
-        lines = chain.from_iterable(map(markdown_table, verdicts))
-        yield folded("Verdicts in detail", chain([heading(analysis), ""], lines))
-    kernels = list(kernel_tables(analysis))
-    if kernels:
-        yield folded("What NCCL ran", chain.from_iterable(map(markdown_table, kernels)))
-    costs = list(cost_tables(analysis, every_size=True))
-    if costs:
-        yield folded("Cost of a call", chain.from_iterable(map(markdown_table, costs)))
+        yield folded("Verdicts in detail", chain([heading(analysis), ""], _tables(verdicts)))
+    yield folded("What NCCL ran", _tables(kernel_tables(analysis)))
+    yield folded("Cost of a call", _tables(cost_tables(analysis, every_size=True)))
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
     notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]
     tables = chain(measurement_tables(analysis), time_tables(analysis), memory_tables(analysis.metas))
-    figures = chain.from_iterable(map(markdown_table, tables))
-    yield folded("Notes and figures", chain(notes, figures))
+    yield folded("Notes and figures", chain(notes, _tables(tables)))
+
+
+def _tables(tables: Iterable[Table]) -> Iterator[str]:
+    return chain.from_iterable(map(markdown_table, tables))
 
 
 def _fitting(block: Iterable[str], room: int) -> list[str] | None:
@@ -135,7 +136,10 @@ def _without_command(fact: Fact) -> str:
 
 
 def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
-    """Yield ``lines`` in a block that opens at a click. GitHub needs the empty lines around Markdown in a block."""
+    """Yield ``lines`` in a block that opens at a click; nothing without lines.
+
+    GitHub needs the empty lines around Markdown in a block.
+    """
     rest = iter(lines)
     for first in rest:
         yield from (f"<details><summary>{title}</summary>", "", first)
