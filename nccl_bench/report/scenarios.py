@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.skew import slope
 from nccl_bench.analysis.summary import Row
@@ -59,7 +61,7 @@ def _of_timing(timing: Timing, per: str, texts: Sequence[str]) -> Column:
 def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
     """Yield a table for each kind of case, size and timing: a row for each delay and arm."""
     meaning = [_SKEW]
-    for _, of_table in _grouped(rows, _kind_without_delay):
+    for _, of_table in _grouped(rows, lambda row: (row.size_bytes, row.timing, kind_of(_without_delay(row)))):
         first = of_table[0]
         texts: Mapping[str, list[str]] = {
             "delay": ["" if row.delay_us is None else str(row.delay_us) for row in of_table],
@@ -70,7 +72,7 @@ def _skew_tables(side: str, rows: Sequence[Row]) -> Iterator[Table]:
             "transfer": [microseconds(row.transfer_us) for row in of_table],
         }
         columns = [column(name, (name,), cells, left=name == "arm") for name, cells in texts.items()]
-        name = _name(side, of_table).replace(f" ({first.delay_us} us late)", "")
+        name = _name(side, [_without_delay(row) for row in of_table])
         yield Table(
             title=f"{name}, {size_with_unit(first.size_bytes or 0)}, {first.timing} (us)",
             notes=(*meaning, *_slopes(of_table)),
@@ -89,8 +91,8 @@ def _slopes(rows: Sequence[Row]) -> Iterator[str]:
         yield f"For each us of delay the early ranks take longer by {joined(texts)}."
 
 
-def _kind_without_delay(row: Row) -> tuple[object, ...]:
-    return (row.size_bytes, row.timing, row.collective, row.dtype, row.redop, row.placement, row.root)
+def _without_delay(row: Row) -> Row:
+    return replace(row, delay_us=None)
 
 
 def _grouped(
