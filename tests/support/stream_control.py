@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -45,6 +46,31 @@ def finishes_within(stream: cpu.Stream, seconds: float = 0.05) -> bool:
     while not stream.query() and time.monotonic() < deadline:
         time.sleep(0.001)
     return stream.query()
+
+
+def within_patience(fn: Callable[[], object]) -> None:
+    """Run ``fn`` in a thread; raise its exception here, and fail the test at a deadlock."""
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            fn()
+        except BaseException as error:  # noqa: BLE001 - the outcome, for the test to look at
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert outcome, "deadlock"
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def stream_threads() -> set[threading.Thread]:
+    """Return the threads that the CPU's streams run now."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("cpu-stream-")}
 
 
 def record_stream_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

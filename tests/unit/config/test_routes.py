@@ -1,4 +1,4 @@
-"""Overrides of the routing table."""
+"""Overrides of the routing table, and the routes of a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from copy import deepcopy
 
 import pytest
 
+from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.routes import ROUTED_OPERATIONS, ROUTES, UNROUTED, Backend, Mode
 from nccl_bench.config.routes import override
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import UsageError
 
 TORCH_ONLY = {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.TORCH}
@@ -72,3 +74,21 @@ def test_a_malformed_override_is_refused_with_the_allowed_form(text: str) -> Non
     assert "give [OPERATION.]MODE=BACKEND, such as eager=communicator. There is no " in message
     allowed = (ROUTED_OPERATIONS, Mode, Backend)
     assert any(message.endswith(", ".join(names)) for names in allowed) or message.endswith("?")
+
+
+@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
+def test_routes_change_the_table_of_the_coordinator_arms(arm: str) -> None:
+    config = resolve("cpu", {"arms": f"torch,{arm}", "routes": "eager=communicator,all_reduce.eager=torch"})
+    assert config.routing["all_reduce"] == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR}
+    assert config.routing["broadcast"] == dict.fromkeys(Mode, Backend.COMMUNICATOR)
+    assert resolve("cpu", {"arms": arm}).routing == ROUTES
+
+
+def test_routes_without_a_coordinator_arm_are_refused() -> None:
+    expected = "'eager=torch', but only coordinator arms have routes, and no such arm is chosen: add one with --arms"
+    with pytest.raises(UsageError, match=expected):
+        resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
+
+
+def test_an_empty_text_removes_the_routes_of_a_file() -> None:
+    assert resolve("cpu", {"routes": "eager=torch"}, {"arms": "torch", "routes": ""}).routes == ()

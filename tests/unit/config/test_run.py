@@ -13,15 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, Order
 from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.memory import Memory, Register
-from nccl_bench.catalog.routes import ROUTES, Backend, Mode
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.cli.model_option import with_workload
 from nccl_bench.config.limits import DEFAULT_THRESHOLD
 from nccl_bench.config.options import options_of
 from nccl_bench.config.run import (
@@ -33,14 +31,12 @@ from nccl_bench.config.run import (
     read_run_config,
     resolve,
 )
-from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
 from tests.support.workloads import WORKLOAD
 
 KEYS = tuple(options_of(RunConfig))
-CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
 INSTALLED_ARMS = tuple(name for name in TIMED_ARMS if ARMS[name].extra is None)
 
@@ -278,47 +274,6 @@ def test_every_key_is_in_both_tables() -> None:
     assert {key for key, _, _ in REFUSED} == set(KEYS) - {"device"}
 
 
-@pytest.mark.parametrize(
-    ("scenario", "option"),
-    [
-        ("chain", {"sizes": "8"}),
-        ("chain", {"ops_per_batch": 4}),
-        ("isolated", {"layers": 8}),
-        ("isolated", {"delays": 0}),
-    ],
-)
-def test_an_option_that_the_scenario_does_not_read_is_refused(scenario: str, option: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match=f"is given, and the scenario {scenario} does not read it: leave it out"):
-        resolve("cpu", {"scenario": scenario}, option)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_scenario_has_its_own_timings_and_no_value_of_what_it_does_not_read(device: str) -> None:
-    config = resolve(device, {"scenario": "chain"})
-    assert Timing.ENQUEUE not in config.timings
-    assert config.sizes is None
-    assert config.layers is not None
-
-
-def test_an_overlap_has_the_collective_and_the_sizes_that_are_worth_it_unless_others_are_given() -> None:
-    config = resolve("cuda", {"scenario": "overlap"})
-    assert (config.collectives, config.sizes, config.product) == (
-        ("all_gather",),
-        tuple(4**at << 20 for at in range(5)),
-        None,
-    )
-    given = {"scenario": "overlap", "collectives": "all_reduce", "sizes": "8"}
-    assert (resolve("cuda", given).collectives, resolve("cuda", given).sizes) == (("all_reduce",), (8,))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_scenario_that_varies_more_than_sizes_has_few_of_them(device: str) -> None:
-    config = resolve(device, {"scenario": "skew"})
-    assert config.sizes == parse_sizes("sizes", DEVICES[device].few_sizes)
-    assert config.timings == (Timing.GATED,)
-    assert resolve(device, {"scenario": "skew", "sizes": "4K"}).sizes == (4096,)
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_defaults_are_complete_and_resolve(device: str) -> None:
     config = resolve(device)
@@ -352,15 +307,6 @@ def test_later_layers_win_and_none_counts_as_absent() -> None:
     assert (config.rounds, config.warmup) == (4, 2)
 
 
-def test_the_default_baseline_is_the_dedicated_stream_or_the_first_arm() -> None:
-    assert resolve("cpu").baseline == DEFAULT_BASELINE
-    assert resolve("cpu", {"arms": "torch,dedicated-stream"}).baseline == DEFAULT_BASELINE
-    assert resolve("cpu", {"arms": "torch,transport"}).baseline == "torch"
-    assert resolve("cpu", {"baseline": "torch"}, {"arms": "transport,torch"}).baseline == "torch"
-    with pytest.raises(UsageError, match="'torch', which is no arm of this run: allowed are transport"):
-        resolve("cpu", {"baseline": "torch"}, {"arms": "transport"})
-
-
 def test_the_most_rounds_are_never_fewer_than_the_fewest() -> None:
     # A run whose time is limited and whose rounds are not can do fewer of them when the time is up.
     assert resolve("cpu").min_rounds == resolve("cpu").rounds == DEFAULT_ROUNDS
@@ -380,15 +326,6 @@ def test_the_default_threshold_is_that_of_the_verdicts() -> None:
     assert resolve("cpu").threshold == DEFAULT_THRESHOLD
 
 
-def test_the_baseline_has_a_twin_where_arms_are_compared() -> None:
-    assert resolve("cpu", {"arms": "stream-free"}).measured_arms == ("stream-free",)
-    config = resolve("cpu", {"arms": "stream-free,torch", "baseline": "torch"})
-    assert config.measured_arms == ("stream-free", "torch", "torch:twin")
-    # A user cannot name a twin.
-    with pytest.raises(UsageError, match="arms has 'torch:twin': did you mean 'torch'\\? Allowed are"):
-        resolve("cpu", {"arms": "torch,torch:twin"})
-
-
 def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
     with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave the option out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
@@ -404,74 +341,6 @@ def test_the_cpu_has_no_kernels_of_nccl_to_report_and_no_nvtx(option: str, reaso
     assert not getattr(resolve("cpu", {option: False}), option)
     with pytest.raises(UsageError, match=rf"^{option} is asked for on the device cpu: {reason}.*: leave it out$"):
         resolve("cpu", {option: True})
-
-
-def test_registered_memory_is_refused_on_the_cpu() -> None:
-    assert resolve("cpu").register is Register.NONE
-    assert resolve("cpu", {"register": "none"}).register is Register.NONE
-    for how in (Register.LOCAL, Register.WINDOW):
-        assert resolve("cuda", {"register": str(how)}).register is how
-        with pytest.raises(UsageError) as caught:
-            resolve("cpu", {"register": str(how)})
-        assert str(caught.value) == (
-            f"register is '{how}': the CPU does not use NCCL, which allocates and registers memory of GPUs: leave the "
-            "option out"
-        )
-
-
-def test_the_cpu_has_only_torchs_memory() -> None:
-    assert resolve("cpu").memory is resolve("cpu", {"memory": "torch"}).memory is Memory.TORCH
-    for memory, reason in DEVICES["cpu"].missing_memory.items():
-        with pytest.raises(UsageError) as caught:
-            resolve("cpu", {"memory": str(memory)})
-        assert str(caught.value) == f"memory is '{memory}': {reason}: give torch"
-
-
-@pytest.mark.parametrize(
-    ("options", "memory"),
-    [
-        ({}, Memory.TORCH),
-        ({"register": "local"}, Memory.NCCL),
-        ({"register": "window"}, Memory.NCCL),
-        ({"register": "local", "memory": "torch"}, Memory.TORCH),
-        ({"memory": "expandable"}, Memory.EXPANDABLE),
-    ],
-)
-def test_registered_buffers_are_in_nccls_memory_unless_the_user_chooses(
-    options: dict[str, str], memory: Memory
-) -> None:
-    assert resolve("cuda", options).memory is memory
-
-
-@pytest.mark.parametrize(
-    ("memory", "register", "way_out"),
-    [
-        ("torch", "window", "leave --memory out"),
-        ("expandable", "window", "leave --memory out"),
-        ("expandable", "local", "leave out one of the two options"),
-    ],
-)
-def test_memory_that_cannot_be_registered_in_this_way_is_refused(memory: str, register: str, way_out: str) -> None:
-    with pytest.raises(UsageError, match=f"memory is '{memory}', and register is '{register}'.*{way_out}"):
-        resolve("cuda", {"memory": memory, "register": register})
-
-
-@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
-def test_routes_change_the_table_of_the_coordinator_arms(arm: str) -> None:
-    config = resolve("cpu", {"arms": f"torch,{arm}", "routes": "eager=communicator,all_reduce.eager=torch"})
-    assert config.routing["all_reduce"] == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR}
-    assert config.routing["broadcast"] == dict.fromkeys(Mode, Backend.COMMUNICATOR)
-    assert resolve("cpu", {"arms": arm}).routing == ROUTES
-
-
-def test_routes_without_a_coordinator_arm_are_refused() -> None:
-    expected = "'eager=torch', but only coordinator arms have routes, and no such arm is chosen: add one with --arms"
-    with pytest.raises(UsageError, match=expected):
-        resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
-
-
-def test_an_empty_text_removes_the_routes_of_a_file() -> None:
-    assert resolve("cpu", {"routes": "eager=torch"}, {"arms": "torch", "routes": ""}).routes == ()
 
 
 @pytest.mark.parametrize(
@@ -524,21 +393,6 @@ def test_a_run_is_named_after_its_file_unless_the_file_has_a_name(tmp_path: Path
     assert read_run_config(file) == {"name": "mine", "rounds": 3}
     file.write_text("name = 'theirs'\n", encoding="utf-8")
     assert read_run_config(file) == {"name": "theirs"}
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_preset_plans_on_every_device(path: Path, device: str) -> None:
-    values = read_run_config(path)
-    assert values["name"] == path.stem
-    # A model on one rank sends nothing.
-    for world_size in (2, 8) if "model" in values else (1, 2, 8):
-        config = resolve(device, *with_workload([values], None, device, world_size))
-        assert make_plan(config, world_size).cases
-
-
-def test_there_are_presets() -> None:
-    assert CONFIGS
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -1,4 +1,4 @@
-"""The CPU's streams: order, events, failures, lifetimes, and the ``Streams`` of the CPU."""
+"""The CPU's streams: order, the current stream, the times of events, and lifetimes."""
 
 from __future__ import annotations
 
@@ -6,50 +6,22 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-from nccl_bench.errors import InvalidArgumentError, SetupError
-from nccl_bench.streams import cpu, cuda
-from nccl_bench.streams.cpu_device import CpuStreams
-from tests.support.stream_control import PATIENCE_S, Gate, PlantedError, raise_planted_error
+from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.streams import cpu
+from tests.support.stream_control import (
+    PATIENCE_S,
+    Gate,
+    PlantedError,
+    raise_planted_error,
+    stream_threads,
+    within_patience,
+)
 
-
-def within_patience(fn: Callable[[], object]) -> None:
-    """Run ``fn`` in a thread; an exception is raised here and a deadlock fails the test."""
-    outcome: list[BaseException | None] = []
-
-    def run() -> None:
-        try:
-            fn()
-        except BaseException as error:  # noqa: BLE001 - the outcome, for the test to look at
-            outcome.append(error)
-        else:
-            outcome.append(None)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(PATIENCE_S)
-    assert outcome, "deadlock"
-    if outcome[0] is not None:
-        raise outcome[0]
-
-
-def stream_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("cpu-stream-")}
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_unreported() -> Iterator[None]:
-    yield
-    within_patience(cpu.synchronize)
-
-
-@pytest.fixture
-def streams() -> CpuStreams:
-    return CpuStreams()
+pytestmark = pytest.mark.usefixtures("nothing_left_unreported")
 
 
 # Order
@@ -146,6 +118,23 @@ def test_waiting_for_an_event_that_was_never_recorded_returns_at_once() -> None:
     assert event.query()
 
 
+def test_synchronize_also_waits_for_work_that_queued_work_submits() -> None:
+    first, second = cpu.Stream(), cpu.Stream()
+    done: list[str] = []
+
+    def submits() -> None:
+        time.sleep(0.05)
+        first.submit(sleeps)
+
+    def sleeps() -> None:
+        time.sleep(0.05)
+        done.append("the last")
+
+    second.submit(submits)
+    within_patience(cpu.synchronize)
+    assert done == ["the last"]
+
+
 # The default and the current stream
 
 
@@ -218,109 +207,6 @@ def test_an_entry_can_queue_on_and_wait_for_its_own_stream() -> None:
     assert seen == ["inner", "outer"]
 
 
-# Failures
-
-
-@pytest.mark.parametrize("synchronize", ["stream", "event", "device"])
-def test_a_failure_is_raised_once_by_the_next_synchronisation(synchronize: str) -> None:
-    stream, event = cpu.Stream(), cpu.Event()
-    seen: list[object] = []
-    stream.submit(raise_planted_error)
-    stream.submit(seen.append, "skipped")
-    event.record(stream)
-    wait = {"stream": stream.synchronize, "event": event.synchronize, "device": cpu.synchronize}[synchronize]
-    with pytest.raises(PlantedError):
-        within_patience(wait)
-    for again in (stream.synchronize, event.synchronize, cpu.synchronize):
-        within_patience(again)
-    stream.submit(seen.append, "later")
-    stream.synchronize()
-    assert seen == ["later"]
-
-
-def test_work_queued_before_the_report_of_a_failure_is_skipped_even_after_the_report() -> None:
-    stream = cpu.Stream()
-    seen: list[object] = []
-    stream.submit(raise_planted_error)
-    event = stream.record_event()
-    gated = cpu.Stream()
-    gate = Gate(gated)
-    stream.wait_stream(gated)
-    stream.submit(seen.append, "before the report")
-    with pytest.raises(PlantedError):
-        event.synchronize()
-    stream.submit(seen.append, "after the report")
-    gate.open()
-    stream.synchronize()
-    assert seen == ["after the report"]
-
-
-def test_an_event_recorded_before_a_failure_does_not_report_it() -> None:
-    stream = cpu.Stream()
-    event = stream.record_event()
-    stream.submit(raise_planted_error)
-    done = stream.record_event()
-    event.synchronize()
-    with pytest.raises(PlantedError):
-        done.synchronize()
-    event.synchronize()
-
-
-def test_a_failure_is_reported_after_its_stream_is_gone() -> None:
-    before = stream_threads()
-    stream = cpu.Stream()
-    dropped = weakref.ref(stream)
-    stream.submit(raise_planted_error)
-    started = stream_threads() - before
-    del stream
-    for thread in started:
-        thread.join(PATIENCE_S)
-    assert dropped() is None
-    with pytest.raises(PlantedError):
-        cpu.synchronize()
-    cpu.synchronize()
-
-
-def test_each_of_several_failures_is_raised() -> None:
-    first, second = cpu.Stream(), cpu.Stream()
-    first.submit(raise_planted_error)
-    second.wait_stream(first)
-    second.submit(lambda: 1 // 0)
-    with pytest.raises(PlantedError):
-        cpu.synchronize()
-    with pytest.raises(ZeroDivisionError):
-        cpu.synchronize()
-    cpu.synchronize()
-
-
-def test_a_stream_that_waits_for_a_failed_stream_neither_hangs_nor_fails() -> None:
-    failed, waiter = cpu.Stream(), cpu.Stream()
-    seen: list[object] = []
-    failed.submit(raise_planted_error)
-    waiter.wait_stream(failed)
-    waiter.submit(seen.append, 1)
-    within_patience(waiter.synchronize)
-    assert seen == [1]
-    with pytest.raises(PlantedError):
-        cpu.synchronize()
-
-
-def test_a_failed_stream_still_waits_for_the_streams_before_it() -> None:
-    producer, failed, consumer = cpu.Stream(), cpu.Stream(), cpu.Stream()
-    seen: list[object] = []
-    gate = Gate(producer)
-    producer.submit(seen.append, "produced")
-    failed.submit(raise_planted_error)
-    failed.wait_stream(producer)
-    consumer.wait_stream(failed)
-    consumer.submit(seen.append, "consumed")
-    threading.Timer(0.02, gate.open).start()
-    within_patience(consumer.synchronize)
-    assert seen == ["produced", "consumed"]
-    with pytest.raises(PlantedError):
-        failed.synchronize()
-
-
 # Timing
 
 
@@ -387,18 +273,6 @@ def test_a_queue_keeps_arguments_alive_until_the_entry_is_done() -> None:
     gate.open()
     stream.synchronize()
     assert sums == [8.0]
-    assert alive() is None
-
-
-def test_retain_keeps_tensors_alive_until_the_stream_reaches_it(streams: CpuStreams) -> None:
-    stream, tensor = cpu.Stream(), torch.ones(8)
-    gate, alive = Gate(stream), weakref.ref(tensor)
-    assert streams.retain is not None
-    streams.retain(stream.handle, tensor)
-    del tensor
-    assert alive() is not None
-    gate.open()
-    stream.synchronize()
     assert alive() is None
 
 
@@ -476,76 +350,3 @@ def test_a_thread_that_waits_wakes_once(monkeypatch: pytest.MonkeyPatch) -> None
     gate.open()
     within_patience(waiting.join)
     assert wakes == [6]
-
-
-def test_waiting_uses_no_processor_time(streams: CpuStreams) -> None:
-    stream, waiter = cpu.Stream(), cpu.Stream()
-    used = time.process_time()
-    with cpu.stream(stream):
-        streams.hold(0.3)
-    waiter.wait_stream(stream)
-    waiter.synchronize()
-    assert time.process_time() - used < 0.15
-
-
-# CpuStreams
-
-
-def test_handles_are_never_reused_and_give_back_their_stream(streams: CpuStreams) -> None:
-    handles = [streams.new_stream().handle for _ in range(20)]
-    assert len(set(handles)) == 20
-    stream = streams.new_stream()
-    assert stream.handle not in handles
-    assert streams.from_handle(streams.handle(stream)) is stream
-    assert streams.from_handle(0) is streams.default_stream()
-    with pytest.raises(InvalidArgumentError, match=f"no CPU stream has handle {handles[0]}"):
-        streams.from_handle(handles[0])
-
-
-def test_submit_and_current_handle_follow_the_current_stream(streams: CpuStreams) -> None:
-    stream = streams.new_stream()
-    seen: list[object] = []
-    assert streams.current_handle(0) == 0
-    with streams.stream(stream):
-        assert streams.current_handle(streams.index) == stream.handle
-        streams.submit(lambda: seen.append(streams.current_handle(0)))
-    stream.synchronize()
-    assert seen == [stream.handle]
-
-
-def test_graphs_and_holding_the_default_stream_are_refused_on_the_cpu(streams: CpuStreams) -> None:
-    with pytest.raises(InvalidArgumentError, match="no graphs"):
-        streams.capture(lambda: None)
-    with pytest.raises(InvalidArgumentError, match="runs work inline"):
-        streams.hold(0.0)
-
-
-def test_the_device_is_described(streams: CpuStreams) -> None:
-    free, total = streams.memory()
-    assert 0 < free <= total
-    about = streams.describe()
-    assert about["type"] == "cpu"
-    assert isinstance(about["name"], str)
-    assert about["threads"] == torch.get_num_threads()
-
-
-def test_cuda_streams_refuse_a_device_that_torch_does_not_see() -> None:
-    with pytest.raises(SetupError, match="CUDA device 4096"):
-        cuda.CudaStreams(4096)
-
-
-def test_synchronize_also_waits_for_work_that_queued_work_submits(streams: CpuStreams) -> None:
-    first, second = cpu.Stream(), cpu.Stream()
-    done: list[str] = []
-
-    def submits() -> None:
-        time.sleep(0.05)
-        first.submit(sleeps)
-
-    def sleeps() -> None:
-        time.sleep(0.05)
-        done.append("the last")
-
-    second.submit(submits)
-    within_patience(cpu.synchronize)
-    assert done == ["the last"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from nccl_bench.errors import SetupError
 from nccl_bench.streams.cuda import CudaStreams
 
 STREAM, GRAPH = 0x7F00_0000_1000, 0x7F00_0000_2000
@@ -83,3 +84,8 @@ def test_the_name_of_a_range_is_shown_as_it_is(streams: CudaStreams, monkeypatch
     with streams.marked("8 B eager {mine}"):
         pass
     assert pushed == ["8 B eager {mine}", "end"]
+
+
+def test_cuda_streams_refuse_a_device_that_torch_does_not_see() -> None:
+    with pytest.raises(SetupError, match="CUDA device 4096"):
+        CudaStreams(4096)
