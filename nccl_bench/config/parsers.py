@@ -1,7 +1,7 @@
 """Parsers of single values. Each raises ``UsageError`` with the option, the value and the values allowed. No torch."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
@@ -67,15 +67,6 @@ def parse_timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing
     """Return the timings in the order in which they are measured."""
     names = names_of(name, value, Timing)
     return tuple(timing for timing in Timing if timing in names)
-
-
-def refuse_split_without_enqueue(cost_split: bool, timings: Collection[Timing]) -> None:
-    """Raise ``UsageError`` if the parts of a call are asked for, and the whole is not measured."""
-    if cost_split and Timing.ENQUEUE not in timings:
-        raise UsageError(
-            f"cost_split is asked for, and the timings are {listed(timings)}: the parts are those of {Timing.ENQUEUE}: "
-            f"add {Timing.ENQUEUE} to --timing, or leave --cost-split out"
-        )
 
 
 def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:

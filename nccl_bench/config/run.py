@@ -33,7 +33,6 @@ from nccl_bench.config.parsers import (
     choices_option,
     integer,
     parse_timings,
-    refuse_split_without_enqueue,
     run_name,
     seconds,
     unparsed,
@@ -339,7 +338,6 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     if values["workload"] is not None:
         refuse_options_beside_workload(values, layers, options_of(RunConfig), spellings)
         values |= values["workload"].options
-    refuse_split_without_enqueue(values["cost_split"], values["timings"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
     settle_rounds(values, layers)
     refuse_unused_routes(values["routes"], values["arms"])

@@ -115,6 +115,13 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     if config.per_iteration and not any(TIMINGS[timing].per_iteration for timing in timings):
         fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
         raise UsageError(f"--per-iteration works only with some timings: add {fitting} to --timing")
+    if config.cost_split and Timing.ENQUEUE not in timings:
+        reason = left_out.missing_timings().get(Timing.ENQUEUE)
+        advice = f"{reason}: " if reason else f"add {Timing.ENQUEUE} to --timing, or "
+        raise UsageError(
+            f"--cost-split measures the parts of {Timing.ENQUEUE}, which this run does not measure: {advice}leave "
+            "--cost-split out"
+        )
     number = sum(len(points) for _, points in requests) * config.launches
     if number > MOST_CASES:
         raise UsageError(

@@ -331,11 +331,6 @@ def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
 
 
-def test_the_parts_of_a_call_need_the_whole() -> None:
-    with pytest.raises(UsageError, match=r"^cost_split is asked for, and the timings are eager, gated: .*add enqueue"):
-        resolve("cpu", {"cost_split": True, "timings": "eager,gated"})
-
-
 @pytest.mark.parametrize(("option", "reason"), [("tuning", "Gloo, "), ("nvtx", "NVTX is a library of CUDA, ")])
 def test_the_cpu_has_no_kernels_of_nccl_to_report_and_no_nvtx(option: str, reason: str) -> None:
     assert not getattr(resolve("cpu", {option: False}), option)

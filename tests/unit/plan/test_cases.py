@@ -157,6 +157,16 @@ def test_a_collective_without_an_in_place_form_is_measured_out_of_place(placemen
         ({"ops_per_batch": 501, "arms": "stream-free"}, 2, "is 501, but must be at most 500 with these arms"),
         ({"timings": "enqueue", "per_iteration": True}, 2, "--per-iteration .* add eager or gated"),
         (
+            {"timings": "eager,gated", "cost_split": True},
+            2,
+            "^--cost-split measures the parts of enqueue, .*: add enqueue to --timing, or leave --cost-split out$",
+        ),
+        (
+            {"caller_stream": "default", "cost_split": True},
+            2,
+            "^--cost-split .*: the CPU's default stream runs work inside .*: leave --cost-split out$",
+        ),
+        (
             {"timings": "gated,enqueue", "caller_stream": "default"},
             2,
             "no timing is left to measure: gated timing is absent: the CPU's default stream runs work inside the call",
