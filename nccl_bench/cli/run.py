@@ -43,6 +43,7 @@ from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.presets import preset_file, presets
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
+from nccl_bench.config.scenarios import default_sweep
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
@@ -139,7 +140,7 @@ def run(
     if any(part is not None for part in (begin, end, factor, step)):
         if options["sizes"] is not None:
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave --sizes out")
-        written = _last(layers, "sizes") or DEVICES[device].sizes
+        written = _last(layers, "sizes") or default_sweep(DEVICES[device], _last(layers, "scenario"))
         layers.append({"sizes": changed_sizes(written, begin, end, factor, step, typed)})
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     ranks = nproc if nproc is not None else default_ranks(DEVICES[device], gpus)

@@ -89,6 +89,15 @@ def default_sizes() -> str:
     return "; ".join((_of_devices(usual), *texts))
 
 
+def default_sweep(device: DeviceSpec, scenario: object) -> str:
+    """Return the sweep whose parts ``-b``, ``-e``, ``-f`` and ``-i`` change, if the user gives no sizes.
+
+    It is the default of the scenario with the name ``scenario``; the usual sweep if that default is a list of sizes.
+    """
+    of_scenario = (getattr(device, spec.default_sizes) for name, spec in SCENARIOS.items() if name == scenario)
+    return next((sizes for sizes in of_scenario if ":" in sizes), device.sizes)
+
+
 def _of_devices(name: str) -> str:
     return ", ".join(f"{getattr(device, name)} on {device.name}" for device in DEVICES.values())
 

@@ -345,6 +345,20 @@ def test_begin_end_factor_and_step_change_a_part_of_the_sweep_in_the_file(
     assert sizes(command_line.observe("run", "mine.toml", *arguments)) == result
 
 
+@pytest.mark.parametrize(
+    ("scenario", "result"),
+    [
+        ("overlap", (2**20, 2**22)),
+        # The default of this scenario is a list, which has no parts, so the usual sweep changes.
+        ("contended", tuple(2**power for power in range(3, 23))),
+    ],
+)
+def test_begin_end_factor_and_step_change_a_part_of_the_default_sweep_of_the_scenario(
+    scenario: str, result: tuple[int, ...], command_line: CommandLine
+) -> None:
+    assert sizes(command_line.observe("run", "--device", "cuda", "--scenario", scenario, "-e", "4M")) == result
+
+
 @pytest.mark.parametrize("written", ["'1K,2K'", "['1K', '2K']", "'1K:2K'", "'1K:2K:xK'", "3"])
 def test_begin_and_end_are_refused_where_the_file_lists_sizes(
     written: str, command_line: CommandLine, directory: Path
