@@ -83,12 +83,11 @@ class PairedColumns:
 class PairedRatios:
     """The median of the ratios of one pair of arms."""
 
-    __slots__ = ("_columns", "deviation", "ratio", "rounds")
+    __slots__ = ("_columns", "deviation", "ratio")
 
     communicator_variance: ClassVar[None] = None
 
     def __init__(self, ratios: Sequence[float]) -> None:
-        self.rounds = len(ratios)  # the number of rounds
         self._columns = PairedColumns(ListColumn.of([ratios], np.float64))
         (self.ratio,), (self.deviation,) = self._columns.ratios, self._columns.deviations
 

@@ -97,11 +97,6 @@ class ListColumn:
         return cls(np.fromiter(chain.from_iterable(lists), dtype, ends[-1]), ends)
 
     @classmethod
-    def of_arrays(cls, arrays: Sequence[NDArray[Any]]) -> ListColumn:
-        """Return the column of ``arrays``, which have numbers of the same type."""
-        return cls(np.concatenate(arrays) if arrays else np.empty(0), ends_of(np.array([*map(len, arrays)], np.intp)))
-
-    @classmethod
     def with_lengths(cls, numbers: NDArray[Any], lengths: Indexes) -> ListColumn:
         """Return the column of lists that stand in ``numbers`` one behind the other."""
         return cls(numbers, ends_of(lengths))
