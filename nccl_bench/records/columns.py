@@ -93,13 +93,13 @@ class ListColumn:
     @classmethod
     def of(cls, lists: Sequence[Sequence[float]], dtype: Any) -> ListColumn:
         """Return the column of ``lists``."""
-        ends = ends_of(np.fromiter(map(len, lists), np.intp, len(lists)))
+        ends = _ends_of(np.fromiter(map(len, lists), np.intp, len(lists)))
         return cls(np.fromiter(chain.from_iterable(lists), dtype, ends[-1]), ends)
 
     @classmethod
     def with_lengths(cls, numbers: NDArray[Any], lengths: Indexes) -> ListColumn:
         """Return the column of lists that stand in ``numbers`` one behind the other."""
-        return cls(numbers, ends_of(lengths))
+        return cls(numbers, _ends_of(lengths))
 
     @property
     def lengths(self) -> Indexes:
@@ -134,12 +134,12 @@ class ListColumn:
 
     def take(self, indexes: NDArray[Any]) -> ListColumn:
         """Return the column of some lines; ``indexes`` are their indexes, or a mask."""
-        return ListColumn(self.numbers[self.flat_places(indexes)], ends_of(self.lengths[indexes]))
+        return ListColumn(self.numbers[self.flat_places(indexes)], _ends_of(self.lengths[indexes]))
 
     def flat_places(self, indexes: NDArray[Any]) -> Indexes:
         """Return where the numbers of some lines are, one list behind the other."""
         lengths = self.lengths[indexes]
-        ends = ends_of(lengths)
+        ends = _ends_of(lengths)
         # The place of a number in its list, behind the start of the list.
         places: Indexes = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
         return places
@@ -152,7 +152,7 @@ class ListColumn:
         """Return the column with an empty list for each of ``lines``, a mask."""
         lengths = self.lengths
         kept = np.repeat(~lines, lengths)
-        return ListColumn(self.numbers[kept], ends_of(np.where(lines, 0, lengths)))
+        return ListColumn(self.numbers[kept], _ends_of(np.where(lines, 0, lengths)))
 
     def to_lists(self) -> list[list[Any]]:
         """Return the list of each line."""
@@ -301,7 +301,7 @@ class Codes(dict[Any, int]):
         return code
 
 
-def ends_of(lengths: Indexes) -> Indexes:
+def _ends_of(lengths: Indexes) -> Indexes:
     """Return where each list ends in an array of all lists, and 0 before the first."""
     ends = np.zeros(len(lengths) + 1, dtype=np.intp)
     np.cumsum(lengths, out=ends[1:])

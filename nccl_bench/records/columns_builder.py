@@ -18,7 +18,6 @@ from nccl_bench.records.columns import (
     ListColumn,
     SampleColumns,
     ValueColumn,
-    ends_of,
 )
 
 
@@ -60,7 +59,8 @@ class ColumnsBuilder:
         for name, parts in self._parts.items():
             if name in LISTS:
                 numbers = _joined([part.numbers for part in parts], LISTS[name])
-                columns[name] = ListColumn(numbers, ends_of(_joined([part.lengths for part in parts], np.intp)))
+                lengths = _joined([part.lengths for part in parts], np.intp)
+                columns[name] = ListColumn.with_lengths(numbers, lengths)
             elif name in VALUES:
                 columns[name] = ValueColumn(tuple(self._codes[name].in_order), _joined(parts, np.int32))
             else:
