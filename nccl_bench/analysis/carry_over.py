@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from nccl_bench.analysis.indexes import starts_of
 from nccl_bench.analysis.rank_sums import RankSums, rank_sums
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
@@ -83,14 +84,9 @@ def _pairs(sums: RankSums) -> Iterator[_Pair]:
     sizes = np.argsort(by_size)[samples.case.codes][sums.line]
     pairs = kinds[sums.line] * arms + sums.predecessor
     order = np.lexsort((sums.line, sizes, pairs))
-    for strata in np.split(order, _changes(pairs[order])[1:]):
+    for strata in np.split(order, starts_of(pairs[order])[1:]):
         if len(strata):
-            yield _Pair(strata=strata, starts=_changes(sizes[strata]))
-
-
-def _changes(values: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the indexes of the values that differ from the value before them; the first one counts."""
-    return np.flatnonzero(np.diff(values, prepend=-1))
+            yield _Pair(strata=strata, starts=starts_of(sizes[strata]))
 
 
 @lru_cache

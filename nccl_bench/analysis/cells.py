@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from nccl_bench.analysis.indexes import indexes_in, starts_of
 from nccl_bench.analysis.spread import quartile
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
@@ -138,7 +139,7 @@ class Cells(Mapping[Cell, Rounds]):
     def medians_us(self) -> NDArray[np.float64]:
         """The median time of each line's cell, of all launches together, microseconds."""
         order = np.argsort(self.number, kind="stable")
-        starts = np.flatnonzero(np.diff(self.number[order], prepend=-1))
+        starts = starts_of(self.number[order])
         times_us = self.samples_us.take(order).joined(starts)
         medians = np.empty(len(starts))
         for cells in times_us.of_equal_length():
@@ -153,12 +154,9 @@ class Cells(Mapping[Cell, Rounds]):
         place = np.array([arms.index(name) if name in arms else -1 for name in names] or [-1])[self.arm.codes]
         _, launch = np.unique(self.launch, return_inverse=True)
         group = self.point * (launch.max(initial=0) + 1) + launch
-        of_base = np.flatnonzero(self.arm.equals(base))
-        of_base = of_base[np.argsort(group[of_base])]
-        of_arms = np.flatnonzero(place >= 0)
-        at = np.searchsorted(group[of_base], group[of_arms])
-        has_base = np.append(group[of_base], -1)[at] == group[of_arms]
-        lines, bases = of_arms[has_base], of_base[at[has_base]]
+        of_base, of_arms = np.flatnonzero(self.arm.equals(base)), np.flatnonzero(place >= 0)
+        at = indexes_in(group[of_base], group[of_arms])
+        lines, bases = of_arms[at >= 0], of_base[at[at >= 0]]
         order = np.lexsort((launch[lines], place[lines], self.point[lines]))
         ratios = self._ratios(lines[order], bases[order])
         known = order[ratios.lengths > 0]
@@ -166,7 +164,7 @@ class Cells(Mapping[Cell, Rounds]):
             lines=lines[known],
             bases=bases[known],
             ratios=ListColumn.with_lengths(ratios.numbers, ratios.lengths[ratios.lengths > 0]),
-            starts=np.flatnonzero(np.diff(self.number[lines[known]], prepend=-1)),
+            starts=starts_of(self.number[lines[known]]),
         )
 
     def _ratios(self, lines: Indexes, bases: Indexes) -> ListColumn:
@@ -191,8 +189,7 @@ class Cells(Mapping[Cell, Rounds]):
             pair * len(distinct) + numbers.take(codes[side]).numbers
             for pair, side in zip(pairs, (lines, bases), strict=True)
         ]
-        order = np.argsort(rounds[1], kind="stable")
-        at = np.searchsorted(rounds[1][order], rounds[0])
-        both = np.append(rounds[1][order], -1)[at] == rounds[0]
+        at = indexes_in(rounds[1], rounds[0])
+        both = at >= 0
         above, below = (self.samples_us.flat_places(side) for side in (lines, bases))
-        return pairs[0][both], above[both], below[order[at[both]]]
+        return pairs[0][both], above[both], below[at[both]]

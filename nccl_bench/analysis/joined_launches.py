@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nccl_bench.analysis.indexes import starts_of
 from nccl_bench.analysis.kernels import joined_kernels
 from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
 from nccl_bench.records.cost_split import CostSplit
@@ -32,7 +33,7 @@ def join_launches(run: Run) -> Run:
     # The lines of each cell in a row. `starts` has where each cell begins, the cell that was measured first first.
     _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)
     order = np.argsort(first[cell], kind="stable")
-    starts = np.flatnonzero(np.diff(first[cell][order], prepend=-1))
+    starts = starts_of(first[cell][order])
     without_samples = run.lines.others
     places = np.argsort(np.argsort(np.append(run.lines.positions[np.sort(first)], [*without_samples])))
     renumbered = dict(zip(places[len(starts) :].tolist(), without_samples.values(), strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nccl_bench.analysis.indexes import starts_of
 from nccl_bench.records.columns import ListColumn, SampleColumns
 from nccl_bench.records.run import Run
 
@@ -85,7 +86,7 @@ def _blocks(samples: SampleColumns) -> Iterator[tuple[_Integers, _Integers]]:
     _, launches = np.unique(samples.launch, return_inverse=True)
     _, groups = np.unique(samples.point * (launches.max(initial=0) + 1) + launches, return_inverse=True)
     order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    starts = starts_of(groups[order])
     # The first group of each block.
     _, first = np.unique(starts // _LINES, return_index=True)
     for lines in np.split(order, starts[first][1:]):

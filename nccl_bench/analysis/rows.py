@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nccl_bench.analysis.cells import Point
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.indexes import indexes_in
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.measured_columns import CASE_COLUMNS
 from nccl_bench.analysis.one_run import median_ratios
@@ -118,7 +119,7 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
         samples.numbers_of((each.case, each.timing, each.candidate) for each in comparisons),
         samples.numbers_of((*point, arm) for point, arm in other_ratios),
     ]
-    compared, not_compared = (_indexes_in(samples.cell, np.array(numbers, dtype=np.intp)) for numbers in cells)
+    compared, not_compared = (indexes_in(np.array(numbers, dtype=np.intp), samples.cell) for numbers in cells)
     ratios = np.array([*other_ratios.values(), np.nan])
     lines = RowLines(
         samples=samples,
@@ -142,15 +143,6 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
     in_order = np.sort(np.append(joined.lines.positions, [*rows]).astype(np.intp))
     places = np.searchsorted(in_order, joined.lines.positions)
     return Rows(lines, places, dict(zip(np.searchsorted(in_order, [*rows]).tolist(), rows.values(), strict=True)))
-
-
-def _indexes_in(numbers: Indexes, known: Indexes) -> Indexes:
-    """Return the index in ``known`` of each of ``numbers``; -1 for a number that is not in it."""
-    order = np.argsort(known)
-    at = np.searchsorted(known[order], numbers)
-    is_known = np.append(known[order], -1)[at] == numbers
-    indexes: Indexes = np.where(is_known, np.append(order, -1)[at], -1)
-    return indexes
 
 
 def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:

@@ -1,0 +1,24 @@
+"""Indexes of equal numbers in arrays, by which lines of columns are grouped and paired."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nccl_bench.records.columns import Indexes
+
+
+def starts_of(numbers: Indexes) -> Indexes:
+    """Return where each group of equal neighbouring ``numbers`` begins; no number is negative."""
+    return np.flatnonzero(np.diff(numbers, prepend=-1))
+
+
+def indexes_in(known: Indexes, numbers: Indexes) -> Indexes:
+    """Return the index in ``known`` of each of ``numbers``; -1 for a number that is not in it.
+
+    ``numbers`` are not negative. If ``known`` has a number more than once, its first index counts.
+    """
+    order = np.argsort(known, kind="stable")
+    at = np.searchsorted(known[order], numbers)
+    is_known = np.append(known[order], -1)[at] == numbers
+    indexes: Indexes = np.where(is_known, np.append(order, -1)[at], -1)
+    return indexes
