@@ -62,7 +62,7 @@ class _Watching:
     calls_by_size: Mapping[int, int]  # message size in bytes -> the calls of a trial, for other sizes LARGE_CALLS
     collectives: int = 0  # the number of collectives that the watch has seen in trials
     failures: int = 0  # the number of trials that failed
-    # A race's works -> the half of the order that it lacks, and the line of the user's code.
+    # Identity of a race -> the half of the order that it lacks, and the line of the user's code.
     _lacks: dict[Hashable, tuple[_Half, str]] = field(default_factory=dict)
 
     def examine(self, trial: Trial) -> str | None:
@@ -97,11 +97,10 @@ class _Watching:
         """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
         counts: Counter[tuple[_Half, str, Hashable]] = Counter()
         for race in self.watch.races:
-            key = (race.kind, race.first.work, race.first.mode, race.second.work, race.second.mode)
             # To read a stack takes longer than the rest of a trial.
-            if key not in self._lacks:
-                self._lacks[key] = _describe_lack(race)
-            counts[*self._lacks[key], key] = race.count
+            if race.identity not in self._lacks:
+                self._lacks[race.identity] = _describe_lack(race)
+            counts[*self._lacks[race.identity], race.identity] = race.count
         return counts
 
 
