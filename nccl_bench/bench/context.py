@@ -29,9 +29,8 @@ class CaseContext:
 
     config: RunConfig  # the configuration of the run
     case: Case  # the case that is measured
-    placements: dict[
-        str, Placement
-    ]  # the placement of each arm; `try_first_calls` corrects those that were expected wrongly
+    # Arm -> its placement; `try_first_calls` corrects those that were expected wrongly.
+    placements: dict[str, Placement]
     buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device

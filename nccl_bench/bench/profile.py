@@ -18,7 +18,7 @@ from torch.autograd.profiler import record_function
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.first_call import try_captures, try_first_calls
-from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.arms import is_twin
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.meta import RecordedProfile
@@ -38,7 +38,7 @@ def profile_case(
     first node have the ``run_directory``, into which the first rank of each process set writes.
     """
     declined = try_first_calls(context, names)
-    names = [name for name in names if name not in declined and not name.endswith(TWIN_SUFFIX)]
+    names = [name for name in names if name not in declined and not is_twin(name)]
     if not names:
         return []
     context.work.prepare(context, names)

@@ -40,7 +40,7 @@ class Record:
         self.products: dict[str, list[int]] = dict(earlier.get("products") or {})
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
         self.paths: dict[tuple[str, str], dict[str, str]] = {}
-        # Arm -> the memory of its communicator.
+        # Arm -> the memory of its communicator and of its calls.
         self.memory: dict[str, RecordedMemory] = {**(earlier.get("memory") or {}), **(facts.get("memory") or {})}
         # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}

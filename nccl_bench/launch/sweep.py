@@ -46,7 +46,7 @@ def run_sweep(
     - Every launch of ``spec`` has new ranks.
     - A case that hangs or crashes is measured once more, after all other cases of its launch.
     - An arm that hangs or crashes in three cases in a row is excluded. The other arms measure the third case again.
-    - Where a hang is a deadlock, which is a result, only this arm is left out of only this case.
+    - A hang that is a deadlock is a result: the arm is left out of this case, and of no other case.
     - A user arm is excluded the first time. But if it shares processes with another user arm and fails in the first
       set-up, the arm first gets processes of its own.
     - A failure in the set-up of new ranks is tried again. After the third one, the arm at work is excluded. If no arm

@@ -48,9 +48,8 @@ class Audit:
     world_size: int  # the number of ranks that were watched
     races: tuple[FoundRace, ...] = ()  # the races that no suppression accepts, the worst first
     suppressed: tuple[Suppressed, ...] = ()  # the races that a suppression accepts
-    unused: tuple[
-        Suppression, ...
-    ] = ()  # the suppressions that suppressed no race; of several that match, the first counts
+    # The suppressions that suppressed no race; of several that match, the first counts.
+    unused: tuple[Suppression, ...] = ()
     ranks: tuple[RankFindings, ...] = ()  # the findings of each rank that reported some
     hang: str = ""  # the message about a hang; empty without one
     failure: str = ""  # the message about a program that failed; empty if it ended well
