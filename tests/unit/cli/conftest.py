@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.cli import launched_run, main
+from nccl_bench.cli import launched_run, main, recorded_verification
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.config.workload import workload_text
 from nccl_bench.launch import hardware, job
@@ -17,6 +17,7 @@ from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
 from tests.support.findings import make_findings, write_verification
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
+from tests.support.verify_command import SRUN, Ended, FakeVerification, VerifyCommand
 from tests.support.workloads import WORKLOAD
 
 
@@ -113,3 +114,21 @@ def compare(
         return int(end.value.code or 0), printed.out, printed.err
 
     return run_command
+
+
+@pytest.fixture
+def fake_verification(monkeypatch: pytest.MonkeyPatch) -> FakeVerification:
+    """Return a double that ``nccl-bench verify`` calls in place of ``run_verification``."""
+    fake = FakeVerification()
+    monkeypatch.setattr(recorded_verification, "run_verification", fake)
+    return fake
+
+
+@pytest.fixture
+def verify(
+    fake_verification: FakeVerification, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> VerifyCommand:
+    """Return a function that runs ``nccl-bench verify`` with some arguments."""
+    for name in SRUN:
+        monkeypatch.delenv(name, raising=False)
+    return lambda *arguments, env={}: Ended(*command_line.run("verify", *arguments, env=env))
