@@ -9,7 +9,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.pair_lines import comparisons_of, is_open, share_of
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
-from nccl_bench.analysis.wording import percent
+from nccl_bench.analysis.wording import counted, percent
 from nccl_bench.records.run import is_attached
 
 # What to measure and with how many launches at least, by the basis of the verdicts; with 0, a side needs more runs.
@@ -36,13 +36,12 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     decided = [band for band in bands if not is_open(band)]
     if not decided:
         return ""
-    verdicts = "1 verdict" if len(decided) == 1 else f"{len(decided)} verdicts"
     # One run on each side has one draw of what differs between runs, which no interval contains.
     limit = _LIMIT_OF_TWO_RUNS if basis is Basis.SHARED_ARM else ""
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
         limit = _LIMIT_OF_ONE_TWIN
     sure = f"{percent(1 - FAMILYWISE_ERROR)} % that no verdict is wrong{limit}"
-    return f"{sure}; {share_of(decided, bands)} decided in {verdicts}"
+    return f"{sure}; {share_of(decided, bands)} decided in {counted(len(decided), 'verdict')}"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -130,9 +129,10 @@ def moved_step(bands: Sequence[Band]) -> str:
     moved = comparisons_of(filter(_is_moved, still_open))
     if not moved or 2 * moved > comparisons_of(still_open):
         return ""
+    stay, them = ("stays", "it") if moved == 1 else ("stay", "them")
     return (
-        f"{moved} comparisons stay open however many rounds there are, because the machine changed between the runs. "
-        f"For them, measure {_ONE_RUN}, or both runs at one CPU speed: see nccl-bench doctor."
+        f"{counted(moved, 'comparison')} {stay} open however many rounds there are, because the machine changed "
+        f"between the runs. For {them}, measure {_ONE_RUN}, or both runs at one CPU speed: see nccl-bench doctor."
     )
 
 

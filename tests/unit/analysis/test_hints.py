@@ -10,7 +10,7 @@ import pytest
 from nccl_bench.analysis.bands import OpenReason, bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.hints import hints
-from nccl_bench.analysis.next_step import confidence_text, confirming_step, next_step
+from nccl_bench.analysis.next_step import confidence_text, confirming_step, moved_step, next_step
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from tests.support.command_line import spellings
@@ -209,3 +209,14 @@ def test_more_rounds_than_the_limit_of_the_run_raise_the_limit() -> None:
 def test_decided_comparisons_and_comparisons_without_verdicts_have_no_hint() -> None:
     assert hints_of([comparison(8, FASTER), comparison(16, SLOWER), comparison(32, EQUIVALENT)]) == []
     assert hints_of([comparison(8, None, interval=None)], Basis.NOTHING) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "begin"),
+    [((8,), "1 comparison stays open however"), ((8, 16), "2 comparisons stay open however")],
+)
+def test_the_next_step_counts_the_comparisons_that_more_rounds_cannot_decide(sizes: Sequence[int], begin: str) -> None:
+    moved = [comparison(size, INCONCLUSIVE, 1.1, reason=OpenReason.SHARED_ARM_MOVED) for size in sizes]
+    noisy = [comparison(size, INCONCLUSIVE, 1.1, reason=OpenReason.WITHIN_NOISE) for size in (32, 64, 128)]
+    assert moved_step(bands_of([*moved, *noisy])).startswith(begin)
+    assert not moved_step(bands_of(noisy))
