@@ -50,8 +50,8 @@ def slots_memory(
         yield None, {}
         return
     if from_nccl:
-        # torch keeps the memory of freed tensors. Release it for the transport. Without CUDA this call does nothing.
-        torch.cuda.empty_cache()
+        # torch keeps the memory of freed tensors. Release it for the transport.
+        device.streams.release_memory()
         ptr = device.transport.mem_alloc(size_bytes)
         slots = _tensor(ptr, size_bytes, device.streams.device)
     else:
