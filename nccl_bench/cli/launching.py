@@ -61,12 +61,12 @@ def refuse_failing_imports(config: RunConfig) -> None:
 def warn_of_short_limit(config: RunConfig, world_size: int) -> None:
     """Print a warning if a run cannot end within ``--max-seconds``, with the seconds that it takes at least."""
     from nccl_bench.plan.cases import make_plan
-    from nccl_bench.plan.time import least_s
+    from nccl_bench.plan.time import communicators_of, least_s
 
     needed_s = least_s(config, make_plan(config, world_size))
     if needed_s > config.max_seconds:
         print_message(
             f"warning: --max-seconds is {config.max_seconds:g}, and this run takes at least about {needed_s:.0f} s: it "
-            f"starts processes, makes {len(config.measured_arms)} communicators, and measures {config.min_rounds} "
+            f"starts processes, makes {communicators_of(config)} communicators, and measures {config.min_rounds} "
             "rounds of every case (--min-rounds). Give fewer sizes or arms, or more seconds"
         )

@@ -35,8 +35,12 @@ def _rounds_s(config: RunConfig, plan: Plan, rounds: Callable[[PlannedCase], int
 
 def new_ranks_s(config: RunConfig) -> float:
     """Return an estimate of the seconds from the end of a launch until the ranks of the next one measure."""
-    communicators = len(config.measured_arms) * (1 + SCENARIOS[config.scenario].second_communicators)
-    return config.device_spec.new_ranks_s + communicators * config.device_spec.communicator_s
+    return config.device_spec.new_ranks_s + communicators_of(config) * config.device_spec.communicator_s
+
+
+def communicators_of(config: RunConfig) -> int:
+    """Return the number of communicators that the arms of a launch have."""
+    return len(config.measured_arms) * (1 + SCENARIOS[config.scenario].second_communicators)
 
 
 def most_rounds(config: RunConfig, planned: PlannedCase) -> int:

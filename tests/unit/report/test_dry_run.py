@@ -235,6 +235,9 @@ def test_a_limit_that_cannot_be_kept_is_reported_with_the_seconds_that_are_neede
         return CliRunner().invoke(app, ["run", "--device", "cpu", "--dry-run", *arguments]).stderr
 
     assert "--max-seconds is 2, and this run takes at least about 8 s" in messages("--max-seconds", "2")
+    of_two_arms = ("--max-seconds", "2", "--arms", "stream-free,torch")
+    assert "makes 3 communicators" in messages(*of_two_arms)
+    assert "makes 6 communicators" in messages(*of_two_arms, "--scenario", "contended")
     assert messages("--max-seconds", "60") == messages() == ""
 
 
