@@ -20,7 +20,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
-from nccl_bench.records.columns import Indexes, ValueColumn
+from nccl_bench.records.columns import Indexes, ValueColumn, common_codes
 from nccl_bench.records.kernels import Kernels
 
 
@@ -52,12 +52,8 @@ class ArmPairs:
     @cached_property
     def kind(self) -> ValueColumn[PairKind]:
         """The kind of each pair."""
-        kinds = ValueColumn.of([case.kind for case in self.case.values])
-        columns = (ValueColumn(kinds.values, kinds.codes[self.case.codes]), self.timing, self.baseline, self.candidate)
-        numbers = np.zeros(len(self.case.codes), dtype=np.intp)
-        for column in columns:
-            numbers = numbers * len(column.values) + column.codes
-        _, first, codes = np.unique(numbers, return_index=True, return_inverse=True)
+        columns = (self.case.changed(lambda case: case.kind), self.timing, self.baseline, self.candidate)
+        _, first, codes = np.unique(common_codes(*columns), return_index=True, return_inverse=True)
         values = tuple(PairKind(*(column[at] for column in columns)) for at in first.tolist())
         return ValueColumn(values, codes.astype(np.int32))
 

@@ -21,6 +21,7 @@ from nccl_bench.analysis.rank_sums import RankSums, rank_sums
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
+from nccl_bench.records.columns import common_codes
 from nccl_bench.records.run import Run
 
 # The allowed probability that a run without any carry-over has a finding.
@@ -77,12 +78,11 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
 def _pairs(sums: RankSums) -> Iterator[_Pair]:
     """Yield the strata of each arm and predecessor, in one kind of case and one timing."""
     samples = sums.samples
-    arms, timings = len(samples.arm.values), len(samples.timing.values)
-    kinds = (samples.kind.codes * np.intp(timings) + samples.timing.codes) * arms + samples.arm.codes
+    kinds = common_codes(samples.kind, samples.timing, samples.arm)
     # The cases of one kind by size.
     by_size = np.argsort([case.size_bytes for case in samples.case.values], kind="stable")
     sizes = np.argsort(by_size)[samples.case.codes][sums.line]
-    pairs = kinds[sums.line] * arms + sums.predecessor
+    pairs = kinds[sums.line] * len(samples.arm.values) + sums.predecessor
     order = np.lexsort((sums.line, sizes, pairs))
     for strata in np.split(order, starts_of(pairs[order])[1:]):
         if len(strata):

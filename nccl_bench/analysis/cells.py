@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ from nccl_bench.analysis.indexes import indexes_in, starts_of
 from nccl_bench.analysis.spread import quartile
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.columns import Indexes, ListColumn, SampleColumns, ValueColumn
+from nccl_bench.records.columns import Indexes, ListColumn, SampleColumns, ValueColumn, common_codes, take_lines
 
 # A point at which arms are compared: a case and a timing.
 Point = tuple[Case, Timing]
@@ -55,14 +55,7 @@ class Cells(Mapping[Cell, Rounds]):
     @classmethod
     def of_samples(cls, samples: SampleColumns) -> Cells:
         """Return the times of ``samples``, which all have times."""
-        return cls(
-            case=samples.case,
-            timing=samples.timing,
-            arm=samples.arm,
-            rounds=samples.rounds,
-            launch=samples.launch,
-            samples_us=samples.samples_us,
-        )
+        return cls(**{column.name: getattr(samples, column.name) for column in fields(cls)})
 
     @classmethod
     def of(cls, cells: Mapping[Cell, Rounds]) -> Cells:
@@ -120,8 +113,7 @@ class Cells(Mapping[Cell, Rounds]):
     @cached_property
     def point(self) -> Indexes:
         """A number for each line: the first line at its point. Lines of one case and timing have the same number."""
-        points = self.case.codes * np.intp(len(self.timing.values)) + self.timing.codes
-        _, first, point = np.unique(points, return_index=True, return_inverse=True)
+        _, first, point = np.unique(common_codes(self.case, self.timing), return_index=True, return_inverse=True)
         numbers: Indexes = first[point]
         return numbers
 
@@ -132,8 +124,7 @@ class Cells(Mapping[Cell, Rounds]):
 
     def only(self, lines: NDArray[np.bool_]) -> Cells:
         """Return the times of the lines that a mask selects."""
-        names = ("case", "timing", "arm", "rounds", "samples_us")
-        return replace(self, launch=self.launch[lines], **{name: getattr(self, name).take(lines) for name in names})
+        return take_lines(self, lines)
 
     @cached_property
     def medians_us(self) -> NDArray[np.float64]:

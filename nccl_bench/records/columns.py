@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,8 @@ from nccl_bench.records.scenario_times import PartTimes, Skew
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
 
 Value = TypeVar("Value")
+# A dataclass whose fields are columns.
+Columns = TypeVar("Columns", bound=Any)
 Indexes = NDArray[np.intp]
 # So many lists are a matrix at once. More would only need more memory.
 _AT_ONCE = 20_000
@@ -64,8 +66,10 @@ class ValueColumn(Generic[Value]):
         return results[self.codes]
 
     def changed(self, function: Callable[[Value], Value]) -> ValueColumn[Value]:
-        """Return the column with the result of ``function`` for each value."""
-        return ValueColumn(tuple(map(function, self.values)), self.codes)
+        """Return the column with the result of ``function`` for each value. Equal results become one value."""
+        results = ValueColumn.of([*map(function, self.values)])
+        # The last code is at -1.
+        return ValueColumn(results.values, np.append(results.codes, np.int32(-1))[self.codes])
 
     def to_list(self) -> list[Any]:
         """Return the value of each line."""
@@ -200,13 +204,7 @@ class SampleColumns:
         """Return some of the lines; ``indexes`` are their indexes, or a mask."""
         if indexes.dtype == np.bool_ and indexes.all():
             return self
-        columns = ((column.name, getattr(self, column.name)) for column in fields(self))
-        return SampleColumns(
-            **{
-                name: column[indexes] if isinstance(column, np.ndarray) else column.take(indexes)
-                for name, column in columns
-            }
-        )
+        return take_lines(self, indexes)
 
     @cached_property
     def is_timed(self) -> NDArray[np.bool_]:
@@ -216,9 +214,7 @@ class SampleColumns:
     @cached_property
     def kind(self) -> ValueColumn[Case]:
         """The case of each line without its size."""
-        codes = Codes()
-        of_cases = np.array([codes[case.kind] for case in self.case.values], dtype=np.int32)
-        return ValueColumn(tuple(codes.in_order), of_cases[self.case.codes])
+        return self.case.changed(lambda case: case.kind)
 
     @cached_property
     def placement(self) -> ValueColumn[Placement]:
@@ -231,12 +227,12 @@ class SampleColumns:
     @cached_property
     def point(self) -> Indexes:
         """A number for each line: lines of the same case and timing have the same."""
-        return self.case.codes * np.intp(len(self.timing.values)) + self.timing.codes
+        return common_codes(self.case, self.timing)
 
     @cached_property
     def cell(self) -> Indexes:
         """A number for each line: lines of the same case, timing and arm have the same."""
-        return self.point * len(self.arm.values) + self.arm.codes
+        return common_codes(self.case, self.timing, self.arm)
 
     def are_in(self, cells: Iterable[tuple[Case, Timing, str]]) -> NDArray[np.bool_]:
         """Return whether each line is about one of ``cells``, which are cases with a timing and an arm."""
@@ -261,6 +257,25 @@ class SampleColumns:
         """Return each line as an object."""
         columns = [_plain(getattr(self, name), name) for name in COLUMNS]
         return [Samples(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def take_lines(columns: Columns, indexes: NDArray[Any]) -> Columns:
+    """Return some lines of a dataclass whose fields are columns; ``indexes`` are their indexes, or a mask."""
+    values = ((each.name, getattr(columns, each.name)) for each in fields(columns))
+    return replace(
+        columns,
+        **{
+            name: column[indexes] if isinstance(column, np.ndarray) else column.take(indexes) for name, column in values
+        },
+    )
+
+
+def common_codes(*columns: ValueColumn[Any]) -> Indexes:
+    """Return a number for each line. Lines with the same value in each of ``columns`` have the same number."""
+    codes = np.zeros(len(columns[0].codes), dtype=np.intp)
+    for column in columns:
+        codes = codes * len(column.values) + column.codes
+    return codes
 
 
 COLUMNS = tuple(each.name for each in fields(SampleColumns))
