@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.indexes import indexes_in, starts_of
+from nccl_bench.analysis.indexes import indexes_in, round_codes, starts_of
 from nccl_bench.analysis.spread import quartile
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
@@ -170,17 +170,12 @@ class Cells(Mapping[Cell, Rounds]):
 
     def _common_rounds(self, lines: Indexes, bases: Indexes) -> tuple[Indexes, Indexes, Indexes]:
         """Return the rounds that both lines of a pair have: the number of the pair, and the places of both times."""
-        present, codes = np.unique(self.rounds.codes, return_inverse=True)
-        numbers = ListColumn.of([self.rounds.values[code] for code in present.tolist()], np.int64)
-        distinct, of_numbers = np.unique(numbers.numbers, return_inverse=True)
-        numbers = ListColumn(of_numbers, numbers.ends)
-        # For each side, a number for each round of each pair.
-        pairs = [np.repeat(np.arange(len(side)), self.samples_us.lengths[side]) for side in (lines, bases)]
-        rounds = [
-            pair * len(distinct) + numbers.take(codes[side]).numbers
-            for pair, side in zip(pairs, (lines, bases), strict=True)
-        ]
-        at = indexes_in(rounds[1], rounds[0])
-        both = at >= 0
-        above, below = (self.samples_us.flat_places(side) for side in (lines, bases))
-        return pairs[0][both], above[both], below[at[both]]
+        # The lines, and behind them their bases.
+        both = np.append(lines, bases)
+        codes, count = round_codes(self.rounds.take(both))
+        pairs = np.repeat(np.tile(np.arange(len(lines)), 2), codes.lengths)
+        places = self.samples_us.flat_places(both)
+        # A number for each round of each pair.
+        rounds, end = pairs * count + codes.numbers, codes.ends[len(lines)]
+        at = indexes_in(rounds[end:], rounds[:end])
+        return pairs[:end][at >= 0], places[:end][at >= 0], places[end:][at[at >= 0]]

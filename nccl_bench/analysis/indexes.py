@@ -1,10 +1,10 @@
-"""Indexes of equal numbers in arrays, by which lines of columns are grouped and paired."""
+"""Finds equal numbers in arrays, by which lines of columns are grouped and paired."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from nccl_bench.records.columns import Indexes
+from nccl_bench.records.columns import Indexes, ListColumn, ValueColumn
 
 
 def starts_of(numbers: Indexes) -> Indexes:
@@ -22,3 +22,14 @@ def indexes_in(known: Indexes, numbers: Indexes) -> Indexes:
     is_known = np.append(known[order], -1)[at] == numbers
     indexes: Indexes = np.where(is_known, np.append(order, -1)[at], -1)
     return indexes
+
+
+def round_codes(rounds: ValueColumn[tuple[int, ...]]) -> tuple[ListColumn, int]:
+    """Return a code for the number of each round of each line, and the number of codes.
+
+    Equal numbers have equal codes, and codes are small even if numbers are large.
+    """
+    present, of_lines = np.unique(rounds.codes, return_inverse=True)
+    numbers = ListColumn.of([rounds.values[code] for code in present.tolist()], np.int64)
+    distinct, codes = np.unique(numbers.numbers, return_inverse=True)
+    return ListColumn(codes, numbers.ends).take(of_lines), len(distinct)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nccl_bench.analysis.indexes import starts_of
+from nccl_bench.analysis.indexes import round_codes, starts_of
 from nccl_bench.records.columns import ListColumn, SampleColumns
 from nccl_bench.records.run import Run
 
@@ -100,13 +100,10 @@ def _predecessors(samples: SampleColumns, lines: _Integers, groups: _Integers) -
     The first arm of a round has no predecessor: between rounds the ranks may combine their samples. The predecessor of
     other times can be unknown too, because its batch was discarded.
     """
-    present, of_lines = np.unique(samples.rounds.codes[lines], return_inverse=True)
     lengths = samples.samples_us.lengths[lines]
-    of_rounds = ListColumn.of([samples.rounds.values[code] for code in present.tolist()], np.int64)
-    distinct, codes = np.unique(of_rounds.numbers, return_inverse=True)
-    numbers = ListColumn(codes, of_rounds.ends).take(of_lines).numbers
+    codes, count = round_codes(samples.rounds.take(lines))
     # A number for each round of each case and timing in each launch.
-    rounds = np.repeat(groups, lengths) * len(distinct) + numbers
+    rounds = np.repeat(groups, lengths) * count + codes.numbers
     if rounds.max(initial=0) > _LEAST_ROWS + 4 * len(rounds):
         # Most of these rounds do not exist, so number them in a row.
         _, rounds = np.unique(rounds, return_inverse=True)
