@@ -40,6 +40,14 @@ class Gate:
         self._opened.set()
 
 
+class Silent:
+    """An event that orders nothing."""
+
+    def record(self, stream: Any = None) -> None: ...
+
+    def wait(self, stream: Any = None) -> None: ...
+
+
 def finishes_within(stream: cpu.Stream, seconds: float = 0.05) -> bool:
     """Return whether ``stream`` finishes its work within ``seconds``; do not wait longer than it takes."""
     deadline = time.monotonic() + seconds

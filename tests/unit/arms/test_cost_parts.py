@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,17 +13,11 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.cost_parts import CostPart
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
-from tests.support.communicators import nccl_device, one_rank_group
+from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl
 from tests.support.synthetic_runs import case
 
 ALL = {*CostPart}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
 
 
 @pytest.mark.parametrize(
@@ -41,10 +34,10 @@ def group() -> Iterator[dist.ProcessGroup]:
         ("coordinator", set()),
     ],
 )
-def test_an_arm_has_the_parts_that_it_makes(name: str, parts: set[CostPart], group: dist.ProcessGroup) -> None:
+def test_an_arm_has_the_parts_that_it_makes(name: str, parts: set[CostPart], one_rank: dist.ProcessGroup) -> None:
     device, tensor = open_device("cpu", 0), torch.zeros(8)
     with device.streams.stream(device.streams.new_stream()):
-        arm = Arm(name, group, device)
+        arm = Arm(name, one_rank, device)
         made = arm.cost_parts(case(dtype="float32"), tensor, tensor, lambda _: None)
         assert {part for part, operations in made.items() if operations} == parts
         for operation in (operation for operations in made.values() for operation in operations):
@@ -56,12 +49,12 @@ def test_an_arm_has_the_parts_that_it_makes(name: str, parts: set[CostPart], gro
 @pytest.mark.parametrize("name", ["stream-free", "dedicated-stream", "transport"])
 @pytest.mark.parametrize("collective", [name for name in COLLECTIVES if name != "send_recv"])
 def test_the_librarys_call_alone_is_the_one_that_the_arm_makes(
-    name: str, collective: str, group: dist.ProcessGroup, fake: FakeNccl
+    name: str, collective: str, one_rank: dist.ProcessGroup, fake: FakeNccl
 ) -> None:
     device, tensor = nccl_device(fake.path), torch.zeros(8)
     of_case = replace(case(32, collective, dtype="float32", placement=Placement.IN_PLACE), count=8)
     with cpu.stream(cpu.Stream()):
-        arm = Arm(name, group, device)
+        arm = Arm(name, one_rank, device)
         output = tensor if collective != "all_to_all" else torch.zeros(8)
         whole, parts = (
             arm.bind(of_case, tensor, output),
@@ -81,10 +74,10 @@ def made_by(fake: FakeNccl, operation: object) -> list[Call]:
 
 
 def test_a_returned_output_stays_alive_while_the_librarys_call_is_repeated(
-    group: dist.ProcessGroup, fake: FakeNccl
+    one_rank: dist.ProcessGroup, fake: FakeNccl
 ) -> None:
     kept: list[object] = []
-    arm, tensor = Arm("stream-free", group, nccl_device(fake.path)), torch.ones(8)
+    arm, tensor = Arm("stream-free", one_rank, nccl_device(fake.path)), torch.ones(8)
     parts = arm.cost_parts(case(32, dtype="float32", placement=Placement.RETURNED), tensor, None, kept.append)
     (output,) = kept
     assert isinstance(output, torch.Tensor)

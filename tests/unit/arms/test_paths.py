@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,23 +17,11 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.routes import override
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.transports.device import Device, open_device
-from tests.support.communicators import one_rank_group
+from nccl_bench.transports.device import Device
 from tests.support.synthetic_runs import case, run, samples
 
 OURS = "gloo all_reduce on the current stream"
 TORCH = "torch.distributed, synchronous"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
-@pytest.fixture
-def device() -> Device:
-    return open_device("cpu", 0)
 
 
 def paths(arm: Arm, collective: str = "all_reduce") -> tuple[str, str]:
@@ -58,18 +45,18 @@ def paths(arm: Arm, collective: str = "all_reduce") -> tuple[str, str]:
     ],
 )
 def test_a_path_names_the_calls_and_the_stream(
-    group: dist.ProcessGroup, device: Device, name: str, eager: str, graph: str
+    one_rank: dist.ProcessGroup, device: Device, name: str, eager: str, graph: str
 ) -> None:
     with device.streams.stream(device.streams.new_stream()):
-        arm = Arm(name, group, device)
+        arm = Arm(name, one_rank, device)
         assert paths(arm) == (eager, graph)
         arm.close()
 
 
 def test_a_private_stream_that_is_current_counts_as_the_current_stream(
-    group: dist.ProcessGroup, device: Device
+    one_rank: dist.ProcessGroup, device: Device
 ) -> None:
-    arm = Arm("dedicated-stream", group, device)
+    arm = Arm("dedicated-stream", one_rank, device)
     with device.streams.stream(arm.communicator.stream):
         assert paths(arm)[0] == OURS
     with device.streams.stream(device.streams.new_stream()):
@@ -79,29 +66,29 @@ def test_a_private_stream_that_is_current_counts_as_the_current_stream(
     arm.close()
 
 
-def test_a_coordinators_path_follows_its_routes(group: dist.ProcessGroup, device: Device) -> None:
-    arm = Arm("coordinator", group, device, override(["eager=communicator", "graph=torch"]))
+def test_a_coordinators_path_follows_its_routes(one_rank: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("coordinator", one_rank, device, override(["eager=communicator", "graph=torch"]))
     assert paths(arm) == (OURS, TORCH)
     arm.close()
 
 
-def test_the_path_of_an_arm_with_variables_names_them(group: dist.ProcessGroup, device: Device) -> None:
+def test_the_path_of_an_arm_with_variables_names_them(one_rank: dist.ProcessGroup, device: Device) -> None:
     for target, path in (("torch", TORCH), ("stream-free", OURS)):
         user_arm = UserArm(name="mine", target=target, variables={"NCCL_ALGO": "Ring"})
-        arm = Arm("mine", group, device, user_arms=[user_arm])
+        arm = Arm("mine", one_rank, device, user_arms=[user_arm])
         assert paths(arm)[0] == f"{path}, NCCL_ALGO=Ring"
         arm.close()
 
 
-def test_the_path_of_send_recv_names_both_calls(group: dist.ProcessGroup, device: Device) -> None:
-    arm = Arm("stream-free", group, device)
+def test_the_path_of_send_recv_names_both_calls(one_rank: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("stream-free", one_rank, device)
     assert "send_recv" in COLLECTIVES
     assert paths(arm, "send_recv")[0] == "gloo send and recv on the current stream"
     arm.close()
 
 
-def test_tracing_ends_with_its_block_also_after_an_exception(group: dist.ProcessGroup, device: Device) -> None:
-    arm = Arm("stream-free", group, device)
+def test_tracing_ends_with_its_block_also_after_an_exception(one_rank: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("stream-free", one_rank, device)
     communicator: Any = arm.communicator
     with pytest.raises(InvalidArgumentError), communicator.traced() as calls:
         communicator.all_reduce(torch.zeros(1, device="meta"))

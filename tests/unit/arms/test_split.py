@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,44 +11,14 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import ARMS, Order
-from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.streams import cpu
-from nccl_bench.transports.device import open_device
-from tests.support.communicators import one_rank_group
-from tests.support.stream_control import PATIENCE_S, Gate, finishes_within
+from tests.support.stream_control import PATIENCE_S, Gate, Silent, finishes_within
+from tests.support.synthetic_runs import case
 
 COUNT = 6
-GATHER = Case(
-    scenario=Scenario.ISOLATED,
-    collective="all_gather",
-    dtype="float32",
-    redop=None,
-    placement=Placement.OUT_OF_PLACE,
-    root=None,
-    size_bytes=4 * COUNT,
-    count=COUNT,
-)
+GATHER = case(4 * COUNT, "all_gather", dtype="float32", placement=Placement.OUT_OF_PLACE, count=COUNT)
 ORDERED = [name for name, arm in ARMS.items() if "gloo" in arm.transports and arm.order is not Order.BARE]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
-@pytest.fixture
-def make(group: dist.ProcessGroup) -> Iterator[Callable[[str], Arm]]:
-    arms: list[Arm] = []
-
-    def make(name: str) -> Arm:
-        arms.append(Arm(name, group, open_device("cpu", 0)))
-        return arms[-1]
-
-    yield make
-    for arm in arms:
-        arm.close()
 
 
 def split_gather(arm: Arm, caller: cpu.Stream) -> tuple[Any, torch.Tensor, torch.Tensor]:
@@ -207,14 +177,6 @@ def test_work_behind_an_asynchronous_call_of_torch_is_deferred_with_it(
     gate.open()
     cpu.synchronize()
     assert [copy.tolist() for copy in seen] == [[number] * COUNT for number in range(1, 9)]
-
-
-class Silent:
-    """An event that orders nothing."""
-
-    def record(self, stream: Any = None) -> None: ...
-
-    def wait(self, stream: Any = None) -> None: ...
 
 
 @pytest.mark.parametrize("name", ["stream-free", "dedicated-stream"])
