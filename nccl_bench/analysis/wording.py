@@ -110,8 +110,7 @@ def format_ratios(values: Sequence[float]) -> str:
     """Return the range from the smallest to the largest ratio; an empty text if there are no ratios."""
     if not values:
         return ""
-    low, high = format_ratio(min(values)), format_ratio(max(values))
-    return low if low == high else f"{low} to {high}"
+    return from_to(format_ratio(min(values)), format_ratio(max(values)))
 
 
 def percent(share: float, *, sign: bool = False) -> str:

@@ -35,7 +35,7 @@ def band_table(analysis: Analysis) -> Table | None:
         *([("arms", arms)] if len({*arms}) > 1 else []),
         *([("case", cases)] if len({*cases}) > 1 else []),
         ("timing", [str(band.timing) for band in bands]),
-        ("size", list(map(_sizes, bands))),
+        ("size", list(map(sizes_text, bands))),
         ("verdict", list(map(verdict_text, bands))),
         ("change", [change_range(band.ratios) for band in bands]),
         (f"a {analysis.unit}", list(map(_times, bands))),
@@ -51,7 +51,8 @@ def _column(name: str, texts: Sequence[str]) -> Column:
     return column(name, (name,), texts, left=True)
 
 
-def _sizes(band: Band) -> str:
+def sizes_text(band: Band) -> str:
+    """Return the sizes of ``band`` with their units: 8 B to 2 MiB."""
     return from_to(*(size_with_unit(band.comparisons[index].case.size_bytes) for index in (0, -1)))
 
 

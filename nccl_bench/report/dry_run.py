@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from nccl_bench.analysis.wording import counted, significant, size_with_unit
+from nccl_bench.analysis.wording import counted, from_to, significant, size_with_unit
 from nccl_bench.catalog.cases import Scenario, scenario_words
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.scenarios import SCENARIOS
@@ -69,7 +69,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         unfit = tuple(size for size, arena in arenas.items() if arena is None)
         groups.setdefault((cases[0].case.collective, arms, timings, tuple(arenas), unfit), []).append(what)
     for (_, arms, timings, sizes, unfit), combinations in groups.items():
-        span = format_size(sizes[0]) if len(sizes) == 1 else f"{format_size(sizes[0])} to {format_size(sizes[-1])}"
+        span = from_to(format_size(sizes[0]), format_size(sizes[-1]))
         without = ", ".join(arm for arm in config.arms if arm not in arms)
         left = f", {' and '.join(timings)}" if timings != plan.timings else ""
         left += f", without {without}" if without else ""

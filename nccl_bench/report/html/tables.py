@@ -9,8 +9,9 @@ from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.verdict_words import verdict_text
-from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, from_to, size_with_unit
+from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit
 from nccl_bench.records.run import Run
+from nccl_bench.report.band_table import sizes_text
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 from nccl_bench.report.layout import Table
 
@@ -38,7 +39,7 @@ def bands_table(bands: Sequence[Band], sides: tuple[str, str]) -> PageTable:
 def _band(band: Band) -> tuple[str, ...]:
     return (
         band.timing,
-        from_to(*(size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))),
+        sizes_text(band),
         verdict_text(band),
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
