@@ -11,6 +11,7 @@ from nccl_bench.analysis.wording import (
     case_name,
     compared_text,
     counted,
+    every_comparison,
     joined,
     sizes_in_short,
 )
@@ -75,8 +76,7 @@ def kernels_fact(comparisons: Sequence[Comparison], sides: tuple[str, str]) -> F
         if before != after:
             groups[compared_text(each, sides), f"{after} against {before}"].append(each)
     if not groups:
-        where = f"all {len(known)} comparisons" if len(known) > 1 else "the only comparison"
-        return Fact(name="Kernels", text=f"the arms ran the same kernels in {where}")
+        return Fact(name="Kernels", text=f"the arms ran the same kernels in {every_comparison(len(known))}")
     pairs = {arms for arms, _ in groups}
     texts = [
         f"{f'{arms}: ' if len(pairs) > 1 else ''}{kernels}, {_where(of_group, known)}"

@@ -13,6 +13,7 @@ from nccl_bench.analysis.shared_arm import own_times_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     change_range,
+    every_comparison,
     every_timing,
     percent_range,
     saved_text,
@@ -53,7 +54,7 @@ def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
     """Return how many comparisons of ``bands`` are in ``some`` of them: all 32 comparisons, 2 of 32 comparisons."""
     number, of_all = comparisons_of(some), comparisons_of(bands)
     if number == of_all:
-        return f"all {of_all} comparisons" if of_all > 1 else "the only comparison"
+        return every_comparison(of_all)
     return f"{number} of {of_all} comparisons"
 
 

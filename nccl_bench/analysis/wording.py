@@ -87,6 +87,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else plural)
 
 
+def every_comparison(number: int) -> str:
+    """Return in words that all ``number`` comparisons are meant: all 32 comparisons, the only comparison."""
+    return f"all {number} comparisons" if number > 1 else "the only comparison"
+
+
 def joined(words: Sequence[str]) -> str:
     """Return ``words`` as a list in a sentence: ``eager``, ``eager and graph``, ``eager, gated and graph``."""
     *first, last = words

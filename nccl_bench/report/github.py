@@ -44,13 +44,9 @@ class Annotation:
 def annotations_of(headline: Headline, warnings: Sequence[str]) -> Iterator[Annotation]:
     """Yield the problems, what is slower, the warnings, and one notice with the whole headline."""
     yield from _limited(Level.ERROR, "failure", headline.problems)
-    worse = [
-        " ".join(filter(None, (line.about, line.label, line.timing, line.text)))
-        for line in headline.lines
-        if line.label in _WORSE
-    ]
+    lines = [" ".join(filter(None, (line.about, line.label, line.timing, line.text))) for line in headline.lines]
+    worse = [text for line, text in zip(headline.lines, lines, strict=True) if line.label in _WORSE]
     yield from _limited(Level.WARNING, "warning", [*worse, *warnings])
-    lines = (" ".join(filter(None, (line.about, line.label, line.timing, line.text))) for line in headline.lines)
     facts = (f"{fact.name}: {fact.text}" for fact in headline.facts)
     text = "\n".join(chain((headline.title,), headline.problems, lines, facts))
     yield Annotation(level=Level.NOTICE, title="nccl-bench", message=text)
