@@ -31,7 +31,7 @@ def part_tables(analysis: Analysis) -> Iterator[Table]:
     for row in rows_with_parts:
         if row.arm and row.timing and not is_twin(row.arm):
             groups.setdefault((kind_of(row), row.timing), []).append(row)
-    notes = [_HIDDEN, *([_SLOWER] if any(map(_slowdowns, rows_with_parts)) else []), *figures_notices([run.device])]
+    notes = [_HIDDEN, *([_SLOWER] if any(map(_has_slowdown, rows_with_parts)) else []), *figures_notices([run.device])]
     for timing in Timing:
         for (_, of_timing), rows in groups.items():
             if of_timing == timing:
@@ -50,7 +50,7 @@ def _table(ranks: int, timing: Timing, rows: list[Row], notes: list[str]) -> Tab
         column("together", ("together",), [microseconds(row.together_us) for row in rows]),
         column("hidden (%)", ("hidden", "%"), [_percent(row.hidden_share) for row in rows]),
     ]
-    if any(map(_slowdowns, rows)):
+    if any(map(_has_slowdown, rows)):
         both = [
             (_percent(row.product_slowdown, sign=True), _percent(row.collective_slowdown, sign=True) or _UNKNOWN)
             for row in rows
@@ -65,7 +65,7 @@ def _table(ranks: int, timing: Timing, rows: list[Row], notes: list[str]) -> Tab
     )
 
 
-def _slowdowns(row: Row) -> bool:
+def _has_slowdown(row: Row) -> bool:
     return row.product_slowdown is not None
 
 
