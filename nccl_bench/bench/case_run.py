@@ -12,7 +12,6 @@ from nccl_bench.bench.logged_calls import Logged, read_log
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
-from nccl_bench.bench.scenarios.overlap_parts import measure_parts
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -68,7 +67,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
             context.watch.begin()
             kept = measure_rounds(context, timed, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, timed, timing, schedule, kept)
-            parts = measure_parts(context, timed, timing, schedule)
+            parts = context.work.measure_parts(context, timed, timing, schedule)
             gpus = context.watch.end()
             errors = check_after(context, timed, timing, schedule, graphs)
             costs = measure_cost_split(context, timed, timing, schedule)

@@ -10,12 +10,15 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls, Part
+from nccl_bench.bench.scenarios.overlap_parts import measure_parts
 from nccl_bench.bench.scenarios.product import product, shape_that_takes
 from nccl_bench.bench.scenarios.work import Keep, Surroundings, Work
-from nccl_bench.bench.schedule import FEWEST_OPS
+from nccl_bench.bench.schedule import FEWEST_OPS, Schedule
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.product import Shape, product_name
+from nccl_bench.records.scenario_times import PartTimes
 
 # The product of the calls before a shape is chosen.
 _SMALL: Shape = (64, 64, 64)
@@ -31,7 +34,7 @@ class OverlapWork(Work):
         self._side = surroundings.side
         self._given = surroundings.config.product
         self._label, self._products = surroundings.case.label, surroundings.products
-        self.overlap: OverlapCalls = self._with_product(self._given or _SMALL)
+        self._overlap = self._with_product(self._given or _SMALL)
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
         """Choose the shape of the product, unless the user has, or an earlier launch of the run. Collective."""
@@ -52,12 +55,17 @@ class OverlapWork(Work):
         # The profiles after all cases, and the later launches, use the same product.
         self._products[self._label] = known
         m, n, k = known
-        self.overlap = self._with_product((m, n, k))
+        self._overlap = self._with_product((m, n, k))
 
     def calls(self, arm: Arm, case: Case, buffers: CaseBuffers, operations: int, keep: Keep = None) -> list[Operation]:
         pairs = [buffers.pair(slot, case.placement) for slot in range(min(operations, buffers.slots))]
-        bound = [self.overlap.bind(Part.TOGETHER, arm, case, *pair, keep) for pair in pairs]
+        bound = [self._overlap.bind(Part.TOGETHER, arm, case, *pair, keep) for pair in pairs]
         return [bound[index % len(bound)] for index in range(operations)]
+
+    def measure_parts(
+        self, context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
+    ) -> dict[str, PartTimes]:
+        return measure_parts(context, self._overlap, names, timing, schedule)
 
     def _with_product(self, shape: Shape) -> OverlapCalls:
         return OverlapCalls(
@@ -67,7 +75,7 @@ class OverlapWork(Work):
     def _collective(self, context: CaseContext, arm: str) -> list[Operation]:
         case = context.case_of(arm)
         pairs = [context.buffers.pair(slot, case.placement) for slot in range(FEWEST_OPS)]
-        return [self.overlap.bind(Part.COLLECTIVE, context.arms[arm], case, *pair) for pair in pairs]
+        return [self._overlap.bind(Part.COLLECTIVE, context.arms[arm], case, *pair) for pair in pairs]
 
     def _time_us(self, context: CaseContext, arm: str, make_calls: Callable[[], list[Operation]]) -> float:
         """Return the time of a call in the processes of ``arm``, on the slowest rank. Collective."""

@@ -57,14 +57,13 @@ class _Bound:
 
 
 def measure_parts(
-    context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
+    context: CaseContext, overlap: OverlapCalls, names: Sequence[str], timing: Timing, schedule: Schedule
 ) -> dict[str, PartTimes]:
     """Return the times of the parts of each arm, on the slowest rank. Collective.
 
-    An arm without a complete round is absent. In other scenarios, and in a timing of the CPU, all arms are.
+    An arm without a complete round is absent. In a timing of the CPU, all arms are.
     """
-    overlap = context.work.overlap
-    if overlap is None or not TIMINGS[timing].moves_bytes:
+    if not TIMINGS[timing].moves_bytes:
         return {}
     return _Measurement(context=context, overlap=overlap, timing=timing, schedule=schedule).measure(names)
 

@@ -12,15 +12,17 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.buffers import BufferValues, CaseBuffers
 from nccl_bench.bench.timing import Clock
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.scenarios import WorkPlan
 from nccl_bench.ranks.control import Control
+from nccl_bench.records.scenario_times import PartTimes
 from nccl_bench.streams.base import Streams
 
 if TYPE_CHECKING:
     from nccl_bench.bench.context import CaseContext
-    from nccl_bench.bench.scenarios.overlap_calls import OverlapCalls
+    from nccl_bench.bench.schedule import Schedule
 
 # A function that gets the result of a call; ``None`` if nobody needs the result.
 Keep = Callable[[object], object] | None
@@ -49,7 +51,6 @@ class Work(Protocol):
     clock: Clock  # the clock for batches
     values: BufferValues | None = None  # the contents of the buffers; None for the usual values
     late_rank: int | None = None  # the rank of the process set that comes late to each call; None if no rank does
-    overlap: OverlapCalls | None = None  # the parts of an overlap; None in other scenarios
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
         """Choose the work that depends on the time of the collective, for the arms ``names``. Collective.
@@ -64,6 +65,12 @@ class Work(Protocol):
         returns, and passes it to ``keep``. The calls must be made in their order; the first call of a list can follow
         the last one.
         """
+
+    def measure_parts(
+        self, context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
+    ) -> dict[str, PartTimes]:
+        """Return the times of the parts of each arm's calls; no times if the calls have no such parts. Collective."""
+        return {}
 
 
 class IsolatedWork(Work):
