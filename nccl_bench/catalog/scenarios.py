@@ -26,7 +26,7 @@ class ScenarioSpec:
     default_collective: str | None = None  # the collective, if the user asks for none; None for the usual default
     default_sizes: str = "sizes"  # the field of a device that has the sizes, if the user gives none
     sums_products: bool = False  # True if the collective adds up matrix products, which must stay exact
-    size_options: str = "--sizes"  # the options that decide the message size, as the object of a sentence
+    size_options: str = "--sizes"  # the options that decide the memory of a case, as the object of a sentence
     second_stream: bool = False  # True if the caller has a second stream
     second_communicators: bool = False  # True if each arm has a second communicator
     has_deadlocks: bool = False  # True if a hang is a deadlock, which is a result of the scenario
@@ -68,6 +68,7 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         launch_entries=6,  # a fork, a join, and a product in two kernels
         default_collective="all_gather",  # engines overlap the all_gather of context parallelism
         default_sizes="overlap_sizes",
+        size_options="--sizes or a smaller --product",
         second_stream=True,
     ),
     Scenario.CONTENDED: ScenarioSpec(

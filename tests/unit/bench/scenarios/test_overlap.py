@@ -14,7 +14,7 @@ from nccl_bench.bench.scenarios.product import product, shape_that_takes
 from nccl_bench.config.product import Shape, product_bytes
 from nccl_bench.config.run import resolve
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.schema import Line, Samples, Status
+from nccl_bench.records.schema import Line, Samples, Skipped, Status
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
@@ -71,6 +71,14 @@ def test_a_chosen_product_is_recorded_and_used_again_in_later_launches(one_rank:
     chosen = {line.case.label: line.parts.product for line in samples(lines) if line.parts}
     assert len(chosen) == 2
     assert {label: "x".join(map(str, shape)) for label, shape in record.products.items()} == chosen
+
+
+def test_a_product_that_does_not_fit_is_named_as_what_to_make_smaller(one_rank: dist.ProcessGroup) -> None:
+    _, lines = measured(one_rank, product="1000000,1000000,1000000", timings="eager", arms="stream-free")
+    assert len(lines) == 2
+    for line in lines:
+        assert isinstance(line, Skipped)
+        assert line.reason.endswith("use smaller --sizes or a smaller --product")
 
 
 def test_a_product_is_that_of_its_matrices_in_the_order_of_the_stream() -> None:
