@@ -14,7 +14,7 @@ from nccl_bench.analysis.kernels import joined_kernels
 from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
 from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.kernels import Kernels
-from nccl_bench.records.lines import Lines
+from nccl_bench.records.lines import Lines, without_gaps
 from nccl_bench.records.run import Run
 from nccl_bench.records.scenario_times import PartTimes, Skew
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
@@ -34,10 +34,8 @@ def join_launches(run: Run) -> Run:
     _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)
     order = np.argsort(first[cell], kind="stable")
     starts = starts_of(first[cell][order])
-    without_samples = run.lines.others
-    places = np.argsort(np.argsort(np.append(run.lines.positions[np.sort(first)], [*without_samples])))
-    renumbered = dict(zip(places[len(starts) :].tolist(), without_samples.values(), strict=True))
-    return replace(run, lines=Lines(_join(samples, order, starts), places[: len(starts)], renumbered))
+    positions, others = without_gaps(run.lines.positions[np.sort(first)], run.lines.others)
+    return replace(run, lines=Lines(_join(samples, order, starts), positions, others))
 
 
 def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColumns:

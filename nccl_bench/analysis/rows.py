@@ -20,6 +20,7 @@ from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.analysis.row_columns import RowLines, columns_of
 from nccl_bench.analysis.summary import COLUMNS, Row
 from nccl_bench.records.columns import Indexes
+from nccl_bench.records.lines import without_gaps
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Skipped, Status
 
@@ -66,13 +67,10 @@ class Rows(Sequence[Row]):
 
     def at(self, indexes: Sequence[int]) -> Rows:
         """Return the rows at ``indexes``, which increase."""
-        chosen = np.array(indexes, dtype=np.intp)
-        lines = np.flatnonzero(np.isin(self._places, chosen))
-        objects = [(at, self._without_samples[at]) for at in indexes if at in self._without_samples]
+        lines = np.flatnonzero(np.isin(self._places, np.array(indexes, dtype=np.intp)))
+        objects = {at: self._without_samples[at] for at in indexes if at in self._without_samples}
         return Rows(
-            None if self._lines is None else self._lines.take(lines),
-            np.searchsorted(chosen, self._places[lines]),
-            {int(np.searchsorted(chosen, at)): row for at, row in objects},
+            None if self._lines is None else self._lines.take(lines), *without_gaps(self._places[lines], objects)
         )
 
     def parts(self) -> Iterator[Rows]:
@@ -140,9 +138,7 @@ def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: Othe
             rows[position] = row
         if isinstance(line, Skipped):
             skipped.add(row)
-    in_order = np.sort(np.append(joined.lines.positions, [*rows]).astype(np.intp))
-    places = np.searchsorted(in_order, joined.lines.positions)
-    return Rows(lines, places, dict(zip(np.searchsorted(in_order, [*rows]).tolist(), rows.values(), strict=True)))
+    return Rows(lines, *without_gaps(joined.lines.positions, rows))
 
 
 def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[Comparison]) -> OtherRatios:

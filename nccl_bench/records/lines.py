@@ -14,6 +14,7 @@ from nccl_bench.records.columns_builder import ColumnsBuilder
 from nccl_bench.records.schema import Entry, Samples
 
 Kind = TypeVar("Kind", bound=Entry)
+Other = TypeVar("Other")
 # So many objects are made at once while somebody iterates over the lines.
 _AT_ONCE = 1000
 
@@ -43,11 +44,8 @@ class Lines(Sequence[Kind]):
         """Return the lines with samples of a mask, and those of ``others`` at these positions, in the same order."""
         if samples.all() and len(others) == len(self.others):
             return self
-        kept = np.append(self.positions[samples], others).astype(np.intp)
-        order = np.argsort(np.argsort(kept))
-        count = int(samples.sum())
-        renumbered = zip(order[count:].tolist(), others, strict=True)
-        return Lines(self.samples.take(samples), order[:count], {new: self.others[old] for new, old in renumbered})
+        kept = without_gaps(self.positions[samples], {position: self.others[position] for position in others})
+        return Lines(self.samples.take(samples), *kept)
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.others)
@@ -85,3 +83,10 @@ class Lines(Sequence[Kind]):
 
     def __repr__(self) -> str:
         return f"Lines.of({list(self)!r})"
+
+
+def without_gaps(positions: Indexes, others: Mapping[int, Other]) -> tuple[Indexes, dict[int, Other]]:
+    """Return ``positions``, and ``others`` by their positions, numbered from 0 in the same order."""
+    in_order = np.sort(np.append(positions, [*others]).astype(np.intp))
+    of_others = np.searchsorted(in_order, [*others]).tolist()
+    return np.searchsorted(in_order, positions), dict(zip(of_others, others.values(), strict=True))
