@@ -13,7 +13,6 @@ from nccl_bench.analysis.indexes import starts_of
 from nccl_bench.analysis.kernels import joined_kernels
 from nccl_bench.records.columns import Codes, Indexes, ListColumn, SampleColumns, Value, ValueColumn
 from nccl_bench.records.cost_split import CostSplit
-from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines, without_gaps
 from nccl_bench.records.run import Run
 from nccl_bench.records.scenario_times import PartTimes, Skew
@@ -69,7 +68,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
         launch=np.where(is_joined, 1, worst.launch),
         registered=_joined(ordered.registered, starts, _join_registered),
         cost=_joined(ordered.cost, starts, _join_costs),
-        kernels=_joined(ordered.kernels, starts, _join_kernels),
+        kernels=_joined(ordered.kernels, starts, joined_kernels),
         skew=_joined(ordered.skew, starts, _join_skews),
         parts=_joined(ordered.parts, starts, _join_parts),
     )
@@ -83,9 +82,9 @@ def _numbered(rounds: ValueColumn[Rounds], samples_us: ListColumn, chosen: NDArr
 
 
 def _joined(
-    column: ValueColumn[Value], starts: Indexes, join: Callable[[Sequence[Value]], Value | None]
+    column: ValueColumn[Value], starts: Indexes, join: Callable[[Sequence[Value]], Value]
 ) -> ValueColumn[Value]:
-    """Return the values of each cell joined; a cell with one line keeps its value."""
+    """Return the values of each cell joined. A cell with one value keeps it, and a cell without values has none."""
     codes = column.codes.tolist()
     ends = [*starts[1:].tolist(), len(codes)]
     new = Codes()
@@ -96,7 +95,7 @@ def _joined(
         of_cell = tuple(codes[start:end])
         if of_cell not in known:
             values = [column.values[code] for code in of_cell if code >= 0]
-            known[of_cell] = new[join(values) if len(of_cell) > 1 else next(iter(values), None)]
+            known[of_cell] = new[join(values) if len(values) > 1 else next(iter(values), None)]
         joined.append(known[of_cell])
     return ValueColumn(tuple(new.in_order), np.array(joined, dtype=np.int32))
 
@@ -107,27 +106,20 @@ def _total(values: NDArray[np.int64], starts: Indexes) -> NDArray[np.int64]:
     return np.where(np.maximum.reduceat(values, starts) < 0, -1, known)
 
 
-def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered | None:
-    return BuffersRegistered.PARTLY if len({*answers}) > 1 else next(iter(answers), None)
+def _join_registered(answers: Sequence[BuffersRegistered]) -> BuffersRegistered:
+    return BuffersRegistered.PARTLY if len({*answers}) > 1 else answers[0]
 
 
-def _join_costs(of_launches: Sequence[CostSplit]) -> CostSplit | None:
+def _join_costs(of_launches: Sequence[CostSplit]) -> CostSplit:
     """Return the median over the launches of each part, and the most nodes."""
-    if not of_launches:
-        return None
-    columns = {each.name: [getattr(split, each.name) for split in of_launches] for each in fields(CostSplit)}
-    nodes = _most(columns.pop("graph_nodes"))
-    known = {name: [value for value in values if value is not None] for name, values in columns.items()}
-    return CostSplit(**{name: median(values) if values else None for name, values in known.items()}, graph_nodes=nodes)
+    times = [each.name for each in fields(CostSplit) if each.name != "graph_nodes"]
+    return CostSplit(
+        **{name: _median(getattr(split, name) for split in of_launches) for name in times},
+        graph_nodes=_most(split.graph_nodes for split in of_launches),
+    )
 
 
-def _join_kernels(of_launches: Sequence[Kernels]) -> Kernels | None:
-    return joined_kernels(of_launches) if of_launches else None
-
-
-def _join_skews(launches: Sequence[Skew]) -> Skew | None:
-    if not launches:
-        return None
+def _join_skews(launches: Sequence[Skew]) -> Skew:
     return Skew(
         late_rank=launches[0].late_rank,
         delay_us=tuple(chain.from_iterable(each.delay_us for each in launches)),
@@ -135,26 +127,21 @@ def _join_skews(launches: Sequence[Skew]) -> Skew | None:
     )
 
 
-def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration | None:
+def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration:
     """Return the extremes of all operations, and the median over the launches of each percentile and of the cost."""
-    if not launches:
-        return None
-    columns = {
-        name: [value for each in launches if (value := getattr(each, name)) is not None]
-        for name in ("p50_us", "p90_us", "p99_us", "cost_us")
-    }
     return PerIteration(
         operations=sum(each.operations for each in launches),
         min_us=min(each.min_us for each in launches),
         max_us=max(each.max_us for each in launches),
-        **{name: median(values) if values else None for name, values in columns.items()},
+        **{
+            name: _median(getattr(each, name) for each in launches)
+            for name in ("p50_us", "p90_us", "p99_us", "cost_us")
+        },
     )
 
 
-def _join_parts(launches: Sequence[PartTimes]) -> PartTimes | None:
+def _join_parts(launches: Sequence[PartTimes]) -> PartTimes:
     """Return the rounds of all launches in a row. A time that a launch lacks is left out."""
-    if not launches:
-        return None
     products = dict.fromkeys(each.product for each in launches)
     names = [each.name for each in fields(PartTimes) if each.name != "product"]
     of_launches = {name: [getattr(each, name) for each in launches] for name in names}
@@ -162,10 +149,8 @@ def _join_parts(launches: Sequence[PartTimes]) -> PartTimes | None:
     return PartTimes(product=" or ".join(products), **joined)
 
 
-def _join_states(states: Sequence[GpuState]) -> GpuState | None:
+def _join_states(states: Sequence[GpuState]) -> GpuState:
     """Return the worst state; what belongs together, such as a throttled rank and its share, is of one launch."""
-    if not states:
-        return None
     throttled = max(states, key=lambda state: (state.throttled_rank is not None, state.throttled_share or 0.0))
     shared = next((state for state in states if state.other_process is not None), states[0])
     return GpuState(
@@ -179,6 +164,11 @@ def _join_states(states: Sequence[GpuState]) -> GpuState | None:
         other_process=shared.other_process,
         other_process_rank=shared.other_process_rank,
     )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def _least(values: Iterable[_Number | None]) -> _Number | None:
