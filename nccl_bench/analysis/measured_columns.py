@@ -46,7 +46,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
         whole = np.where(is_known, numbers, -1).astype(np.int64) if name == "slowest_rank" else numbers
         return numbers_or_none(whole, is_known)
 
-    figures = cache(lambda: samples.parts.map(lambda times: times and PartFigures.of(times), object).tolist())
+    figures = cache(partial(_mapped, samples.parts, lambda times: times and PartFigures.of(times)))
     columns: dict[str, Column] = {name: partial(_of, samples.case, name) for name in CASE_COLUMNS}
     columns |= {name: getattr(samples, name).to_list for name in _VALUES}
     columns |= {
@@ -60,9 +60,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
         "tolerance_ulp": lambda: numbers_or_none(
             samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0)
         ),
-        "throttled": lambda: samples.gpus.map(
-            lambda state: state and (", ".join(state.lowering_reasons) or None), object
-        ).tolist(),
+        "throttled": partial(_mapped, samples.gpus, _throttled),
         "per_iteration_cost_us": partial(_of, samples.per_iteration, "cost_us"),
         "per_token_us": lambda: _per_token(samples, spreads()["time_us"]),
     }
@@ -95,14 +93,18 @@ def _part(columns: Callable[[], Mapping[str, list[Any]]], name: str) -> list[Any
 
 
 def _mapped(column: ValueColumn[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """Return the result of ``function`` for the value of each line; a line without a value passes ``None``."""
     values: list[Any] = column.map(function, object).tolist()
     return values
 
 
 def _of(column: ValueColumn[Any], attribute: str) -> list[Any]:
     """Return an attribute of the value of each line, ``None`` for a line without a value."""
-    values: list[Any] = column.map(lambda value: getattr(value, attribute, None), object).tolist()
-    return values
+    return _mapped(column, lambda value: getattr(value, attribute, None))
+
+
+def _throttled(state: GpuState | None) -> str | None:
+    return None if state is None else ", ".join(state.lowering_reasons) or None
 
 
 def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> list[float | None]:
