@@ -54,8 +54,6 @@ class EstimateColumns(Protocol):
     deviations: list[float | None]  # the standard errors of the logarithms of `ratios`; None if unknown
     communicator_variances: list[float | None]  # as `Estimate.communicator_variance`
 
-    def __len__(self) -> int: ...
-
     def pooled(self, groups: Sequence[Sequence[int]]) -> EstimateColumns:
         """Return, for each group of estimates, the estimate of the ratio that they have in common."""
 
@@ -80,9 +78,6 @@ class EstimateList(EstimateColumns):
         self.ratios = [each.ratio for each in estimates]
         self.deviations = [each.deviation for each in estimates]
         self.communicator_variances = [each.communicator_variance for each in estimates]
-
-    def __len__(self) -> int:
-        return len(self._estimates)
 
     def pooled(self, groups: Sequence[Sequence[int]]) -> EstimateList:
         of_groups = [[self._estimates[index] for index in group] for group in groups]
