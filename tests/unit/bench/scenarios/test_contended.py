@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -18,48 +17,47 @@ from nccl_bench.bench.scenarios.contended import ContendedWork
 from nccl_bench.bench.scenarios.work import Surroundings
 from nccl_bench.bench.timing import Clock
 from nccl_bench.catalog.cases import Case
-from nccl_bench.config.run import resolve
+from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.memory import Arena
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams import cpu
+from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import open_device
-from tests.support.communicators import one_rank_group
 from tests.support.stream_control import PATIENCE_S, Gate
 
 ARMS = ("stream-free", "dedicated-stream", "torch-async")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
-def planned(streams: int) -> tuple[Any, Case]:
+def planned(streams: int) -> tuple[RunConfig, Case]:
     few = {"sizes": "1K", "dtypes": "float32", "placements": "out-of-place", "collectives": "all_gather"}
     config = resolve("cpu", {"scenario": "contended", "streams": streams, **few})
     (case,) = (each.case for each in make_plan(config, 1).cases)
     return config, case
 
 
-def contended(group: dist.ProcessGroup, name: str, streams: int) -> tuple[Any, ...]:
-    """Return a call, the outputs of its two collectives, the caller's streams, and the arms to close."""
-    device, caller, side = open_device("cpu", 0), cpu.Stream(), cpu.Stream()
-    config, case = planned(streams)
-    arm, second = Arm(name, group, device), Arm(name, group, device)
-    work = ContendedWork(
+def made(
+    one_rank: dist.ProcessGroup, config: RunConfig, case: Case, streams: Streams, caller: cpu.Stream, **more: Any
+) -> ContendedWork:
+    return ContendedWork(
         Surroundings(
             config=config,
             case=case,
             plan=make_plan(config, 1).cases[0].work,
-            own_set=Control(group),
-            streams=device.streams,
-            clock=Clock(device.streams, caller, lambda: None),
-            side=side,
-            second_arms={name: second},
+            own_set=Control(one_rank),
+            streams=streams,
+            clock=Clock(streams, caller, lambda: None),
+            **more,
         )
     )
+
+
+def contended(one_rank: dist.ProcessGroup, name: str, streams: int) -> tuple[Any, ...]:
+    """Return a call, the outputs of its two collectives, the caller's streams, and the arms to close."""
+    device, caller, side = open_device("cpu", 0), cpu.Stream(), cpu.Stream()
+    config, case = planned(streams)
+    arm, second = Arm(name, one_rank, device), Arm(name, one_rank, device)
+    work = made(one_rank, config, case, device.streams, caller, side=side, second_arms={name: second})
     buffers = CaseBuffers(case, Arena(slots=1, slot_bytes=1024, regions=2), 0, 1, torch.device("cpu"))
     with cpu.stream(caller):
         (call,) = work.calls(arm, case, buffers, 1)
@@ -68,25 +66,15 @@ def contended(group: dist.ProcessGroup, name: str, streams: int) -> tuple[Any, .
     return call, outputs, caller, side, (arm, second), buffers
 
 
-def test_the_buffers_of_the_second_collective_are_made_before_a_capture(group: dist.ProcessGroup) -> None:
+def test_the_buffers_of_the_second_collective_are_made_before_a_capture(one_rank: dist.ProcessGroup) -> None:
     config, case = planned(streams=1)
-    streams = open_device("cpu", 0).streams
-    work = ContendedWork(
-        Surroundings(
-            config=config,
-            case=case,
-            plan=make_plan(config, 1).cases[0].work,
-            own_set=Control(group),
-            streams=streams,
-            clock=Clock(streams, cpu.Stream(), lambda: None),
-        )
-    )
+    work = made(one_rank, config, case, open_device("cpu", 0).streams, cpu.Stream())
     buffers = CaseBuffers(case, Arena(slots=1, slot_bytes=1024, regions=2), 0, 1, torch.device("cpu"))
     arms = SimpleNamespace(present=lambda names: names)
     context = SimpleNamespace(arms=arms, buffers=buffers, case_of=lambda _name: case)
     work.prepare(cast(CaseContext, context), ["stream-free"])
-    made = work._buffers[case.placement]
-    assert work._buffers_of(case, buffers) is made
+    before = work._buffers[case.placement]
+    assert work._buffers_of(case, buffers) is before
 
 
 def is_poisoned(output: torch.Tensor) -> bool:
@@ -96,9 +84,9 @@ def is_poisoned(output: torch.Tensor) -> bool:
 @pytest.mark.parametrize("name", ARMS)
 @pytest.mark.parametrize("streams", [1, 2])
 def test_both_communicators_send_and_the_caller_s_stream_waits_for_both(
-    group: dist.ProcessGroup, name: str, streams: int
+    one_rank: dist.ProcessGroup, name: str, streams: int
 ) -> None:
-    call, outputs, caller, _side, arms, buffers = contended(group, name, streams)
+    call, outputs, caller, _side, arms, buffers = contended(one_rank, name, streams)
     seen = [torch.zeros_like(output) for output in outputs]
     with cpu.stream(caller):
         call()
@@ -114,9 +102,9 @@ def test_both_communicators_send_and_the_caller_s_stream_waits_for_both(
 
 @pytest.mark.parametrize(("streams", "is_free"), [(1, False), (2, True)])
 def test_only_on_two_streams_the_second_collective_can_pass_the_first(
-    group: dist.ProcessGroup, streams: int, is_free: bool
+    one_rank: dist.ProcessGroup, streams: int, is_free: bool
 ) -> None:
-    call, outputs, caller, side, arms, _ = contended(group, "stream-free", streams)
+    call, outputs, caller, side, arms, _ = contended(one_rank, "stream-free", streams)
     # The first collective is held back: on the caller's second stream, or on its only one.
     gate = Gate(side if streams == 2 else caller)
     with cpu.stream(caller):
