@@ -15,6 +15,7 @@ from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl
+from tests.support.stream_control import record_stream_calls
 from tests.support.synthetic_runs import case
 
 ALL = {*CostPart}
@@ -71,6 +72,25 @@ def made_by(fake: FakeNccl, operation: object) -> list[Call]:
     assert callable(operation)
     operation()
     return fake.calls()
+
+
+@pytest.mark.parametrize("name", ["dedicated-stream", "dedicated-stream-wait-stream"])
+def test_the_fork_and_the_join_alone_order_streams_as_in_the_whole_call(
+    name: str, one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm, tensor = Arm(name, one_rank, nccl_device(fake.path)), torch.zeros(8)
+    with cpu.stream(cpu.Stream()):
+        stream_calls = record_stream_calls(monkeypatch)
+        whole = arm.bind(case(dtype="float32"), tensor, tensor)
+        parts = arm.cost_parts(case(dtype="float32"), tensor, tensor, lambda _: None)
+        stream_calls.clear()
+        whole()
+        expected = [*stream_calls]
+        stream_calls.clear()
+        for operation in (*parts[CostPart.FORK], *parts[CostPart.CALL], *parts[CostPart.JOIN]):
+            operation()
+        assert stream_calls == expected != []
+    arm.close()
 
 
 def test_a_returned_output_stays_alive_while_the_librarys_call_is_repeated(

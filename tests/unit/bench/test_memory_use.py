@@ -37,6 +37,7 @@ class FakeStreams:
     def __init__(self) -> None:
         self.device: int | None = 0
         self.stranded = 0
+        self.reusable = 0  # bytes that earlier calls left on another stream, and that calls on this stream use again
         self.holds_gates = True
         self.is_held = False
 
@@ -46,11 +47,17 @@ class FakeStreams:
     def stranded_bytes(self) -> int:
         return self.stranded
 
+    def strand(self, size_bytes: int) -> None:
+        reused = min(size_bytes, self.reusable)
+        self.reusable -= reused
+        self.stranded += size_bytes - reused
+
     def release_memory(self) -> None:
-        self.stranded = 0
+        self.stranded = self.reusable = 0
 
     def synchronize(self) -> None:
         self.is_held = False
+        self.reusable = self.stranded
 
     def hold(self, seconds: float) -> None:
         self.is_held = seconds > 0 and self.holds_gates
@@ -159,7 +166,7 @@ class FakeContext:
             # Like a recorded call, this one does not keep its tensors.
             assert tensor() is not None
             if self._name == "strands":
-                self.streams.stranded += size_bytes
+                self.streams.strand(size_bytes)
 
         return call
 
