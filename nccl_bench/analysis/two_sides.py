@@ -220,8 +220,11 @@ def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[
 
 
 def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:
-    """Return True if each run of ``side`` has a round with both arms, and calls ``arm`` in the same placement."""
-    have = all(run.ratios(point, arm, arm if shared_arm is None else shared_arm) for run in side)
+    """Return True if each run of ``side`` has a round with both arms, and calls ``arm`` in the same placement.
+
+    Without ``shared_arm``, a round with ``arm`` is enough.
+    """
+    have = all((*point, arm) in run.cells if shared_arm is None else run.ratios(point, arm, shared_arm) for run in side)
     return have and _same_placement(side, point, arm)
 
 
