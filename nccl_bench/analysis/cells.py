@@ -141,8 +141,7 @@ class Cells(Mapping[Cell, Rounds]):
 
     def paired(self, arms: Sequence[str], base: str) -> PairedLines:
         """Return the lines of ``arms`` with a round that ``base`` has too. Points come in the order of measurement."""
-        names = [*map(str, self.arm.values)]
-        place = np.array([arms.index(name) if name in arms else -1 for name in names] or [-1])[self.arm.codes]
+        place = self.arm.map(lambda arm: arms.index(arm) if arm in arms else -1, np.intp)
         _, launch = np.unique(self.launch, return_inverse=True)
         group = self.point * (launch.max(initial=0) + 1) + launch
         of_base, of_arms = np.flatnonzero(self.arm.equals(base)), np.flatnonzero(place >= 0)

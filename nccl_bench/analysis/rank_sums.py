@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nccl_bench.analysis.indexes import round_codes, starts_of
-from nccl_bench.records.columns import ListColumn, SampleColumns
+from nccl_bench.records.columns import SampleColumns
 from nccl_bench.records.run import Run
 
 # A time is taken relative to this many of the arm's times before it and as many after it, because the machine drifts.
@@ -55,9 +55,7 @@ def rank_sums(run: Run) -> RankSums:
     parts: list[tuple[_Integers, _Integers, _Floats, _Floats]] = []
     for lines, groups in _blocks(samples):
         places_of_block = samples.samples_us.flat_places(lines)
-        times_us = ListColumn.with_lengths(
-            samples.samples_us.numbers[places_of_block], samples.samples_us.lengths[lines]
-        )
+        times_us = samples.samples_us.take(lines)
         of_times = _predecessors(samples, lines, groups)
         predecessors[places_of_block] = of_times
         for rows in times_us.of_equal_length():
