@@ -18,7 +18,6 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.scenario_times import PartTimes, Skew
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
 
-Rounds = tuple[int, ...]
 _Number = TypeVar("_Number", int, float)
 # The statuses, the one that counts first.
 _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
@@ -74,7 +73,9 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
     )
 
 
-def _numbered(rounds: ValueColumn[Rounds], samples_us: ListColumn, chosen: NDArray[np.bool_]) -> ValueColumn[Rounds]:
+def _numbered(
+    rounds: ValueColumn[tuple[int, ...]], samples_us: ListColumn, chosen: NDArray[np.bool_]
+) -> ValueColumn[tuple[int, ...]]:
     """Return ``rounds`` with those of the ``chosen`` lines numbered in a row."""
     counts, codes = np.unique(samples_us.lengths, return_inverse=True)
     values = (*rounds.values, *(tuple(range(count)) for count in counts.tolist()))
