@@ -60,18 +60,18 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
     # The distance, in standard deviations, that a test exceeds on either side with the probability ``ERROR / tests``.
     far = NormalDist().inv_cdf(1 - ERROR / tests / 2) if tests else math.inf
     # For each arm in a kind of case and a timing: the most certain effect.
-    most_certain: dict[tuple[Case, Timing, str], tuple[float, CarryOver]] = {}
+    most_certain: dict[tuple[Case, Timing, str], tuple[tuple[float, float], CarryOver]] = {}
     for pair, of_pair, distances in zip(pairs, windows, _distances(sums, pairs), strict=True):
         for index in np.flatnonzero(distances >= far):
             carry_over = _carry_over(sums, pair, of_pair[index])
             cases, timing = carry_over.cases, carry_over.timing
             limit = min(limits.threshold(case.collective, timing, case.size_bytes) for case in cases)
             # With two predecessors, slower after one is faster after the other. Then name the one before slow times.
-            rank = (round(float(distances[index]), 9), carry_over.effect)
+            certainty = (round(float(distances[index]), 9), carry_over.effect)
             key = (cases[0].kind, timing, carry_over.arm)
             known = most_certain.get(key)
-            if abs(carry_over.effect) >= limit and (known is None or rank > (known[0], known[1].effect)):
-                most_certain[key] = (rank[0], carry_over)
+            if abs(carry_over.effect) >= limit and (known is None or certainty > known[0]):
+                most_certain[key] = (certainty, carry_over)
     return sorted((each for _, each in most_certain.values()), key=lambda each: -abs(each.effect))
 
 
