@@ -3,11 +3,12 @@
     nccl-bench run workload.toml --out results/step
     python -m tests.experiments.workload_replay results/step
 
-All messages that the workload sends in graphs are captured into one graph for each arm, mixed as in a model. The replay
-of this graph is timed in rounds, beside a graph of each message alone. Four columns come out for each arm: the sum
-from the record, the sum of the messages measured here, the whole step, and how far the two of here differ. A step with
-fewer than 32 calls is captured several times into the graph, because the graphs of single messages have 32 calls too:
-the gap before a graph then weighs the same. Without graphs, as on the CPU, a batch behind a gate stands for a graph.
+All messages that the workload sends in graphs are captured into one graph for each arm, mixed as in a model. The graph
+has the fewest calls in which the messages have their proportions, and may hold several steps and a part of one. Its
+replay is timed in rounds, beside a graph of each message alone. Four columns come out for each arm: the sum from the
+record, the sum of the messages measured here, the whole step, and how far the two of here differ. Fewer than 32 calls
+are captured several times into the graph, because the graphs of single messages have 32 calls too: the gap before a
+graph then weighs the same. Without graphs, as on the CPU, a batch behind a gate stands for a graph.
 
 Messages that the workload sends eagerly are left out on both sides, because their times contain the launch cost.
 """
@@ -109,7 +110,7 @@ def measure(run: Run, rounds: int) -> None:
         )
         times_us = replay.measure(rounds, held)
         if control.rank == 0:
-            print_table(analysis, chosen, times_us, replay.repeats)
+            print_table(analysis, chosen, times_us, replay.batches[STEP])
         device.streams.synchronize()
     for arm in arms.values():
         arm.close()
@@ -140,8 +141,8 @@ class Replay:
             free_bytes //= control.world_size
         self._buffers = [self._allocate(each, free_bytes) for each in self._planned]
         order = mixed([each.message.count for each in messages], config.workload.steps if config.workload else 1)
-        self.repeats = max(1, -(-OPS_PER_GRAPH // len(order.messages)))
-        self.batches = {STEP: self._batch(order.messages * self.repeats, self.repeats * order.steps)}
+        repeats = max(1, -(-OPS_PER_GRAPH // len(order.messages)))
+        self.batches = {STEP: self._batch(order.messages * repeats, repeats * order.steps)}
         for index in range(len(messages)):
             self.batches[str(index)] = self._batch([index] * OPS_PER_GRAPH, OPS_PER_GRAPH)
 
@@ -240,22 +241,22 @@ class Mixed:
     """The messages in the order of a model."""
 
     messages: list[int]  # the index of each message
-    steps: int  # the number of steps that they are
+    steps: float  # the number of steps that they are
 
 
 def mixed(counts: Sequence[int], steps: int) -> Mixed:
-    """Return the calls of one step; of several steps if a step has a part of a call. Each message is spread evenly."""
-    divisor = math.gcd(*counts, steps)
+    """Return the fewest calls that have the messages of ``steps`` steps in their proportions, each spread evenly."""
+    divisor = math.gcd(*counts)
     placed = [
         ((position + 0.5) / (count // divisor), index)
         for index, count in enumerate(counts)
         for position in range(count // divisor)
     ]
-    return Mixed(messages=[index for _, index in sorted(placed)], steps=steps // divisor)
+    return Mixed(messages=[index for _, index in sorted(placed)], steps=steps / divisor)
 
 
 def print_table(
-    analysis: Analysis, messages: Sequence[StepMessage], times_us: dict[tuple[str, str], list[float]], repeats: int
+    analysis: Analysis, messages: Sequence[StepMessage], times_us: dict[tuple[str, str], list[float]], step: Batch
 ) -> None:
     """Print the sums and the whole step of each arm."""
     assert analysis.step is not None
@@ -263,7 +264,7 @@ def print_table(
     left_out = [each.name for each in analysis.step.messages if each.name not in chosen]
     if left_out:
         print(f"left out, because the model sends them eagerly: {', '.join(left_out)}")
-    print(f"the graph of the step has its calls {repeats} times" if repeats > 1 else "the graph has one step")
+    print(f"the graph has {len(step.calls)} calls: {step.parts:.4g} steps")
     recorded: dict[str, float] = {}
     for comparison in analysis.step.comparisons:
         parts = [part for part in comparison.contributions if part.message.name in chosen]
