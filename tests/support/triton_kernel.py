@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
 
+# Triton compiles annotations too, and knows only its own types.
 @triton.jit
-def double_kernel(target: Any, count: Any, block: tl.constexpr) -> None:
+def double_kernel(target, count, block: tl.constexpr):  # type: ignore[no-untyped-def]
     index = tl.program_id(0) * block + tl.arange(0, block)
     mask = index < count
     tl.store(target + index, tl.load(target + index, mask=mask) * 2, mask=mask)

@@ -187,10 +187,23 @@ class Asynchronous(_OverTorch):
 class NextEngine(_OverTorch):
     """Has `inplace`, gathers with the input first, and lists of tensors. It declines gathers within a capture."""
 
+    def __init__(self, group, device):
+        super().__init__(group, device)
+        self.disabled = True
+
+    @contextmanager
+    def change_state(self, enable):
+        before, self.disabled = self.disabled, not enable
+        try:
+            yield
+        finally:
+            self.disabled = before
+
     def graph_capture_context(self):
         return None
 
     def all_reduce(self, input_, *, inplace=None):
+        assert not self.disabled, "change_state did not enable the communicator"
         output = input_ if inplace else input_.clone()
         dist.all_reduce(output, group=self.group)
         return output
