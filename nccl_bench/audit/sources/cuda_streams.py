@@ -135,9 +135,11 @@ class CudaStreamsSource(Source):
 
     def _watched_capture_begin(self, begin: Callable[..., None]) -> Callable[..., None]:
         def watched(graph: Any, *args: Any, **kwargs: Any) -> None:
+            # The driver answers no question about a stream under capture, so the model learns of the stream first.
+            stream = self._model.current_stream()
             begin(graph, *args, **kwargs)
-            self._graphs[id(graph)] = self._model.current_stream()
-            self._feed.put(CaptureBegun(thread=self._feed.thread(), stream=self._graphs[id(graph)]))
+            self._graphs[id(graph)] = stream
+            self._feed.put(CaptureBegun(thread=self._feed.thread(), stream=stream))
 
         return watched
 

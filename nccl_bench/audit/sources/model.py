@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ CPU_DEVICE = -1  # the number of the CPU in `Stream.device`
 HOST = Stream(device=CPU_DEVICE, handle=0, kind=StreamKind.INLINE)  # work that the host does itself
 _LEGACY, _PER_THREAD = 1, 2  # cudaStreamLegacy and cudaStreamPerThread in cuda_runtime_api.h
 _NON_BLOCKING_FLAG = 1  # CU_STREAM_NON_BLOCKING in cuda.h
+_NOT_CAPTURING = 0  # CU_STREAM_CAPTURE_STATUS_NONE in cuda.h
+_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED in cuda.h
 
 
 class DeviceModel(Protocol):
@@ -99,11 +101,28 @@ class CudaModel(DeviceModel):
         return stream
 
     def _kind(self, handle: int) -> StreamKind:
-        flags = ctypes.c_uint(_NON_BLOCKING_FLAG)
-        # Without an answer of the driver, a stream counts as one of torch's.
-        if self._driver is not None:
-            self._driver.cuStreamGetFlags(ctypes.c_void_p(handle), ctypes.byref(flags))
-        return StreamKind.NON_BLOCKING if flags.value & _NON_BLOCKING_FLAG else StreamKind.BLOCKING
+        # ROCm's streams count as torch's.
+        return StreamKind.NON_BLOCKING if self._driver is None else ask_kind(self._driver, handle)
+
+
+def ask_kind(driver: Any, handle: int) -> StreamKind:
+    """Ask ``driver``, CUDA's libcuda, for the kind of a stream with a handle of its own.
+
+    A stream under capture counts as one of torch's, because the question would break its capture.
+    """
+    status = ctypes.c_int()
+    driver.cuStreamIsCapturing(ctypes.c_void_p(handle), ctypes.byref(status))
+    if status.value != _NOT_CAPTURING:
+        return StreamKind.NON_BLOCKING
+    flags = ctypes.c_uint(_NON_BLOCKING_FLAG)
+    # The question would also break a capture of another stream by this thread, except in the relaxed mode.
+    mode = ctypes.c_int(_RELAXED)
+    driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+    try:
+        driver.cuStreamGetFlags(ctypes.c_void_p(handle), ctypes.byref(flags))
+    finally:
+        driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+    return StreamKind.NON_BLOCKING if flags.value & _NON_BLOCKING_FLAG else StreamKind.BLOCKING
 
 
 def find_model() -> DeviceModel:

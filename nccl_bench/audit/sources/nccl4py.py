@@ -45,6 +45,7 @@ class Nccl4pySource(Source):
         self._feed = feed
         self._calls = NcclCalls(feed, model)
         self._replacements = Replacements()
+        self._is_on = False
 
     def refusal(self) -> str | None:
         try:
@@ -54,6 +55,7 @@ class Nccl4pySource(Source):
         return None
 
     def start(self) -> None:
+        self._is_on = True
         module = sys.modules[MODULE]
         for name, function in _NAMES.items():
             self._replacements.replace(module, name, self._watched(module, function))
@@ -61,6 +63,7 @@ class Nccl4pySource(Source):
 
     def stop(self) -> None:
         self._replacements.restore()
+        self._is_on = False
 
     def _watched(self, module: Any, function: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def facts(comm: int) -> CommFacts:
@@ -69,6 +72,9 @@ class Nccl4pySource(Source):
 
         def make(call: Callable[..., Any]) -> Callable[..., Any]:
             def watched(*args: Any) -> Any:
+                # A program can keep this function, and call it after the watch.
+                if not self._is_on:
+                    return call(*args)
                 with self._feed.hiding():
                     result = call(*args)
                 self._calls.called(function, [_as_int(arg) for arg in args], facts)
