@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,6 @@ from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl
-from tests.support.stream_control import record_stream_calls
 from tests.support.synthetic_runs import case
 
 ALL = {*CostPart}
@@ -74,22 +74,35 @@ def made_by(fake: FakeNccl, operation: object) -> list[Call]:
     return fake.calls()
 
 
+def noted(steps: list[tuple[str, int]], step: str) -> Callable[[cpu.Event, cpu.Stream], object]:
+    """Return the method ``step`` of an event, which notes in ``steps`` the stream that it gets."""
+    original = getattr(cpu.Event, step)
+
+    def method(event: cpu.Event, stream: cpu.Stream) -> object:
+        steps.append((step, stream.handle))
+        return original(event, stream)
+
+    return method
+
+
 @pytest.mark.parametrize("name", ["dedicated-stream", "dedicated-stream-wait-stream"])
 def test_the_fork_and_the_join_alone_order_streams_as_in_the_whole_call(
     name: str, one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm, tensor = Arm(name, one_rank, nccl_device(fake.path)), torch.zeros(8)
     with cpu.stream(cpu.Stream()):
-        stream_calls = record_stream_calls(monkeypatch)
+        steps: list[tuple[str, int]] = []
+        for step in ("record", "wait"):
+            monkeypatch.setattr(cpu.Event, step, noted(steps, step))
         whole = arm.bind(case(dtype="float32"), tensor, tensor)
         parts = arm.cost_parts(case(dtype="float32"), tensor, tensor, lambda _: None)
-        stream_calls.clear()
         whole()
-        expected = [*stream_calls]
-        stream_calls.clear()
+        expected = [*steps]
+        steps.clear()
         for operation in (*parts[CostPart.FORK], *parts[CostPart.CALL], *parts[CostPart.JOIN]):
             operation()
-        assert stream_calls == expected != []
+        assert steps == expected
+    assert len(steps) == 4
     arm.close()
 
 
