@@ -58,7 +58,7 @@ def wait() -> None:
         pass
 
 
-@pytest.mark.parametrize("slow", ["stream", "call", "join"])
+@pytest.mark.parametrize("slow", ["stream", "fork", "call", "join"])
 def test_a_slow_part_is_slow_in_its_own_column_only(
     slow: str, one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_slow_part_is_slow_in_its_own_column_only(
     monkeypatch.setattr(
         "nccl_bench.arms.arm.fork_join_parts",
         lambda *args: {
-            part: delayed(each) if part == slow == "join" else each for part, each in own_order(*args).items()
+            part: delayed(each) if part == slow in ("fork", "join") else each for part, each in own_order(*args).items()
         },
     )
     split = splits(one_rank, fake, arms="dedicated-stream", cost_split=True)["dedicated-stream", Timing.ENQUEUE]

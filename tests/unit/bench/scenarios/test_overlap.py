@@ -45,6 +45,8 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_every_arm_has_the_times_of_all_parts_in_the_timings_of_the_device(one_rank: dist.ProcessGroup) -> None:
     _, lines = measured(one_rank, product="32,32,32")
+    # Two sizes, three timings, and three arms with a twin.
+    assert len(samples(lines)) == 2 * 3 * 4
     for line in samples(lines):
         assert (line.status, line.case.collective) == (Status.OK, "all_gather")
         if line.timing == "enqueue":
