@@ -1,4 +1,4 @@
-"""Trees, installed modules, and the check that a test of loading leaves nothing behind."""
+"""Trees, installed modules, the check that loading leaves nothing behind, and the adapting of users' objects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
+from nccl_bench.catalog.arms import Order
+from nccl_bench.config.user_arms import Adapter
+from nccl_bench.transports.device import open_device
+from nccl_bench.user_arms.communicator import UserCommunicator
+from tests.support.communicators import one_rank_group
 from tests.support.engine_trees import ENGINE, write
+from tests.support.noting_communicators import Adapting
 
 
 @pytest.fixture
@@ -39,3 +46,23 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield root
     for name in [name for name, module in sys.modules.items() if str(root) in repr(module)]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[dist.ProcessGroup]:
+    with one_rank_group() as group:
+        yield group
+
+
+@pytest.fixture
+def adapting(group: dist.ProcessGroup) -> Iterator[Adapting]:
+    """Yield a maker of user communicators, and close what it made."""
+    made: list[UserCommunicator] = []
+
+    def adapting(target: object, adapter: Adapter | None = None, order: Order | None = None) -> UserCommunicator:
+        made.append(UserCommunicator(target, group, open_device("cpu", 0), adapter=adapter, order=order))
+        return made[-1]
+
+    yield adapting
+    for adapted in made:
+        adapted.close()

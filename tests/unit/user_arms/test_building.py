@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from nccl_bench.user_arms.building import as_user_arm_error, build_user_arm
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.verify.exchanges import EXCHANGES
 from tests.support import user_communicators
-from tests.support.communicators import one_rank_group
 from tests.support.stream_control import Gate
 
 # A user's engine; the parts in braces vary.
@@ -49,12 +48,6 @@ def fail():
 def parsed():
     return fail()
 """
-
-
-@pytest.fixture(scope="module")
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ torch.distributed, or a neighbour of such a signature. The functions do the leas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, List, Optional, cast
 
@@ -24,17 +24,10 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
 from nccl_bench.user_arms.communicator import UserCommunicator
-from tests.support.communicators import one_rank_group
 
 SUM = ReduceOp.SUM
 PRIVATE = cpu.Stream()
 Texts = Mapping[str, str]
-
-
-@pytest.fixture(scope="module")
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
 
 
 class Handle:
