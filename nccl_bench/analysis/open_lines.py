@@ -7,6 +7,7 @@ from itertools import chain
 from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.pair_lines import (
     KnownSizes,
     by_timing,
@@ -32,7 +33,7 @@ from nccl_bench.analysis.wording import (
 )
 from nccl_bench.catalog.timings import Timing
 
-# Reason -> the relative clause about comparisons that are open for it, after the word "which".
+# Reason -> what is said of the comparisons that are open for it, after their number or the word "which".
 _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{noise}",
     OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
@@ -40,7 +41,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
-    OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed",
+    OpenReason.SHARED_ARM_MOVED: "{are} not comparable, {moved} changed",
     None: "{have} no verdict, because the variation of the times is unknown",
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
@@ -53,6 +54,7 @@ _MUCH_MORE = 1.2
 class _OpenLine:
     """The open sizes of a line."""
 
+    timing: Timing | None = None  # the timing; None if `places` has it
     reason: str  # why they are open, in words
     places: str  # the sizes, and their changes if these matter
     with_reason: str  # the same with the reason
@@ -71,38 +73,47 @@ def open_answers(
     lines = [line for reason in WHY_OPEN for line in _lines_of(reason, pairs, known, brief=brief)]
     count = _count_text(bands) if counts and lines else ""
     if len(lines) == 1 and count:
-        yield _line(f"{count}: {lines[0].places}")
+        yield _line(f"{count}: {' '.join(filter(None, (lines[0].timing, lines[0].places)))}")
         return
     if count:
         yield _line(count)
     # There is one reason, and the line with the count has it.
     known_reason = bool(count) and len({line.reason for line in lines}) == 1
-    yield from (_line(line.places if known_reason else line.with_reason) for line in lines)
+    yield from (_line(line.places if known_reason else line.with_reason, line.timing) for line in lines)
 
 
 def count_of_open(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
-    """Yield a line with the number of open comparisons and the reason of most of them, if any is open."""
+    """Yield a line with the numbers of open comparisons and their reasons, if any is open."""
     if any(map(is_open, bands)):
         yield _line(_count_text(bands))
 
 
-def _line(text: str) -> HeadlineLine:
-    return HeadlineLine(label=Label.OPEN, timing=None, text=text)
+def _line(text: str, timing: Timing | None = None) -> HeadlineLine:
+    return HeadlineLine(label=Label.OPEN, timing=timing, text=text)
 
 
 def _count_text(bands: Sequence[Band]) -> str:
     still_open = [band for band in bands if is_open(band)]
     by_reason = {reason: [band for band in still_open if band.reason is reason] for reason in _WHICH}
-    reason, of_reason = max(by_reason.items(), key=lambda item: comparisons_of(item[1]))
-    number = comparisons_of(of_reason)
-    which = _WHICH[reason].format(
-        threshold=format_share(max(band.threshold for band in of_reason)),
-        noise=" if the noise is taken off" if any(map(noise_hides_the_rest, of_reason)) else "",
+    texts = [
+        (comparisons_of(of_reason), _which(reason, of_reason)) for reason, of_reason in by_reason.items() if of_reason
+    ]
+    share = share_of(still_open, bands)
+    if len(texts) == 1:
+        return f"{share}, which {texts[0][1]}"
+    return f"{share}: {'; '.join(f'{number} {which}' for number, which in sorted(texts, reverse=True))}"
+
+
+def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
+    """Return what is said of the comparisons of ``bands``, which are open for ``reason``."""
+    number = comparisons_of(bands)
+    return _WHICH[reason].format(
+        threshold=format_share(max(band.threshold for band in bands)),
+        noise=" if the noise is taken off" if any(map(noise_hides_the_rest, bands)) else "",
+        moved=_moved(bands),
         are="is" if number == 1 else "are",
         have="has" if number == 1 else "have",
     )
-    some = "" if number == comparisons_of(still_open) else f"{number} of "
-    return f"{share_of(still_open, bands)}, {some}which {which}"
 
 
 def _lines_of(
@@ -120,7 +131,12 @@ def _lines_of(
     why = _why(reason, bands)
     if len(of_pairs) > 1 and (brief or reason in _SHARED):
         places = _places_of_pairs(of_pairs, len(pairs), known)
-        yield _OpenLine(reason=why, places=places, with_reason=f"{comparisons_of(bands)} {why}: {places}")
+        if brief:
+            text = "; ".join(f"{timing} ({of_timing})" for timing, of_timing in places.items())
+            yield _OpenLine(reason=why, places=text, with_reason=f"{why}: {text}")
+            return
+        for timing, text in places.items():
+            yield _OpenLine(timing=timing, reason=why, places=text, with_reason=f"{why}: {text}")
         return
     for name, of_pair in of_pairs.items():
         for place, has_reason in _places(reason, of_pair, known, brief=brief):
@@ -133,26 +149,29 @@ def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
     """Return in words why ``bands`` are open. All of them have this reason."""
     noise = _noise_alone(bands) if reason is OpenReason.WITHIN_NOISE else ""
     threshold = format_share(max(band.threshold for band in bands))
-    moved = what_moved([each for band in bands for each in band.comparisons])
-    return f"{WHY_OPEN[reason].format(threshold=threshold, moved=moved)}{noise}"
+    return f"{WHY_OPEN[reason].format(threshold=threshold, moved=_moved(bands))}{noise}"
 
 
-def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes) -> str:
-    """Return the sizes of each timing, with the names of the pairs that have them; there are ``pairs`` in all."""
+def _moved(bands: Sequence[Band]) -> str:
+    return what_moved([each for band in bands for each in band.comparisons])
+
+
+def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes) -> Mapping[Timing, str]:
+    """Return for each timing the names of the pairs and their sizes; there are ``pairs`` in all."""
     names: dict[Timing, dict[str, list[str]]] = {}
     for name, bands in of_pairs.items():
         for of_timing in by_timing(bands):
             timing = of_timing[0].timing
             sizes = sizes_in_short(sizes_of(of_timing), known[timing])
             names.setdefault(timing, {}).setdefault(sizes, []).append(name)
-    texts = []
-    for timing in filter(names.get, Timing):
-        parts = [
-            f"{sizes} ({'all' if len(of_sizes) == pairs else joined(of_sizes)})"
+    return {
+        timing: "; ".join(
+            f"{'all arms,' if len(of_sizes) == pairs else joined(of_sizes)} {sizes}"
             for sizes, of_sizes in names[timing].items()
-        ]
-        texts.append(f"{timing} {', '.join(parts)}")
-    return "; ".join(texts)
+        )
+        for timing in Timing
+        if timing in names
+    }
 
 
 def _places(
@@ -170,10 +189,9 @@ def _places(
         yield every_timing([where(of_timing, known) for of_timing in of_timings]), False
     else:
         for group in chain.from_iterable(map(_by_direction, of_timings)):
-            place = f"{where(group, known)}, {_change(group)}"
-            # The change, the noise and the limit say why a size is open below the threshold.
             is_below = reason is OpenReason.BELOW_THRESHOLD
-            yield f"{place}, limit {format_share(group[0].threshold)}" if is_below else place, is_below
+            change = _change_below(group) if is_below else f"{_change(group)}{_ends(group)}"
+            yield f"{where(group, known)}, {change}", is_below
 
 
 def _moved_places(bands: Sequence[Band], known: KnownSizes) -> Iterator[str]:
@@ -201,21 +219,29 @@ def _by_direction(bands: Sequence[Band]) -> list[list[Band]]:
 
 
 def _change(bands: Sequence[Band]) -> str:
-    """Return the change of ``bands``, that of the size with the largest one, and the noise.
-
-    Without a noise floor, the smallest and the largest end of the intervals stand in brackets.
-    """
+    """Return the change of ``bands``, and that of the size with the largest one."""
     ratios = [band.ratio for band in bands]
-    change = change_range(ratios)
-    ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
-    floors = [band.noise_floor for band in bands if band.noise_floor]
-    if ends and not floors:
-        one_sided = max(ends) <= 1 or min(ends) >= 1
-        interval = percent_range(ends).removesuffix(" %") if one_sided else change_range(ends)
-        # A narrow interval has one number in these digits, that of the change.
-        change += f" ({interval})" if " to " in interval else ""
     most = farthest(bands)
     # `ratios` and `most` can lie on different sides of 1: then no line about this direction names the size.
     if (most.ratio > 1) == (ratios[0] > 1) and abs(most.ratio - 1) > _MUCH_MORE * max(abs(each - 1) for each in ratios):
-        change += f", up to {percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)}"
-    return f"{change}, of which {format_share(max(floors))} may be noise" if floors else change
+        return f"{change_range(ratios)}, {percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)}"
+    return change_range(ratios)
+
+
+def _change_below(bands: Sequence[Band]) -> str:
+    """Return the change of ``bands``, and how much of it is sure: less than the threshold."""
+    near = filter(None, (nearer(band.interval, band.noise_floor) for band in bands))
+    # A band has the widest interval of its segments and their largest noise floor, which together can reach over 1.
+    sure = min(max(0.0, 1 - each.high, each.low - 1) for each in near)
+    return f"{_change(bands)}, but only {format_share(sure)} is sure (limit {format_share(bands[0].threshold)})"
+
+
+def _ends(bands: Sequence[Band]) -> str:
+    """Return in brackets the smallest and the largest end of the intervals of ``bands``; empty without intervals."""
+    ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
+    if not ends:
+        return ""
+    one_sided = max(ends) <= 1 or min(ends) >= 1
+    interval = percent_range(ends).removesuffix(" %") if one_sided else change_range(ends)
+    # A narrow interval has one number in these digits, that of the change.
+    return f" ({interval})" if " to " in interval else ""

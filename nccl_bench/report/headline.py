@@ -48,7 +48,7 @@ def _line(line: HeadlineLine, width: int) -> Entry:
     text = line.text
     if line.timing:
         mark += f"{line.timing:<{_TIMING}}"
-        if len(line.sizes) <= _SIZES:
+        if 0 < len(line.sizes) <= _SIZES:
             # The sizes are a column of their own.
             mark += f"{line.sizes:<{width}}"
             text = text.removeprefix(f"{line.sizes}, ")
