@@ -6,7 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,3 +145,14 @@ def assert_one_message(stderr: str, texts: tuple[str, ...]) -> None:
 def snapshot(directory: Path) -> dict[str, bytes | None]:
     """Return all files and folders below a directory, with their content."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(directory.rglob("*"))}
+
+
+def configured(name: str) -> Callable[[Observed], object]:
+    """Return the function that returns the field ``name`` of the configuration."""
+    return lambda observed: getattr(observed.config, name)
+
+
+def sizes(observed: Observed) -> object:
+    """Return the message sizes of the configuration of a run."""
+    assert isinstance(observed.config, RunConfig)
+    return observed.config.sizes

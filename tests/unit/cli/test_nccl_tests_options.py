@@ -1,4 +1,4 @@
-"""Options of nccl-tests that have another form here are answered with what to use."""
+"""Options of nccl-tests work here, or are answered with what to use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.nccl_tests import ANSWERS, NCCL_TESTS_OPTIONS
-from tests.support.command_line import ROOT, CommandLine, assert_one_message, spellings
+from nccl_bench.config.run import resolve
+from tests.support.command_line import COMMANDS, ROOT, CommandLine, assert_one_message, sizes, spellings
 
 
 @pytest.mark.parametrize(("name", "answer"), ANSWERS.items())
@@ -40,3 +43,46 @@ def test_the_guide_has_every_option_and_its_answer() -> None:
     for row in NCCL_TESTS_OPTIONS:
         spellings = ", ".join(f"`{spelling}`" for spelling in row.spellings)
         assert f"| {spellings} | {row.answer} |\n" in page
+
+
+def test_short_options_are_those_of_nccl_tests_and_the_usual_one_for_quiet() -> None:
+    shorts = {
+        spelling: parameter.name
+        for parameter in COMMANDS["run"].params
+        for spelling in parameter.opts
+        if re.fullmatch(r"-\w", spelling)
+    }
+    assert shorts == {
+        "-b": "begin",
+        "-e": "end",
+        "-i": "step",
+        "-f": "factor",
+        "-n": "ops_per_batch",
+        "-w": "warmup",
+        "-q": "quiet",
+        "-o": "redops",
+        "-d": "dtypes",
+        "-r": "root",
+        "-c": "check",
+        "-T": "timeout_s",
+        "-I": "per_iteration",
+    }
+
+
+def test_a_command_line_written_for_nccl_tests_works(command_line: CommandLine) -> None:
+    written = "-b 8 -e 128 -f 4 -n 20 -w 5 -c 0 -d half -o max -r 1 -T 60 -I"
+    expected = {
+        "sizes": [8, 32, 128],
+        "ops_per_batch": 20,
+        "warmup": 5,
+        "check": False,
+        "dtypes": "float16",
+        "redops": "max",
+        "root": 1,
+        "timeout_s": 60,
+        "per_iteration": True,
+    }
+    assert command_line.observe("run", *written.split()).config == resolve("cpu", expected)
+    assert sizes(command_line.observe("run", "-b", "1M", "-e", "3M", "-i", "1M")) == (2**20, 2**21, 3 * 2**20)
+    everything = command_line.observe("run", "-d", "all", "-o", "all").config
+    assert everything == resolve("cpu", {"dtypes": list(DTYPES), "redops": list(RedOp)})

@@ -1,4 +1,4 @@
-"""Every spelling of every option changes what it should, and a TOML file and the machine give the rest."""
+"""Every spelling of every option changes what it should."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ import pytest
 
 from nccl_bench.catalog.cases import Scenario
 from nccl_bench.catalog.collectives import Placement, RedOp
-from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.memory import Register
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.run import CallerStream, Memory, RunConfig, resolve
+from nccl_bench.config.run import CallerStream, Memory, RunConfig
 from nccl_bench.errors import ExitCode
-from nccl_bench.launch import hardware
-from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.report import Detail
 from tests.support.command_line import (
     COMMANDS,
@@ -28,7 +25,8 @@ from tests.support.command_line import (
     TWO_NODES,
     CommandLine,
     Observed,
-    assert_one_message,
+    configured,
+    sizes,
 )
 from tests.support.workloads import WORKLOAD
 
@@ -46,10 +44,6 @@ class Example:
     base: tuple[str, ...] = ()  # the other arguments
     env: Mapping[str, str] = field(default_factory=dict)  # environment variables
     refusal: str = ""  # a part of the refusal without the option; empty if the command line is valid without it
-
-
-def configured(name: str) -> Callable[[Observed], object]:
-    return lambda observed: getattr(observed.config, name)
 
 
 def source_of_workload(observed: Observed) -> object:
@@ -78,11 +72,6 @@ def action(observed: Observed) -> object:
 
 def listed(observed: Observed) -> object:
     return tuple(re.findall(r"(?m)^\w+$", observed.printed))
-
-
-def sizes(observed: Observed) -> object:
-    assert isinstance(observed.config, RunConfig)
-    return observed.config.sizes
 
 
 def user_arms(observed: Observed) -> object:
@@ -316,121 +305,3 @@ def test_report_reads_the_run_that_its_argument_names(command_line: CommandLine,
     assert (directory / "a-run" / "samples.jsonl").write_text("", encoding="utf-8") == 0
     analyses = [command_line.observe("report", name).analysis for name in ("a-run", "another-run")]
     assert [len(analysis.rows) for analysis in analyses if analysis is not None] == [0, 1]
-
-
-def test_options_override_the_file_key_by_key(command_line: CommandLine, directory: Path) -> None:
-    (directory / "mine.toml").write_text("rounds = 2\nwarmup = 3\nsizes = '1K'\ndevice = 'cuda'\n", encoding="utf-8")
-    config = command_line.observe("run", "mine.toml", "--rounds", "4").config
-    assert config == resolve("cuda", {"name": "mine", "rounds": 4, "warmup": 3, "sizes": "1K"})
-    overridden = command_line.observe("run", "mine.toml", "--device", "cpu").config
-    assert overridden is not None
-    assert overridden.device == "cpu"
-
-
-@pytest.mark.parametrize(
-    ("written", "arguments", "result"),
-    [
-        ("4K:64K:x4", ("-b", "1K"), (1024, 4096, 16384, 65536)),
-        ("4K:64K:x4", ("-e", "16K"), (4096, 16384)),
-        ("4K:64K:x4", ("-f", "16"), (4096, 65536)),
-        ("4K:64K:x4", ("-e", "12K", "-i", "4K"), (4096, 8192, 12288)),
-        ("1M: 3M: +1M", ("-e", "2M"), (2**20, 2**21)),
-        ("1M:4M:+1M", ("-f", "2"), (2**20, 2**21, 2**22)),
-    ],
-)
-def test_begin_end_factor_and_step_change_a_part_of_the_sweep_in_the_file(
-    written: str, arguments: tuple[str, ...], result: tuple[int, ...], command_line: CommandLine, directory: Path
-) -> None:
-    (directory / "mine.toml").write_text(f"sizes = '{written}'\n", encoding="utf-8")
-    assert sizes(command_line.observe("run", "mine.toml", *arguments)) == result
-
-
-@pytest.mark.parametrize(
-    ("scenario", "result"),
-    [
-        ("overlap", (2**20, 2**22)),
-        # The default of this scenario is a list, which has no parts, so the usual sweep changes.
-        ("contended", tuple(2**power for power in range(3, 23))),
-    ],
-)
-def test_begin_end_factor_and_step_change_a_part_of_the_default_sweep_of_the_scenario(
-    scenario: str, result: tuple[int, ...], command_line: CommandLine
-) -> None:
-    assert sizes(command_line.observe("run", "--device", "cuda", "--scenario", scenario, "-e", "4M")) == result
-
-
-@pytest.mark.parametrize("written", ["'1K,2K'", "['1K', '2K']", "'1K:2K'", "'1K:2K:xK'", "3"])
-def test_begin_and_end_are_refused_where_the_file_lists_sizes(
-    written: str, command_line: CommandLine, directory: Path
-) -> None:
-    (directory / "mine.toml").write_text(f"sizes = {written}\n", encoding="utf-8")
-    code, stdout, stderr = command_line.run("run", "mine.toml", "-e", "64K")
-    assert (code, stdout) == (ExitCode.USAGE, "")
-    assert_one_message(stderr, ("the file's sizes", "BEGIN:END:xFACTOR", "--sizes"))
-
-
-@pytest.mark.parametrize(
-    ("gpus", "arguments", "device", "nproc"),
-    [
-        (0, (), "cpu", 2),
-        (4, (), "cuda", 4),
-        (4, ("--device", "cpu"), "cpu", 2),
-        (0, ("--device", "cuda"), "cuda", 1),
-        (4, ("--nproc", "3"), "cuda", 3),
-    ],
-)
-def test_the_machine_decides_the_device_and_the_ranks_by_default(
-    gpus: int,
-    arguments: tuple[str, ...],
-    device: str,
-    nproc: int,
-    command_line: CommandLine,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hardware, "gpu_count", lambda _environ: gpus)
-    observed = command_line.observe("run", *arguments)
-    assert configured("device")(observed) == device
-    assert observed.launch == LaunchConfig(nproc=nproc)
-
-
-def test_short_options_are_those_of_nccl_tests_and_the_usual_one_for_quiet() -> None:
-    shorts = {
-        spelling: parameter.name
-        for parameter in COMMANDS["run"].params
-        for spelling in parameter.opts
-        if re.fullmatch(r"-\w", spelling)
-    }
-    assert shorts == {
-        "-b": "begin",
-        "-e": "end",
-        "-i": "step",
-        "-f": "factor",
-        "-n": "ops_per_batch",
-        "-w": "warmup",
-        "-q": "quiet",
-        "-o": "redops",
-        "-d": "dtypes",
-        "-r": "root",
-        "-c": "check",
-        "-T": "timeout_s",
-        "-I": "per_iteration",
-    }
-
-
-def test_a_command_line_written_for_nccl_tests_works(command_line: CommandLine) -> None:
-    written = "-b 8 -e 128 -f 4 -n 20 -w 5 -c 0 -d half -o max -r 1 -T 60 -I"
-    expected = {
-        "sizes": [8, 32, 128],
-        "ops_per_batch": 20,
-        "warmup": 5,
-        "check": False,
-        "dtypes": "float16",
-        "redops": "max",
-        "root": 1,
-        "timeout_s": 60,
-        "per_iteration": True,
-    }
-    assert command_line.observe("run", *written.split()).config == resolve("cpu", expected)
-    assert sizes(command_line.observe("run", "-b", "1M", "-e", "3M", "-i", "1M")) == (2**20, 2**21, 3 * 2**20)
-    everything = command_line.observe("run", "-d", "all", "-o", "all").config
-    assert everything == resolve("cpu", {"dtypes": list(DTYPES), "redops": list(RedOp)})
