@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from nccl_bench.cli import launched_run, main, recorded_verification
+from nccl_bench.cli import attached_run, launched_run, main, recorded_verification
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.config.workload import workload_text
 from nccl_bench.launch import hardware, job
+from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
-from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
+from tests.support.command_line import LAUNCHER_VARIABLES, TORCHRUN, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
 from tests.support.findings import make_findings, write_verification
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
@@ -132,3 +136,28 @@ def verify(
     for name in SRUN:
         monkeypatch.delenv(name, raising=False)
     return lambda *arguments, env={}: Ended(*command_line.run("verify", *arguments, env=env))
+
+
+@pytest.fixture
+def attached(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line as rank 0 of a launch in which the rank measures some lines and then raises."""
+
+    def run(error: BaseException, lines: Sequence[Line], case_index: int = 0) -> tuple[int, str, str]:
+        def measure(spec: Any, progress: Any) -> None:
+            for line in lines:
+                RunStore(path=Path(spec.run_dir)).append(line)
+            progress.update(case_index=case_index, arm="torch", phase="eager", deadline_s=None)
+            progress.finish()
+            raise error
+
+        monkeypatch.setitem(sys.modules, "nccl_bench.bench.worker", SimpleNamespace(measure=measure))
+        return command_line.run("run", "--sizes", "1K,2K", "--out", "there")
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    for name in TORCHRUN:
+        # Variables that the rank sets are removed after the test, too.
+        monkeypatch.setenv(name, TORCHRUN[name])
+    monkeypatch.setattr(attached_run, "_leave", leave)
+    return run
