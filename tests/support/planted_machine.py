@@ -106,3 +106,8 @@ def planted(
 def harm(machine: Machine) -> list[Diagnosis]:
     """Return all that is wrong with a machine."""
     return [each for each in examine(machine).diagnoses if each.severity is not Severity.FINE]
+
+
+def variables(**values: str) -> dict[str, Any]:
+    """Plant variables of the environment."""
+    return {"environ": {"PATH": "/nowhere", **values}}
