@@ -22,11 +22,12 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
-    """A row of the table of probes."""
+    """A row of the table of probes. The probes of an arm run in the order of the table."""
 
     name: str  # the name that --probes takes
     summary: str  # what the probe does and expects, one line
-    alone: bool = False  # whether the probe has its own processes; a failure can make these processes unusable
+    # Whether a failure ends the processes, because it can make them unusable. The rows of such probes come last.
+    ends_processes: bool = False
     races: bool = False  # whether calls without order can fail the probe
     detects: bool = False  # whether calls without order must fail the probe, in every run and at every place
     by_construction: bool = False  # whether the probe looks at who waits for whom; False: it is an experiment
@@ -64,12 +65,6 @@ _ROWS = (
         races=True,
     ),
     ProbeSpec(
-        name="capture",
-        summary="captures a CUDA graph, then replays it on two streams with fresh inputs: each result must be right",
-        alone=True,
-        races=True,
-    ),
-    ProbeSpec(
         name="state",
         summary="nests change_state(True), (False) and (None), and raises inside: a disabled arm must refuse calls",
         missing={USER_ARM: _NO_PROMISE},
@@ -91,6 +86,12 @@ _ROWS = (
     ProbeSpec(
         name="lifetime",
         summary="creates and closes two communicators: threads, files, streams and device memory must not increase",
+    ),
+    ProbeSpec(
+        name="capture",
+        summary="captures a CUDA graph, then replays it on two streams with fresh inputs: each result must be right",
+        ends_processes=True,
+        races=True,
     ),
 )
 PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}

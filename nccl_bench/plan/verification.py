@@ -35,17 +35,16 @@ def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | No
 
 
 def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
-    """Return the arm probes that apply, one group for each launch. Probes with their own processes come last.
+    """Return the arm probes that apply, one group for each launch. The last launch is shared by arms.
 
-    A user arm has its own launches, so that no other arm's code is loaded beside it. So has an arm with environment
-    variables, an interpreter or a libnccl. In a shared launch the detector is last: its failure ends the processes.
+    A user arm has its own launch, so that no other arm's code is loaded beside it. So has an arm with environment
+    variables, an interpreter or a libnccl. In the shared launch the detector is last: its failure ends the processes.
     """
-    groups: dict[tuple[str, str], list[ArmProbe]] = {}
+    groups: dict[str, list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):
         if reason_not_applicable(config, arm_probe) is None:
             user_arm = user_arm_of(config.user_arms, arm_probe.arm)
             alone = user_arm is not None and (not user_arm.built_in or bool(user_arm.process_settings))
-            key = (arm_probe.arm if alone else "", arm_probe.probe if PROBES[arm_probe.probe].alone else "")
-            groups.setdefault(key, []).append(arm_probe)
-    probes = ["", *PROBES]
-    return [tuple(groups[key]) for key in sorted(groups, key=lambda key: (probes.index(key[1]), not key[0]))]
+            groups.setdefault(arm_probe.arm if alone else "", []).append(arm_probe)
+    shared = groups.pop("")
+    return [*map(tuple, groups.values()), tuple(shared)]

@@ -38,7 +38,7 @@ _NOTES: Mapping[str, str] = {
     "scenarios": "Values of --scenario, with the question that each answers.",
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
-    "probes": "The experiments of verify. Column alone: the probe gets processes of its own.",
+    "probes": "The experiments of verify. Column ends processes: its failure ends the processes, and others go on.",
     "presets": "Values of --preset of run: options and models that come with nccl-bench.",
     "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }
@@ -72,7 +72,10 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
             {"device": device.name, "transport": device.transport, "lacks": _lacks(device)}
             for device in DEVICES.values()
         ],
-        "probes": [{"probe": probe.name, "alone": probe.alone, "summary": probe.summary} for probe in PROBES.values()],
+        "probes": [
+            {"probe": probe.name, "ends processes": probe.ends_processes, "summary": probe.summary}
+            for probe in PROBES.values()
+        ],
         "presets": [{"preset": name, "summary": summary_of(file)} for name, file in presets().items()],
         "routes": [*routed, *({"operation": name, "reason": reason} for name, reason in UNROUTED.items())],
     }

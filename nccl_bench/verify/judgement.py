@@ -168,7 +168,7 @@ def _judge(
         # A crash, or a result that is wrong in every order, does not count as detecting a race.
         missed = set(finding.quiet) - blind_places(probe, device)
         status = ProbeStatus.CAUGHT if finding.raced and not missed and not finding.broken else ProbeStatus.BLIND
-    elif finding.broken and not probe.alone:
+    elif finding.broken and not probe.ends_processes:
         status = ProbeStatus.BROKEN
     else:
         status = ProbeStatus.CAUGHT if finding.failed else ProbeStatus.MISSED

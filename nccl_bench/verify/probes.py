@@ -17,9 +17,9 @@ PROBE_FUNCTIONS: Mapping[str, Callable[[Rig], None]] = {
     "producer": producer,
     "consumer": consumer,
     "allocator": allocator,
-    "capture": capture,
     "state": state,
     "async": async_gather,
     "many": many,
     "lifetime": lifetime,
+    "capture": capture,
 }

@@ -112,7 +112,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
                 raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
         if control.rank == 0:
             append_finding(findings, finding)
-        if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
+        if finding.failed and PROBES[arm_probe.probe].ends_processes and arm_probe.arm not in given_up:
             # The process can be unusable now, and its destructors can hang. The launcher continues with new processes.
             sys.stderr.flush()
             os._exit(ExitCode.SETUP)

@@ -60,8 +60,8 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "timings": ("Timings", "The questions that a time answers."),
     "probes": (
         "Probes",
-        "The experiments of `verify`; [stream order](stream-order.md) explains them. A probe that is alone has "
-        "processes of its own.",
+        "The experiments of `verify`; [stream order](stream-order.md) explains them. If a probe that ends "
+        "processes fails, the probes after it run in new processes.",
     ),
     "collectives": (
         "Collectives",

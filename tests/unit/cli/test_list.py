@@ -98,8 +98,8 @@ def test_the_json_has_all_rows_of_the_catalog() -> None:
         lacking = (device.missing_timings, device.missing_on_default_stream, device.missing_probes)
         assert len(row["lacks"]) == sum(map(len, lacking))
     assert len(document["devices"]) == len(DEVICES)
-    assert [(row["probe"], row["alone"], row["summary"]) for row in document["probes"]] == [
-        (probe.name, probe.alone, probe.summary) for probe in PROBES.values()
+    assert [(row["probe"], row["ends processes"], row["summary"]) for row in document["probes"]] == [
+        (probe.name, probe.ends_processes, probe.summary) for probe in PROBES.values()
     ]
     routed = {row.pop("operation"): row for row in document["routes"]}
     assert routed == {**ROUTES, **{name: {"reason": reason} for name, reason in UNROUTED.items()}}

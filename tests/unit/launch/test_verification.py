@@ -25,11 +25,18 @@ from nccl_bench.verify.findings import Finding, append_finding, find_given_up_ar
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification, judge
 from nccl_bench.verify.spec import VerificationSpec
 
+# An arm with variables has processes of its own.
 CONFIG: VerifyConfig = resolve_verification(
-    "cuda", {"arms": "stream-free,torch", "probes": "producer,capture", "timeout_s": 9.0}
+    "cuda",
+    {
+        "arms": "stream-free,torch",
+        "user_arms": [{"name": "own", "target": "torch", "variables": {"NCCL_ALGO": "Ring"}}],
+        "probes": "producer,capture",
+        "timeout_s": 9.0,
+    },
 )
-TOGETHER, ALONE = group_by_launch(CONFIG)
-FREE, TORCH = (ArmProbe(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
+ALONE, TOGETHER = group_by_launch(CONFIG)
+FREE, FREE_CAPTURE, TORCH = TOGETHER[:3]
 # The work of a launch from the first arm probe on. It returns the exit code, or None if the launch still runs.
 Act = Callable[[VerificationSpec], int | None]
 
@@ -156,7 +163,7 @@ def verify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ver
 
 def test_without_failures_every_group_of_arm_probes_is_one_launch(verify: Callable[..., Verified]) -> None:
     verified = verify(finishes, finishes)
-    assert verified.scripted.started == [(TOGETHER, 0), (ALONE, 0)]
+    assert verified.scripted.started == [(ALONE, 0), (TOGETHER, 0)]
     assert len({spec.findings for spec in verified.scripted.specs}) == 1
     assert verified.verification.world_size == 2
     for cell in (*TOGETHER, *ALONE):
@@ -165,14 +172,14 @@ def test_without_failures_every_group_of_arm_probes_is_one_launch(verify: Callab
 
 
 def test_positions_count_the_arm_probes_of_all_launches(verify: Callable[..., Verified]) -> None:
-    verified = verify(finishes, hangs(1), finishes)
+    verified = verify(hangs(0), finishes, finishes)
     indices = list(dict.fromkeys(position.case_index for positions in verified.seen for position in positions))
-    assert indices == [len(TOGETHER), len(TOGETHER) + 1, len(TOGETHER) + len(ALONE)]
+    assert indices == [0, len(ALONE), len(ALONE) + len(TOGETHER)]
 
 
 def test_a_hang_is_a_failed_probe_and_the_next_launch_does_the_rest(verify: Callable[..., Verified]) -> None:
-    verified = verify(hangs(1), finishes, finishes)
-    assert verified.scripted.started == [(TOGETHER, 0), (TOGETHER, 2), (ALONE, 0)]
+    verified = verify(finishes, hangs(2), finishes)
+    assert verified.scripted.started == [(ALONE, 0), (TOGETHER, 0), (TOGETHER, 3)]
     host = verified.seen[0][0].host
     assert verified.finding(TORCH) == Finding(
         arm="torch",
@@ -188,8 +195,8 @@ def test_a_hang_is_a_failed_probe_and_the_next_launch_does_the_rest(verify: Call
 
 
 def test_a_crash_is_a_failed_probe_with_the_error_that_ended_it(verify: Callable[..., Verified]) -> None:
-    verified = verify(crashes(0), crashes(1), finishes, finishes)
-    assert verified.scripted.started == [(TOGETHER, 0), (TOGETHER, 1), (TOGETHER, 2), (ALONE, 0)]
+    verified = verify(finishes, crashes(0), crashes(2), finishes)
+    assert verified.scripted.started == [(ALONE, 0), (TOGETHER, 0), (TOGETHER, 1), (TOGETHER, 3)]
     for cell in (FREE, TORCH):
         finding = verified.finding(cell)
         assert (finding.trials, finding.failed, finding.broken) == (1, 1, True)
@@ -198,7 +205,7 @@ def test_a_crash_is_a_failed_probe_with_the_error_that_ended_it(verify: Callable
 
 
 def test_a_crash_after_a_finding_replaces_it(verify: Callable[..., Verified]) -> None:
-    verified = verify(crashes(1, normal_finding(TORCH)), finishes, finishes)
+    verified = verify(finishes, crashes(2, normal_finding(TORCH)), finishes)
     finding = verified.finding(TORCH)
     assert (finding.trials, finding.failed, finding.broken) == (1, 1, True)
     assert "ValueError: broken" in (finding.detail or "")
@@ -215,9 +222,8 @@ def test_every_launch_can_read_the_breaks_of_earlier_launches(verify: Callable[.
 
         return noted
 
-    # `capture` has a launch of its own.
-    verified = verify(*map(noting, (crashes(0), hangs(1), finishes, crashes(0), finishes)), config=config)
-    assert given_up == [frozenset()] * 4 + [frozenset({"torch"})]
+    verified = verify(*map(noting, (crashes(0), hangs(1), crashes(2), finishes)), config=config)
+    assert given_up == [frozenset()] * 3 + [frozenset({"torch"})]
     assert {j.probe for j in verified.verification.judgements if j.finding and j.finding.broken} == set(config.probes)
 
 
@@ -240,17 +246,17 @@ def failing(cell: ArmProbe) -> Finding:
     return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=3, detail="wrong")
 
 
-def test_ranks_may_end_after_a_dangerous_probe_failed(verify: Callable[..., Verified]) -> None:
-    verified = verify(finishes, leaves(0, failing(ALONE[0])), finishes)
-    assert verified.scripted.started == [(TOGETHER, 0), (ALONE, 0), (ALONE, 1)]
-    assert verified.finding(ALONE[0]) == failing(ALONE[0])
-    assert verified.of(ALONE[1]).status is ProbeStatus.PASS
+def test_ranks_may_end_after_a_probe_failed_that_ends_processes(verify: Callable[..., Verified]) -> None:
+    verified = verify(finishes, leaves(1, failing(FREE_CAPTURE)), finishes)
+    assert verified.scripted.started == [(ALONE, 0), (TOGETHER, 0), (TOGETHER, 2)]
+    assert verified.finding(FREE_CAPTURE) == failing(FREE_CAPTURE)
+    assert verified.of(TORCH).status is ProbeStatus.PASS
 
 
 def test_ranks_that_end_after_any_other_probe_have_crashed(verify: Callable[..., Verified]) -> None:
-    # After a probe that is not dangerous, and after a dangerous one that passed.
-    verified = verify(leaves(0, failing(FREE)), finishes, leaves(1, normal_finding(ALONE[1])), finishes)
-    for cell in (FREE, ALONE[1]):
+    # After a probe that ends no processes, and after one that ends them and passed.
+    verified = verify(finishes, leaves(0, failing(FREE)), leaves(1, normal_finding(FREE_CAPTURE)), finishes)
+    for cell in (FREE, FREE_CAPTURE):
         finding = verified.finding(cell)
         assert (finding.failed, finding.broken) == (1, True)
         assert "ended before its last case, with exit code 0" in (finding.detail or "")
@@ -261,7 +267,7 @@ def test_a_hang_after_the_last_probe_is_a_note_and_fails_no_probe(
 ) -> None:
     monkeypatch.setattr(supervise_module, "EXIT_S", 0.0)
     verified = verify(stays, finishes)
-    assert not verified.finding(TOGETHER[-1]).broken
+    assert not verified.finding(ALONE[-1]).broken
     (note,) = verified.verification.notes
     assert note.startswith("After its last probe rank ")
     assert "hung in exit for 0 s" in note
@@ -291,9 +297,9 @@ def test_a_signal_keeps_every_finding_and_the_next_verification_runs_only_the_ot
     before = (finishes,) * launches
     with pytest.raises(InterruptedRunError, match=f"interrupted by {number.name}"):
         verify(*before, interrupted(1, number))
-    group, rest = ((TOGETHER, ALONE), (ALONE, ()))[launches]
+    group, rest = ((ALONE, TOGETHER), (TOGETHER, ()))[launches]
     kept = read_findings(tmp_path / "findings")
-    assert [finding.arm_probe for finding in kept] == [*TOGETHER[: len(TOGETHER) * launches], group[0]]
+    assert [finding.arm_probe for finding in kept] == [*ALONE[: len(ALONE) * launches], group[0]]
     resumed = verify(*(finishes,) * (2 - launches))
     assert resumed.scripted.started == [(group[1:], 0), *([(rest, 0)] if rest else [])]
     lines = (tmp_path / "findings").read_text(encoding="utf-8").splitlines()
@@ -314,7 +320,7 @@ def test_a_signal_between_two_launches_ends_the_verification(
     monkeypatch.setattr(verification_module, "supervise", end_early)
     with pytest.raises(InterruptedRunError, match="SIGTERM"):
         verify(finishes)
-    assert len(read_findings(tmp_path / "findings")) == len(TOGETHER)
+    assert len(read_findings(tmp_path / "findings")) == len(ALONE)
 
 
 def test_an_arm_that_was_given_up_before_stays_given_up(verify: Callable[..., Verified], tmp_path: Path) -> None:

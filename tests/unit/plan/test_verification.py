@@ -33,24 +33,20 @@ def test_the_detector_gets_the_selected_probes_and_those_that_it_must_fail(probe
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_launch_has_the_harmless_probes_or_one_dangerous_probe_and_the_detector_last(device: str) -> None:
+def test_arms_share_a_launch_with_the_detector_last_and_a_probe_that_ends_processes_is_the_last_of_its_arm(
+    device: str,
+) -> None:
     config = resolved(device)
-    groups = group_by_launch(config)
-    kinds = [{each.probe for each in group if PROBES[each.probe].alone} for group in groups]
-    assert kinds == [set(), *({name} for name, probe in PROBES.items() if probe.alone and device == "cuda")]
-    for kind, group in zip(kinds, groups, strict=True):
-        assert not kind or {each.probe for each in group} == kind
-        arms = [each.arm for each in group]
-        assert arms == sorted(arms, key=list(ARMS).index)
-        assert arms[-1] == DETECTOR
-    arm_probes = [arm_probe for group in groups for arm_probe in group]
-    assert len(set(arm_probes)) == len(arm_probes)
-    missing = config.device_spec.missing_probes
-    assert {each.probe for each in arm_probes} == set(PROBES) - set(missing)
-
-
-def test_without_a_dangerous_probe_there_is_one_launch() -> None:
-    assert [len(group) for group in group_by_launch(resolved("cuda", arms="torch", probes="producer"))] == [3]
+    (group,) = group_by_launch(config)
+    arms = [each.arm for each in group]
+    assert arms == sorted(arms, key=list(ARMS).index)
+    assert arms[-1] == DETECTOR
+    for arm in arms:
+        ends = [PROBES[each.probe].ends_processes for each in group if each.arm == arm]
+        assert ends == sorted(ends)
+        assert ends[-1] == (device == "cuda")
+    assert len(set(group)) == len(group)
+    assert {each.probe for each in group} == set(PROBES) - set(config.device_spec.missing_probes)
 
 
 def test_a_probe_that_does_not_apply_is_in_no_launch() -> None:

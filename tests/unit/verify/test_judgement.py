@@ -86,7 +86,7 @@ def test_a_detector_that_broke_is_blind() -> None:
     assert verification.exit_code is ExitCode.BLIND_DETECTOR
 
 
-def test_a_break_of_the_detector_counts_as_caught_only_in_a_probe_that_runs_alone() -> None:
+def test_a_break_of_the_detector_counts_as_caught_only_in_a_probe_that_ends_processes() -> None:
     config = resolve_verification("cuda", {"arms": "stream-free", "probes": "all"})
     broken = [ArmProbe(arm=DETECTOR, probe=probe) for probe in ("many", "capture")]
     verification = judge(config, 2, make_findings(config, *CAUGHT, broken=broken))
