@@ -1,85 +1,24 @@
-"""The rig: the current stream at every place, the late rank of every trial, and one finding of all ranks."""
+"""The rig: the current stream at every place, and the late rank of every trial."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import COORDINATORS
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import Place
 from nccl_bench.plan.verification import ArmProbe
-from nccl_bench.ranks.control import Control
-from nccl_bench.streams.cpu_device import CpuStreams
-from nccl_bench.transports.device import Device
-from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import async_gather as async_gather_module
 from nccl_bench.verify.exchanges import EXCHANGES
-from nccl_bench.verify.outcomes import Race
-from nccl_bench.verify.rig import Rig, Trial, first_error
-
-CELL = ArmProbe(arm="stream-free", probe="producer")
-
-
-class TwoRanks(Control):
-    """This process as ``rank`` of two; ``other_values`` are the values of the other rank in a sum."""
-
-    def __init__(self, rank: int, other_values: Sequence[int] = ()) -> None:
-        self.rank, self.world_size = rank, 2
-        self._other_values = other_values
-
-    def barrier(self) -> None:
-        """Return at once: the other rank has always come."""
-
-    def sum(self, values: Sequence[int]) -> list[int]:
-        return [mine + other for mine, other in zip(values, self._other_values, strict=True)]
-
-    def first_message(self, message: str | None) -> tuple[int, str] | None:
-        # If this rank has no message, the other one has.
-        return (self.rank, message) if message is not None else (0, "the other rank's")
-
-
-@pytest.fixture(scope="module")
-def device() -> Device:
-    streams = CpuStreams()
-    return Device(streams=streams, transport=GlooTransport(streams))
-
-
-@pytest.fixture
-def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[ArmProbe], Rig]]:
-    """Yield a function that makes rigs, and close their arms."""
-    made: list[Arm] = []
-
-    def make(cell: ArmProbe) -> Rig:
-        def new_arm() -> Arm:
-            made.append(Arm(cell.arm, one_rank, device))
-            return made[-1]
-
-        return Rig(
-            arm_probe=cell,
-            device=device,
-            device_spec=DEVICES["cpu"],
-            control=TwoRanks(rank=1),
-            get_shared_arm=new_arm,
-            make_arm=new_arm,
-            announce_trial=lambda trial: None,
-        )
-
-    yield make
-    for arm in made:
-        arm.close()
-
-
-@pytest.fixture
-def rig(make: Callable[[ArmProbe], Rig]) -> Rig:
-    return make(CELL)
+from nccl_bench.verify.rig import Rig, Trial
+from tests.support.rig_ranks import CELL
 
 
 def test_every_place_has_its_own_current_stream(rig: Rig) -> None:
@@ -308,35 +247,6 @@ def test_the_shared_arm_is_made_once_on_first_use(rig: Rig) -> None:
     assert makes == ["made"]
 
 
-def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
-    rig.record("a", None)
-    rig.record("b", None)
-    rig.record("c", "mine")
-    rig.record("d", Race("and mine"), Place.SIDE)
-    rig.control = TwoRanks(rank=1, other_values=[0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0])
-    finding = rig.make_finding()
-    assert (finding.arm, finding.probe, finding.trials, finding.failed) == ("stream-free", "producer", 4, 3)
-    # In the first failed trial only the other rank has an error.
-    assert (finding.detail, finding.broken) == ("the other rank's", False)
-    # The races: one on the other rank without a place, and one on this rank on a side stream.
-    assert (finding.raced, finding.quiet) == (2, (Place.DEFAULT, Place.NESTED, Place.OUTER))
-
-
-def test_an_error_of_this_rank_is_reported_with_its_rank(rig: Rig) -> None:
-    rig.record("a", None)
-    rig.record("b", "mine")
-    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0, 0, 0, 0])
-    finding = rig.make_finding()
-    assert (finding.trials, finding.failed, finding.detail) == (2, 1, "b, rank 1: mine")
-
-
-def test_a_finding_without_failures_has_no_detail(rig: Rig) -> None:
-    rig.record("a", None)
-    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0])
-    finding = rig.make_finding()
-    assert (finding.trials, finding.failed, finding.detail) == (1, 0, None)
-
-
 def test_a_trial_starts_with_its_input_written_and_its_output_poisoned(rig: Rig) -> None:
     exchange = rig.exchanges([64], ["all_gather"])[0]
     trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, is_late=False)
@@ -344,33 +254,3 @@ def test_a_trial_starts_with_its_input_written_and_its_output_poisoned(rig: Rig)
         assert trial.start(salt=2) is exchange
     assert exchange.input.tolist() == exchange.make_input(2).tolist()
     assert set(exchange.output.flatten().tolist()) == {-1.0}
-
-
-def test_of_several_errors_of_a_trial_the_first_is_reported() -> None:
-    assert first_error([None, "b", "c"]) == "b"
-    assert first_error([None, None]) is None
-
-
-def test_the_trials_of_a_finding_are_grouped_by_stream_operation_and_size_with_the_calls_that_were_checked(
-    rig: Rig,
-) -> None:
-    def run_trial(trial: Trial) -> str | None:
-        trial.start(salt=1)
-        trial.find_error(trial.exchange.output, salt=2)
-        return "late" if trial.place is Place.SIDE and trial.exchange.size_bytes == 128 else None
-
-    exchanges = rig.exchanges([64, 128], ["all_gather", "outplace_all_reduce"])
-    rig.try_each(run_trial, [*exchanges, exchanges[0]])
-    rig.record("threads", "3 for each communicator")
-    rig.control = TwoRanks(rank=1, other_values=[0] * 3 * len(rig.outcomes))
-    finding = rig.make_finding()
-    groups = {(group.place, group.operation, group.size_bytes): group for group in finding.groups}
-    assert set(groups) == set(product(Place, ("all_gather", "out-of-place all_reduce"), (64, 128)))
-    assert [key for key, group in groups.items() if group.failed] == [
-        (Place.SIDE, "all_gather", 128),
-        (Place.SIDE, "out-of-place all_reduce", 128),
-    ]
-    assert [
-        (group.trials, group.calls) for (_, name, size), group in groups.items() if (name, size) == ("all_gather", 64)
-    ] == [(2, 2)] * len(Place)
-    assert (finding.trials, finding.calls) == (21, 20)
