@@ -243,12 +243,13 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
 def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
     """Return a function that puts the timings next to each other, in so many tables."""
     count = -(-len(kind.timings) // tables)
-    parts = [kind.timings[first : first + count] for first in range(0, len(kind.timings), count)]
+    timings_of_tables = [kind.timings[first : first + count] for first in range(0, len(kind.timings), count)]
+    parts = [(timings, kind.part(timings)) for timings in timings_of_tables]
 
     def make(layout: _Layout) -> list[Table]:
         return [
-            _table(of_part, "" if number else kind.name, _timings_in_a_row(of_part, timings, layout), layout, number)
-            for number, (timings, of_part) in enumerate(zip(parts, map(kind.part, parts), strict=True))
+            _table(part, "" if number else kind.name, _timings_in_a_row(part, timings, layout), layout, number)
+            for number, (timings, part) in enumerate(parts)
         ]
 
     return make
