@@ -27,12 +27,9 @@ from tests.support.command import wait_until
 from tests.support.fake_ras import answering
 from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, ranks, stays
 
+pytestmark = pytest.mark.usefixtures("fast")
+
 COUNT = 8
-
-
-@pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
