@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from nccl_bench.analysis.answer_lines import decided_answers
 from nccl_bench.analysis.bands import Band
@@ -91,7 +92,10 @@ def _with_sides(band: Band, run: Run | None) -> str:
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
-    """Yield the decided lines of each kind of case, then the open ones. Kinds with the same lines share them."""
+    """Yield the decided lines of each kind of case, and the open ones: of many kinds, below those of all kinds.
+
+    Kinds with the same lines share them.
+    """
     kinds: dict[str, dict[str, list[Band]]] = {}
     # Several candidates of one run are ranked.
     ranked = run is not None and len({band.candidate for band in bands}) > 1
@@ -105,10 +109,15 @@ def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> It
     for kind, pairs in kinds.items():
         first = next(iter(pairs.values()))[0]
         swept = swept_sizes.get(first.comparisons[0].case.kind, set())
-        decided.append((kind, decided_answers(pairs, swept, ranked=ranked, brief=brief)))
-        still_open.append((kind, open_answers(pairs, swept, brief=brief, counts=not several)))
+        of_kind = decided_answers(pairs, swept, ranked=ranked, brief=brief)
+        open_of_kind = open_answers(pairs, swept, brief=brief, counts=not brief)
+        if brief:
+            decided.append((kind, of_kind))
+            still_open.append((kind, open_of_kind))
+        else:
+            decided.append((kind, chain(of_kind, open_of_kind)))
     yield from _about(decided, several=several)
-    if several:
+    if brief:
         yield from (replace(line, about=_ALL_KINDS) for line in count_of_open(bands))
     yield from _about(still_open, several=several)
 

@@ -61,16 +61,17 @@ def comparison_facts(
     yield from (Fact(name="Caution", text=caution) for caution in cautions)
     if rows:
         yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), comparisons_text(bands)])))
-    yield from _order(runs)
     if metas:
         started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
         machine = ", ".join(filter(None, [machine_text(metas), started]))
         yield Fact(name="Machine", text=machine)
     if steady:
         yield Fact(name="Steady", text=steady)
-    yield from command_facts(metas)
+    # Long commands stand below all short facts.
+    yield from _order(runs)
     if command:
         yield command_fact("Command", command, "compare")
+    yield from command_facts(metas)
     yield from _next(() if is_decided else bands, basis, runs, two_speeds=two_speeds)
 
 

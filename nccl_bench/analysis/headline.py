@@ -38,7 +38,7 @@ class HeadlineLine:
 class Fact:
     """A fact below the verdicts."""
 
-    name: str  # Step, Kernels, Sure, Basis, Caution, Results, Order, Machine, Steady, Command or Next
+    name: str  # Step, Kernels, Sure, Basis, Caution, Results, Machine, Steady, Order, Command or Next
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
     side: str = ""  # the side whose command it is, with which the text begins; empty if there is one command

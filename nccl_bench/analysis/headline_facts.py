@@ -54,12 +54,13 @@ def run_facts(
         yield Fact(name="Basis", text=_SOURCES[basis].format(launches=counted(run.launches, "launch")))
     results = [results_text(results_of(rows)), comparisons_text(bands), progress_text(run)]
     yield Fact(name="Results", text="; ".join(filter(None, results)))
-    order = order_fact(run)
-    if order:
-        yield order
     yield Fact(name="Machine", text=machine_text(metas))
     if steady:
         yield Fact(name="Steady", text=steady)
+    # Long commands stand below all short facts.
+    order = order_fact(run)
+    if order:
+        yield order
     yield from command_facts(metas)
     following = next_fact(() if is_decided else bands, basis, run)
     if following:

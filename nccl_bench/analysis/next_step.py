@@ -20,8 +20,9 @@ _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
     Basis.SHARED_ARM: ("each side with new communicators", 5),
     Basis.RUNS: ("more runs on each side", 0),
 }
-_LIMIT_OF_TWO_RUNS = ", if only the arms changed between these two runs: repeat both runs to be sure"
-_LIMIT_OF_ONE_TWIN = ", as far as one twin in one timing shows"
+_SURE = "no verdict is wrong"
+_SURE_OF_TWO_RUNS = "no verdict about these two runs is wrong, but new runs can differ"
+_SURE_OF_ONE_TWIN = f"{_SURE}, as far as one twin in one timing shows"
 # What settles a comparison of two runs between which the machine changed.
 _ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
 # A difference that remains after so many noise floors is clear, even if the noise floor is one draw of what differs
@@ -37,11 +38,11 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     if not decided:
         return ""
     # One run on each side has one draw of what differs between runs, which no interval contains.
-    limit = _LIMIT_OF_TWO_RUNS if basis is Basis.SHARED_ARM else ""
+    sure = _SURE_OF_TWO_RUNS if basis is Basis.SHARED_ARM else _SURE
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
-        limit = _LIMIT_OF_ONE_TWIN
-    sure = f"{percent(1 - FAMILYWISE_ERROR)} % that no verdict is wrong{limit}"
-    return f"{sure}; {share_of(decided, bands)} decided in {counted(len(decided), 'verdict')}"
+        sure = _SURE_OF_ONE_TWIN
+    decides = f"{share_of(decided, bands)} decided in {counted(len(decided), 'verdict')}"
+    return f"{percent(1 - FAMILYWISE_ERROR)} % that {sure}; {decides}"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -55,22 +56,21 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     wide = comparisons_of(filter(_is_wide, still_open))
     moved = comparisons_of(filter(_is_moved, still_open))
-    most = "" if number in (wide, moved) else "most of them "
     (what, options), why = new_communicators(basis, meta), ""
     if 2 * moved > number:
         # New runs can have different CPU speeds again.
         what, options = _ONE_RUN, ""
-        why = f", {most}because the machine changed between the runs"
+        why = "The machine changed between the runs. "
+        if moved < number:
+            why = "Most are open because the machine changed between the runs. "
     elif needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
-        what, options, why = rounds, _fewest_rounds(meta, 2 * max(needed)), ", with too few rounds"
+        what, options, why = rounds, _fewest_rounds(meta, 2 * max(needed)), "There are too few rounds. "
     elif 2 * wide > number:
-        why = f", {most}with a wide interval"
+        why = "Most open intervals are wide. " if wide < number else "The intervals are wide. "
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
-    are = "is" if number == 1 else "are"
-    because = f"{share_of(still_open, bands)} {are} open{why}. " if why else ""
-    return f"{because}Measure {what}{_gain(basis, options, still_open)}", options
+    return f"{why}Measure {what}{_gain(basis, options, still_open)}", options
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -112,12 +112,12 @@ def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) 
 
 def steady_first(text: str) -> str:
     """Return the ``text`` of `next_step` with what to do before it about a CPU with two speeds."""
-    return text.replace("Measure ", "Keep the CPU at one speed (see nccl-bench doctor). Then measure ", 1)
+    return text.replace("Measure ", "Keep the CPU at one speed (see nccl-bench doctor), then measure ", 1)
 
 
 def one_run_step() -> str:
     """Return what to do instead of measuring two runs again."""
-    return f"or measure {_ONE_RUN}, which then have the same CPU speed"
+    return f"or measure {_ONE_RUN}, at the same CPU speed"
 
 
 def moved_step(bands: Sequence[Band]) -> str:

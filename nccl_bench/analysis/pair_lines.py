@@ -9,7 +9,7 @@ from itertools import groupby
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.headline import HeadlineLine, Label
-from nccl_bench.analysis.shared_arm import own_times_text
+from nccl_bench.analysis.shared_arm import own_change_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     change_range,
@@ -99,7 +99,7 @@ def _differences(bands: Sequence[Band], *, with_time: bool) -> Iterator[str]:
         return
     if any(band.has_shared_arm for band in bands):
         # The ratio is not that of the arm's own times, so only these say how long a call takes.
-        yield own_times_text([each for band in bands for each in band.comparisons])
+        yield own_change_text([each for band in bands for each in band.comparisons])
     else:
         yield saved_text([us for band in bands for us in band.saved_us], bands[0].timing)
 
@@ -121,7 +121,7 @@ def _odd_size(bands: Sequence[Band]) -> str:
     odd = farthest(bands)
     if not any(band.is_odd for band in bands):
         return ""
-    return f" ({size_with_unit(odd.case.size_bytes)} alone: {change_range([odd.ratio])}, unlike its neighbours)"
+    return f" ({change_range([odd.ratio])} at {size_with_unit(odd.case.size_bytes)}, maybe by chance)"
 
 
 def farthest(bands: Iterable[Band]) -> Comparison:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from nccl_bench.analysis.estimates import RelativeRatios
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
-from nccl_bench.analysis.wording import significant, size_with_unit
+from nccl_bench.analysis.wording import significant, size_with_unit, time_range
 from nccl_bench.catalog.cases import Case
 
 # The smallest and the largest factor by which the machine alone can have changed a time, after / before.
@@ -136,7 +136,19 @@ def what_moved(sizes: Sequence[OwnTimes]) -> str:
 
 def own_times_text(sizes: Sequence[OwnTimes]) -> str:
     """Return how the arm's own times changed, at the first and at the last of ``sizes``: own time 6.07 -> 6.38 us."""
+    return f"{_own(sizes)} {_own_times(sizes)}"
+
+
+def own_change_text(sizes: Sequence[OwnTimes]) -> str:
+    """Return by how much the arm's own times changed, and the times: own time +0.31 us: 6.07 -> 6.38 us."""
+    changes_us = [each.candidate_us - each.baseline_us for each in sizes]
+    return f"{_own(sizes)} {time_range(changes_us)}: {_own_times(sizes)}"
+
+
+def _own(sizes: Sequence[OwnTimes]) -> str:
+    return "own time" if len(sizes) == 1 else "own times"
+
+
+def _own_times(sizes: Sequence[OwnTimes]) -> str:
     texts = [f"{significant(each.baseline_us)} -> {significant(each.candidate_us)} us" for each in sizes]
-    if len(texts) == 1:
-        return f"own time {texts[0]}"
-    return f"own times {texts[0]} {'and' if len(texts) == 2 else '...'} {texts[-1]}"
+    return texts[0] if len(texts) == 1 else f"{texts[0]} {'and' if len(texts) == 2 else '...'} {texts[-1]}"

@@ -155,6 +155,12 @@ def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
     return f"{verb} {text} us{'' if TIMINGS[timing].moves_bytes else ' of CPU time a call'}"
 
 
+def time_range(changes_us: Sequence[float]) -> str:
+    """Return the smallest and the largest change of times with their signs: +0.31 us, -2.1 to +4.5 us."""
+    texts = [f"{'-' if us < 0 else '+'}{_range([abs(us)])}" for us in (min(changes_us), max(changes_us))]
+    return f"{from_to(*texts)} us"
+
+
 def size_range(sizes: Sequence[int], known: Sequence[int]) -> str:
     """Return the range of ``sizes``, neighbours among the sorted ``known`` sizes: 8 B to 2 MiB, every size."""
     if len(sizes) == len(known) > 1:

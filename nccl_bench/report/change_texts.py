@@ -1,6 +1,6 @@
 """The sizes and the texts of the cells in the tables that answer the question."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from string import ascii_uppercase
 
 from nccl_bench.analysis.bands import Band, OpenReason
@@ -13,10 +13,15 @@ from nccl_bench.report.layout import Column, column
 # The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 # The mark of a size that is beyond the threshold, although its band is not.
-ODD = "~"
+_ODD = "~"
+# What stands in place of a change that the machine alone can have made.
+_NOT_COMPARABLE = "x"
 # The notes that explain the marks.
 MARKS_NOTE = "+ slower, = same, ? open."
-ODD_NOTE = f"{ODD} is the same together with its neighbours; its own change is larger."
+_NOTES: Mapping[str, str] = {
+    _ODD: "~ is the same together with its neighbours; its own change is larger, maybe by chance.",
+    _NOT_COMPARABLE: "x is not comparable, because the machine changed between the two sides.",
+}
 # The note of a table that leaves sizes out.
 SOME_SIZES = "Sizes where a verdict changes, and others; --full prints all, with intervals."
 # Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
@@ -53,11 +58,18 @@ def sizes_column(sizes: Sequence[int]) -> Column:
     return column("size", ("size", "(B)"), [format_size(size) for size in sizes])
 
 
-def mark_of(comparison: Comparison, band: Band) -> str:
-    """Return the mark of the verdict of ``band``, which has the size of ``comparison``."""
-    if band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold:
-        return ODD
-    return _MARKS.get(band.verdict) or " "
+def change_cell(comparison: Comparison, band: Band) -> str:
+    """Return the change of ``comparison`` with the mark of the verdict of its ``band``."""
+    if band.reason is OpenReason.SHARED_ARM_MOVED:
+        return _NOT_COMPARABLE
+    odd = band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold
+    return change_text(comparison.ratio) + (_ODD if odd else _MARKS.get(band.verdict) or " ")
+
+
+def mark_notes(cells: Iterable[str]) -> list[str]:
+    """Return the notes that explain those marks of ``cells`` which `MARKS_NOTE` does not."""
+    marks = {cell.rstrip()[-1:] for cell in cells}
+    return [note for mark, note in _NOTES.items() if mark in marks]
 
 
 def letters(number: int) -> str:

@@ -19,14 +19,12 @@ from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.change_texts import (
     MARKS_NOTE,
-    ODD,
-    ODD_NOTE,
     SOME_SIZES,
     bar,
     bar_header,
-    change_text,
+    change_cell,
     letters,
-    mark_of,
+    mark_notes,
     saved_cell,
     sizes_column,
     some_sizes,
@@ -82,7 +80,7 @@ class _Texts:
     @cached_property
     def changes(self) -> Sequence[str]:
         """The change with the mark of its verdict."""
-        return [change_text(cell[0].ratio) + mark_of(*cell) if cell else "" for cell in self.cells]
+        return [change_cell(*cell) if cell else "" for cell in self.cells]
 
     @property
     def marks(self) -> Sequence[str]:
@@ -112,6 +110,7 @@ class _Kind:
     failed: frozenset[int]  # the sizes at which a mark stands in place of a time
     is_complete: bool  # True if all sizes are shown
     unit: str  # the work that one time belongs to
+    of_one_run: bool  # True if both arms have times of the same rounds
     shared_arm: str | None  # the arm to which the times of two sides are relative; None if there is none
 
     @property
@@ -236,6 +235,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             failed=failed,
             is_complete=every_size or len(some_sizes(sizes, bands, failed)) == len(sizes),
             unit=analysis.unit,
+            of_one_run=one_run,
             shared_arm=analysis.shared_arm,
         )
 
@@ -294,13 +294,15 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         arms = f"{', '.join(f'{letters(number)} {arm}' for number, arm in enumerate(kind.candidates))}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else f"Times in {kind.times}; "
     notes = [f"{arms}{times}% {change}: {MARKS_NOTE}"]
-    if any(text.endswith(ODD) for texts in kind.texts.values() for text in texts.changes):
-        notes.append(ODD_NOTE)
     if kind.shared_arm is not None:
         base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
         notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
     elif "saved" not in layout.left_out:
         notes.append(f"The column saved is the time that a {kind.unit} saves, - if it takes longer.")
+    if kind.of_one_run:
+        saved = "% is" if "saved" in layout.left_out else "% and saved are"
+        notes.append(f"{saved} computed from times of the same round, not from the medians shown.")
+    notes += mark_notes(text for texts in kind.texts.values() for text in texts.changes)
     if not kind.is_complete:
         notes.append(SOME_SIZES)
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)

@@ -14,11 +14,9 @@ from nccl_bench.analysis.wording import compared_case, joined, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.change_texts import (
     MARKS_NOTE,
-    ODD,
-    ODD_NOTE,
     SOME_SIZES,
-    change_text,
-    mark_of,
+    change_cell,
+    mark_notes,
     sizes_column,
     some_sizes,
 )
@@ -69,19 +67,20 @@ def _tables_of_kind(
         if all(table.width <= width for table, _ in tables):
             break
     is_complete = all(complete for _, complete in tables)
-    odd = any(ODD in cell for table, _ in tables for each in table.columns for cell in each.cells)
+    marks = mark_notes(cell for table, _ in tables for each in table.columns for cell in each.cells)
     (first, _), *following = tables
-    yield replace(first, title=name, notes=_notes(shared_arm, left_out, odd=odd, is_complete=is_complete))
+    yield replace(first, title=name, notes=_notes(shared_arm, left_out, marks, is_complete=is_complete))
     yield from (table for table, _ in following)
 
 
-def _notes(shared_arm: str | None, left_out: Sequence[Timing], *, odd: bool, is_complete: bool) -> tuple[str, ...]:
+def _notes(
+    shared_arm: str | None, left_out: Sequence[Timing], marks: Sequence[str], *, is_complete: bool
+) -> tuple[str, ...]:
     change = "from before to after" if shared_arm is None else f"relative to {shared_arm}"
     notes = [f"Times in us, from before to after; % {change}: {MARKS_NOTE}"]
     if shared_arm is not None:
         notes.append(f"Where {shared_arm} itself changed, % is not the change of the two times beside it.")
-    if odd:
-        notes.append(ODD_NOTE)
+    notes += marks
     if left_out:
         notes.append(f"Not shown, because every arm is the same there: {joined(left_out)}.")
     if not is_complete:
@@ -119,7 +118,7 @@ def _timing_columns(bands: Sequence[Band], sizes: Sequence[int], shared_arm: str
             (
                 significant(cell[0].baseline_us),
                 significant(cell[0].candidate_us),
-                change_text(cell[0].ratio) + mark_of(*cell),
+                change_cell(*cell),
             )
             if cell
             else ("", "", "")

@@ -55,6 +55,7 @@ _TIME_GOES = (
     "the CPU limits the arm. Where eager lies on gated, the device does."
 )
 _TIMES = "The median time of a {unit}, in us. The verdicts say which differences are more than noise."
+_SAME_ROUND = "Their percentages compare times of the same round, not these medians."
 _SMALLEST = "The smallest time of each size and timing is bold."
 _SHARED = "{arm} is the arm to which all changes are relative; it shows what the machine did."
 _BELOW_ENQUEUE = (
@@ -121,7 +122,7 @@ def _sections(
     below_enqueue = any(map(eager_below_enqueue, charts["latency"]))
     if drawn("latency"):
         one_run = analysis.basis.of_one_run
-        more = [_SMALLEST] if one_run else []
+        more = [_SAME_ROUND, _SMALLEST] if one_run else []
         more += [_SHARED.format(arm=analysis.shared_arm)] if analysis.shared_arm is not None else []
         notes = [" ".join([_TIMES.format(unit=analysis.unit), *more]), *([_BELOW_ENQUEUE] if below_enqueue else [])]
         yield section("times", Paragraphs(items=notes), TimesTable(charts="latency", emphasised=one_run))

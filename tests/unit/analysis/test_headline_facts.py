@@ -89,7 +89,7 @@ def test_next_measures_more_rounds_if_most_open_cells_have_wide_intervals() -> N
     made_up = run(lines, **RUN, max_rounds=60, max_seconds=30.0)
     made_up = replace(made_up, meta={**made_up.meta, "command": ["nccl-bench", "run", "--max-rounds", "60"]})
     assert facts(Analysis.of(made_up).headline)["Next"] == (
-        "the only comparison is open, with a wide interval. Measure more rounds (at most about 20 min): "
+        "The intervals are wide. Measure more rounds (at most about 20 min): "
         "nccl-bench run --max-rounds 240 --max-seconds 120"
     )
 

@@ -179,8 +179,7 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
     ]
     # More rounds do not help.
     assert next_step(bands[1:2], Basis.SHARED_ARM, {}) == (
-        "the only comparison is open, because the machine changed between the runs. Measure both versions in "
-        "one run (--before-tree, --after-tree)",
+        "The machine changed between the runs. Measure both versions in one run (--before-tree, --after-tree)",
         "",
     )
     # The option --launches is refused if another launcher starts the ranks.

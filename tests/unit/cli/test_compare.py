@@ -34,7 +34,7 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     assert out.startswith(f"{after} against before: {NEW}, after against before")
     assert f"Basis one run on each side, relative to the arm {BASE} in the same round" in flat(out)
     if after != "same":
-        words = "wrong, if only the arms changed between these two runs: repeat both runs to be sure"
+        words = "95 % that no verdict about these two runs is wrong, but new runs can differ"
         assert words in flat(out)
     assert f"8 to 1K {VERDICT_WORDS[Verdict(verdict)]}" in flat(out)
     # The ratio of the shared arm itself is printed.
@@ -55,9 +55,9 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
     assert list(dict.fromkeys(name for name, _ in facts)) == [
         "Basis",
         "Results",
-        "Order",
         "Machine",
         "Steady",
+        "Order",
         "Command",
         "Next",
     ]
@@ -66,9 +66,9 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
         "before and after each: right in all 4 cells of all arms, on every rank; 2 are compared",
     ) in facts
     assert [text for name, text in facts if name == "Command"] == [
+        "compare: nccl-bench compare old new --threshold 5%",
         "before: nccl-bench run --out old",
         "after: nccl-bench run --out new",
-        "compare: nccl-bench compare old new --threshold 5%",
     ]
     assert [text for name, text in facts if name == "Next"][1:] == [
         "before: nccl-bench run --launches 5 --out old-launches-5",
@@ -79,7 +79,7 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
     markdown = compare("old", "new", "--threshold", "5%", "--format", "markdown")[1]
     assert markdown.count("- Next: ") == 1
     assert [line for line in markdown.splitlines() if re.fullmatch("(Command|Next)(, .*)?:", line)] == [
-        *("Command, before:", "Command, after:", "Command, compare:"),
+        *("Command, compare:", "Command, before:", "Command, after:"),
         *("Next, before:", "Next, after:", "Next, then:"),
     ]
 

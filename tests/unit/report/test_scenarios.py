@@ -77,7 +77,7 @@ def test_every_time_of_a_chain_is_that_of_a_layer_and_none_is_a_bandwidth() -> N
     analysis = of_chain()
     (table,) = question_tables(analysis, 80)
     assert table.notes[0].startswith("Times in us a layer; ")
-    assert "time that a layer saves" in table.notes[-1]
+    assert "time that a layer saves" in table.notes[1]
     titles = [table.title for table in measurement_tables(analysis)]
     assert all(title.endswith("latency (us a layer)") for title in titles)
     page = html_report(analysis)

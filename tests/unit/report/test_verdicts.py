@@ -76,9 +76,8 @@ bfloat16 sum in-place
   SAME    gated 32 B
   OPEN    1 of 5 comparisons, which is within noise (the times vary more than
           the arms differ): gated 64 B
-  Sure     95 % that no verdict is wrong, if only the arms changed between these
-           two runs: repeat both runs to be sure; 4 of 5 comparisons decided in
-           3 verdicts
+  Sure     95 % that no verdict about these two runs is wrong, but new runs can
+           differ; 4 of 5 comparisons decided in 3 verdicts
   Basis    a reason
   Next     Measure each side with new communicators: --launches 5
   Words    eager as its caller sees it, gated on the device alone; see
@@ -130,7 +129,7 @@ def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_
     # Its own time rose, so nothing says that it saves time.
     bands = bands_of(cells)
     (line,) = decided_lines(bands, FASTER, known_sizes(bands))
-    assert line.text == "8 B, 10 %, own time 10.0 -> 12.0 us"
+    assert line.text == "8 B, 10 %, own time +2.0 us: 10.0 -> 12.0 us"
     table = band_table(compared_runs(cells, shared_arm="torch"))
     assert table is not None
     assert [column.cells for column in table.columns if column.name == "a call"] == [("own time 10.0 -> 12.0 us",)]
@@ -216,7 +215,7 @@ def test_the_headline_counts_the_verdicts_that_it_is_about() -> None:
         facts = compared_runs(cells, asked_arms=asked_arms or None).headline.facts
         return next(fact.text for fact in facts if fact.name == "Sure")
 
-    assert sure("torch").startswith("95 % that no verdict is wrong, if only the arms changed")
+    assert sure("torch").startswith("95 % that no verdict about these two runs is wrong")
     assert sure("torch").endswith("; the only comparison decided in 1 verdict")
     assert sure().endswith("; all 2 comparisons decided in 2 verdicts")
 
