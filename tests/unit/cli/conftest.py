@@ -14,12 +14,14 @@ import pytest
 from nccl_bench.cli import attached_run, launched_run, main, recorded_verification
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.config.workload import workload_text
+from nccl_bench.errors import ExitCode
 from nccl_bench.launch import hardware, job
 from nccl_bench.records.schema import Line
-from nccl_bench.records.store import RunStore
+from nccl_bench.records.store import RunStatus, RunStore
 from tests.support.command_line import LAUNCHER_VARIABLES, TORCHRUN, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
 from tests.support.findings import make_findings, write_verification
+from tests.support.resumed_runs import CASES, SIZES, Sweeps, measured
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
 from tests.support.verify_command import SRUN, Ended, FakeVerification, VerifyCommand
 from tests.support.workloads import WORKLOAD
@@ -161,3 +163,22 @@ def attached(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Call
         monkeypatch.setenv(name, TORCHRUN[name])
     monkeypatch.setattr(attached_run, "_leave", leave)
     return run
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    return Sweeps(monkeypatch)
+
+
+@pytest.fixture
+def killed(command_line: CommandLine, sweeps: Sweeps, directory: Path) -> Path:
+    """The directory of a run whose command was killed in its second case, while it wrote a line."""
+    sweeps.lines = [*measured(0), samples(case=CASES[1], samples_us=(1.0, 1.0, 1.0))]
+    sweeps.interrupted = True
+    assert command_line.run("run", "--sizes", SIZES, "--out", "there")[0] == ExitCode.INTERRUPTED
+    sweeps.interrupted = False
+    store = RunStore(path=directory / "there")
+    store.update(status=RunStatus.RUNNING, finished=None, started="2026-01-01T00:00:00+00:00")
+    with (store.path / "samples.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"kind": "sam')
+    return store.path
