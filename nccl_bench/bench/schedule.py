@@ -10,8 +10,10 @@ from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, UNTIMED_CALLS, most_
 from nccl_bench.plan.memory import FEWEST_SLOTS
 from nccl_bench.plan.scenarios import NO_WORK, WorkPlan
 
+# The duration of a batch of enqueue: less than that of other batches, because the host's clock resolves nanoseconds.
+ENQUEUE_BATCH_S = 0.5e-3
 # The device runs the calls of an enqueue batch after the timed part. This is their longest time on the device.
-ENQUEUE_DEVICE_US = 10_000.0
+ENQUEUE_DEVICE_US = 4_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
 _GATE_MARGIN_S = 200e-6
@@ -66,7 +68,7 @@ def make_schedule(
     most = most_ops_per_batch(config, pilots, uneven_ranks)
     eager = _clamp(math.ceil((BATCH_S * 1e6) / fastest_us), FEWEST_OPS, most)
     cheapest_us = max(min(pilot.enqueue_us for pilot in pilots.values()), 1e-3)
-    long_enough = math.ceil((BATCH_S * 1e6) / cheapest_us) + UNTIMED_CALLS
+    long_enough = math.ceil((ENQUEUE_BATCH_S * 1e6) / cheapest_us) + UNTIMED_CALLS
     calls = _clamp(min(long_enough, int(ENQUEUE_DEVICE_US / slowest_us)), FEWEST_OPS, most)
     untimed_calls = min(UNTIMED_CALLS, calls // 2)
     enqueue = calls - untimed_calls

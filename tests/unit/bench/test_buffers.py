@@ -69,15 +69,17 @@ def test_poison_is_nan_or_a_value_that_no_table_has(dtype: str) -> None:
     assert bool(output.double().isnan().all()) if DTYPES[dtype].is_float else set(output.tolist()) <= {-1, 255}
 
 
-def test_poison_and_restore_change_the_first_slots_only() -> None:
-    (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
+# A slot of 16 elements consists of whole words of 8 bytes, one of 13 does not.
+@pytest.mark.parametrize("count", [16, 13])
+def test_poison_and_restore_change_the_first_slots_only(count: int) -> None:
+    (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3, count=count).run().ranks
     for slot in range(3):
         buffers.input(slot).zero_()
     buffers.poison(2, Placement.OUT_OF_PLACE)
     outputs = buffers.outputs(3, Placement.OUT_OF_PLACE)
     assert [bool(output.isnan().all()) for output in outputs] == [True, True, False]
     assert [bool((buffers.input(slot) > 0).all()) for slot in range(3)] == [True, True, False]
-    assert (buffers.wrong(outputs[:2]), buffers.wrong(outputs)) == (2 * COUNT, 2 * COUNT)
+    assert (buffers.wrong(outputs[:2]), buffers.wrong(outputs)) == (2 * count, 2 * count)
 
 
 def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
