@@ -63,9 +63,8 @@ def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[
         text = f"{' or '.join(words)} by over {format_share(max(band.threshold for band in bands))}"
         names = f": {joined(list(without))}" if len(without) < len(pairs) else ""
         if left:
-            text = (
-                f"found {text}{names}; {left} of {comparisons_of(bands)} comparisons can still be {' or '.join(words)}"
-            )
+            every = f"{'their ' if names else ''}{comparisons_of(bands)} comparisons"
+            text = f"found {text}{names}; {left} of {every} can still be {' or '.join(words)}"
             yield HeadlineLine(label=Label.NONE, timing=None, text=text)
         else:
             every = share_of(bands, bands)

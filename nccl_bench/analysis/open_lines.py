@@ -41,7 +41,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
-    OpenReason.SHARED_ARM_MOVED: "{are} not comparable, {moved} changed",
+    OpenReason.SHARED_ARM_MOVED: "{are} not comparable, because {moved} changed",
     None: "{have} no verdict, because the variation of the times is unknown",
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
