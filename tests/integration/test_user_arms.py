@@ -17,6 +17,7 @@ from tests.support.command import CommandResult, Sandbox
 pytestmark = pytest.mark.timeout(240)
 
 ENGINES = Path(__file__).parents[1] / "support" / "user_communicators.py"
+SMALL = ENGINES.with_name("small_user_communicators.py")
 EXAMPLE = Path(__file__).parents[2] / "nccl_bench" / "guide" / "my_communicator.py"
 FAULTY = """\
 import time
@@ -61,8 +62,8 @@ RUN = (
     *("--rounds", "3", "--max-rounds", "3", "-n", "10", "-T", "5", "--width", "160", "--full"),
     *("--arm", f"mine={ENGINES}:EngineBefore", "--arm", f"moved={ENGINES}:EngineAfter"),
     *("--arm", "raises=faulty.py:Raises", "--arm", "hangs=faulty.py:Hangs"),
-    *("--arm", f"next={ENGINES}:NextEngine", "--arm", f"custom={ENGINES}:CustomAllReduce"),
-    *("--arm", f"handles={ENGINES}:Asynchronous"),
+    *("--arm", f"next={ENGINES}:NextEngine", "--arm", f"custom={SMALL}:CustomAllReduce"),
+    *("--arm", f"handles={SMALL}:Asynchronous"),
     *("--arm", f"example={EXAMPLE}:MyCommunicator"),
     *("--before-tree", "old", "--after-tree", "new", "--arm", "engine.comm:Comm"),
 )
@@ -169,9 +170,9 @@ def test_the_record_names_adapter_and_order_of_each_user_arm(ran: SimpleNamespac
 def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_after(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
-    arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", f"dropped={ENGINES}:EndsWhenDropped")
-    arms = (*arms, "--arm", f"handles={ENGINES}:Asynchronous", "--arm", f"custom={ENGINES}:CustomAllReduce")
-    arms = (*arms, "--arm", f"returning={ENGINES}:ReturningBefore,order=bare")
+    arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", f"dropped={SMALL}:EndsWhenDropped")
+    arms = (*arms, "--arm", f"handles={SMALL}:Asynchronous", "--arm", f"custom={SMALL}:CustomAllReduce")
+    arms = (*arms, "--arm", f"returning={SMALL}:ReturningBefore,order=bare")
     ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,async,lifetime")
     sandbox.assert_nothing_is_left()
     rows = dict(

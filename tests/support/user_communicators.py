@@ -1,4 +1,4 @@
-"""User arms for the CPU: communicators in the conventions in use, written as users write them, without nccl-bench.
+"""User arms for the CPU: engines' communicators, written as users write them, without nccl-bench.
 
 They do on the CPU what such classes do on a GPU, with the streams of ``nccl_bench.streams.cpu`` in place of
 ``torch.cuda``'s. The meaning is the same: queued work runs when its stream gets there, on a thread of its own. So a
@@ -11,13 +11,7 @@ wait for each other across streams.
     EngineBefore      an engine's class before its refactor: a private stream, and `stream` in every call
     EngineAfter       the same class after its refactor: the current stream, and no `stream`
     OtherEngine       another engine's class: `all_reduce` returns a new tensor or fills `out_tensor`; `stream` optional
-    Returning         only `all_reduce`, which returns a new tensor
-    ReturningBefore   the same, on a private stream
-    EndsWhenDropped   Returning, which ends its group when nothing refers to the object any more
     NextEngine        an engine's next class: `inplace=`, gathers with the input first and `out=`, lists of tensors
-    CustomAllReduce   an engine's custom all-reduce, which answers `None` to messages above a size
-    Asynchronous      returns a handle from its all-reduce, and an output with a handle from its gather
-    make_all_reduce   a function that returns an in-place all-reduce
 """
 
 # Users write few annotations, and torch's stubs do not know that ReduceOp.SUM is a ReduceOp.
@@ -25,106 +19,15 @@ wait for each other across streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed import ProcessGroup, ReduceOp
 
-from nccl_bench.ranks.process import destroy_group
 from nccl_bench.streams import cpu
-
-_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-
-
-class Wire:
-    """A Gloo group in place of NCCL. Its collectives run in the order of the stream that they get."""
-
-    def __init__(self, group: ProcessGroup) -> None:
-        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="gloo")
-        self.last = cpu.Event()
-        self.held: list[tuple[cpu.Stream, Any, torch.Tensor, int]] | None = None
-
-    def queue(self, stream: cpu.Stream, work: Callable[..., Any], *tensors: Any) -> None:
-        stream.wait_event(self.last)
-        stream.submit(work, *tensors)
-        self.last.record(stream)
-
-    def all_reduce(self, stream: cpu.Stream, source: torch.Tensor, target: torch.Tensor, op: Any) -> None:
-        def work(source: torch.Tensor, target: torch.Tensor) -> None:
-            if source is not target:
-                target.copy_(source)
-            dist.all_reduce(target, op=op, group=self.group)
-
-        self.queue(stream, work, source, target)
-
-    def all_gather(self, stream: cpu.Stream, output: torch.Tensor, input: torch.Tensor, sizes: Any = None) -> None:
-        def work(output: torch.Tensor, input: torch.Tensor) -> None:
-            if sizes is None:
-                _gather(output, input, group=self.group)
-                return
-            blocks = torch.split(output, sizes)
-            blocks[dist.get_rank(self.group)].copy_(input)
-            for root, block in enumerate(blocks):
-                dist.broadcast(block, self.number(root), group=self.group)
-
-        self.queue(stream, work, output, input)
-
-    def reduce_scatter(
-        self, stream: cpu.Stream, output: torch.Tensor, input: torch.Tensor, op: Any, sizes: Any = None
-    ) -> None:
-        def work(output: torch.Tensor, input: torch.Tensor) -> None:
-            if sizes is None:
-                _scatter(output, input, op=op, group=self.group)
-                return
-            everything = input.clone()
-            dist.all_reduce(everything, op=op, group=self.group)
-            output.copy_(torch.split(everything, sizes)[dist.get_rank(self.group)])
-
-        self.queue(stream, work, output, input)
-
-    def broadcast(self, stream: cpu.Stream, tensor: torch.Tensor, src: int) -> None:
-        self.queue(stream, lambda tensor: dist.broadcast(tensor, self.number(src), group=self.group), tensor)
-
-    def number(self, rank: int) -> int:
-        """Return the number of a rank of the group in the default group, which every version of torch takes."""
-        return dist.get_global_rank(self.group, rank)
-
-    def transfer(self, stream: cpu.Stream, kind: Any, tensor: torch.Tensor, peer: int) -> None:
-        """Hold a send or a receive back until the open group ends."""
-        assert self.held is not None, "a send or a receive outside of group_start and group_end"
-        self.held.append((stream, kind, tensor, peer))
-
-    def start(self) -> None:
-        self.held = []
-
-    def end(self) -> None:
-        held, self.held = self.held or [], None
-
-        def work(*_kept: torch.Tensor) -> None:
-            mine = dist.get_rank(self.group)
-            to_me = [tensor for _, kind, tensor, peer in held if peer == mine and kind is dist.isend]
-            from_me = [tensor for _, kind, tensor, peer in held if peer == mine and kind is dist.irecv]
-            for sent, received in zip(to_me, from_me, strict=True):
-                received.copy_(sent)
-            operations = [
-                dist.P2POp(kind, tensor, self.number(peer), group=self.group)
-                for _, kind, tensor, peer in held
-                if peer != mine
-            ]
-            if operations:
-                for transfer in dist.batch_isend_irecv(operations):
-                    transfer.wait()
-
-        if held:
-            self.queue(held[0][0], work, *(tensor for _, _, tensor, _ in held))
-
-    def destroy(self) -> None:
-        self.last.synchronize()
-        destroy_group(self.group)
+from tests.support.gloo_wire import Wire
 
 
 class EngineBefore:
@@ -369,38 +272,6 @@ class OtherEngine:
         self.wire.destroy()
 
 
-class Returning:
-    """Sums one tensor over the ranks and returns a new tensor."""
-
-    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
-        self.wire = Wire(group)
-
-    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        result = torch.empty_like(tensor)
-        self.wire.all_reduce(cpu.current_stream(), tensor, result, ReduceOp.SUM)
-        return result
-
-
-class ReturningBefore(Returning):
-    """Fills the new tensor on its private stream."""
-
-    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
-        super().__init__(group, device)
-        self.stream = cpu.Stream()
-
-    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        result = torch.empty_like(tensor)
-        self.wire.all_reduce(self.stream, tensor, result, ReduceOp.SUM)
-        return result
-
-
-class EndsWhenDropped(Returning):
-    """Has no method that ends it. Its group ends with the object."""
-
-    def __del__(self) -> None:
-        self.wire.destroy()
-
-
 class NextEngine:
     """An engine whose methods say how they can be called. It raises until ``change_state`` enables it."""
 
@@ -468,47 +339,3 @@ class AllReduceMode:
 
     def can_outplace(self) -> bool:
         return True
-
-
-class CustomAllReduce:
-    """Takes messages up to ``max_size`` bytes. Its callers ask first, and are answered ``None`` if they do not."""
-
-    def __init__(self, group: ProcessGroup, device: torch.device, max_size: int = 8192) -> None:
-        self.wire = Wire(group)
-        self.max_size = max_size
-
-    def should_custom_ar(self, inp: torch.Tensor) -> bool:
-        return inp.numel() * inp.element_size() <= self.max_size
-
-    def custom_all_reduce(self, input: torch.Tensor) -> torch.Tensor | None:
-        if not self.should_custom_ar(input):
-            return None
-        result = torch.empty_like(input)
-        self.wire.all_reduce(cpu.current_stream(), input, result, ReduceOp.SUM)
-        return result
-
-
-class Asynchronous:
-    """Starts its collectives, and returns handles that the caller waits for."""
-
-    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
-        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="gloo")
-
-    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = ReduceOp.SUM):
-        return dist.all_reduce(tensor, op, group=self.group, async_op=True)
-
-    def all_gather(self, input: torch.Tensor, dim: int = -1):
-        output = input.new_empty((dist.get_world_size(self.group) * input.shape[0], *input.shape[1:]))
-        return output, _gather(output, input, group=self.group, async_op=True)
-
-    def close(self) -> None:
-        destroy_group(self.group)
-
-
-def make_all_reduce(group: ProcessGroup, device: torch.device) -> Callable[[torch.Tensor], None]:
-    wire = Wire(group)
-
-    def all_reduce(tensor: torch.Tensor) -> None:
-        wire.all_reduce(cpu.current_stream(), tensor, tensor, ReduceOp.SUM)
-
-    return all_reduce

@@ -22,8 +22,9 @@ from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.communicator_calls import COMPLETE_CALLS, Tensors
 from tests.support.noting_communicators import SUM, Adapting, Noting, NotingOurs, in_place, is_closed
+from tests.support.small_user_communicators import Returning, make_all_reduce
 from tests.support.stream_control import Gate, PlantedError, finishes_within
-from tests.support.user_communicators import EngineAfter, EngineBefore, OtherEngine, Returning, make_all_reduce
+from tests.support.user_communicators import EngineAfter, EngineBefore, OtherEngine
 
 CURRENT, FORK_JOIN, BARE = Order.CURRENT, Order.FORK_JOIN, Order.BARE
 PROTOCOL, PYNCCL, CALLABLE = Adapter.PROTOCOL, Adapter.PYNCCL, Adapter.CALLABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error, build_user_arm
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.verify.exchanges import EXCHANGES
-from tests.support import user_communicators
+from tests.support import small_user_communicators, user_communicators
 from tests.support.stream_control import Gate
 
 # A user's engine; the parts in braces vary.
@@ -223,17 +224,16 @@ def exchanges(communicator: UserCommunicator) -> set[str]:
 
 
 def test_a_user_communicator_knows_what_it_supports(group: dist.ProcessGroup, device: Device) -> None:
-    def built(name: str) -> UserCommunicator:
-        return build_user_arm(UserArm(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
+    def built(name: str, module: ModuleType = user_communicators) -> UserCommunicator:
+        return build_user_arm(UserArm(name=name, target=f"{module.__file__}:{name}"), group, device)
 
-    after, other, function = built("EngineAfter"), built("OtherEngine"), built("make_all_reduce")
+    after, other = built("EngineAfter"), built("OtherEngine")
+    function = built("make_all_reduce", small_user_communicators)
     assert [made.reason_not_ended for made in (after, other, function)] == [None, None, None]
     assert [made.is_dropped for made in (after, other, function)] == [True, False, True]
     assert function.adapter is Adapter.CALLABLE
-    assert (
-        Path(function.where).name
-        == f"user_communicators.py:{user_communicators.make_all_reduce.__code__.co_firstlineno}"
-    )
+    line = small_user_communicators.make_all_reduce.__code__.co_firstlineno
+    assert Path(function.where).name == f"small_user_communicators.py:{line}"
     assert function.supports(case("all_reduce", RedOp.SUM, Placement.IN_PLACE))
     assert not function.supports(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
     assert not function.supports(case("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE))

@@ -15,7 +15,8 @@ from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.noting_communicators import Adapting, Noting, Switched, in_place, is_closed
-from tests.support.user_communicators import EngineAfter, EngineBefore, make_all_reduce
+from tests.support.small_user_communicators import make_all_reduce
+from tests.support.user_communicators import EngineAfter, EngineBefore
 
 BARE = Order.BARE
 PYNCCL, CALLABLE = Adapter.PYNCCL, Adapter.CALLABLE

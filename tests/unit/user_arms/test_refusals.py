@@ -12,7 +12,8 @@ from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from tests.support.noting_communicators import Adapting, Noting, NotingOurs, Switched, in_place, switched
-from tests.support.user_communicators import EngineAfter, OtherEngine, make_all_reduce
+from tests.support.small_user_communicators import make_all_reduce
+from tests.support.user_communicators import EngineAfter, OtherEngine
 
 PROTOCOL, PYNCCL, CALLABLE = Adapter.PROTOCOL, Adapter.PYNCCL, Adapter.CALLABLE
 
