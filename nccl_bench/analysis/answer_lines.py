@@ -39,7 +39,7 @@ def decided_answers(
         yield from fastest_lines(bands, known)
     for verdict in (Verdict.SLOWER,) if ranked else (Verdict.FASTER, Verdict.SLOWER):
         for name, of_pair in pairs.items():
-            lines = decided_lines(of_pair, verdict, known, joined=brief or several, with_time=not ranked)
+            lines = decided_lines(of_pair, verdict, known, joined=brief or several, names_most=not ranked)
             yield from named(name, lines)
     yield from _absences(pairs, ranked=ranked)
     for name, of_pair in pairs.items():

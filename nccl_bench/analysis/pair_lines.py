@@ -59,17 +59,17 @@ def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
 
 
 def decided_lines(
-    bands: Sequence[Band], verdict: Verdict, known: KnownSizes, *, joined: bool = False, with_time: bool = True
+    bands: Sequence[Band], verdict: Verdict, known: KnownSizes, *, joined: bool = False, names_most: bool = True
 ) -> Iterator[HeadlineLine]:
     """Yield the lines of ``verdict``, faster or slower; ``bands`` are of one pair of arms and one kind of case.
 
-    With ``joined``, all timings share a line. Without ``with_time``, the line has no microseconds.
+    With ``joined``, all timings share a line. With ``names_most``, a slower line names its slowest size.
     """
     decided = [band for band in bands if band.verdict is verdict]
     label = _DECIDED[verdict]
     if joined and decided:
         parts = [
-            ", ".join([where(of_timing, known), *_differences(of_timing, with_time=with_time)])
+            ", ".join([where(of_timing, known), *_differences(of_timing, names_most=names_most, in_short=True)])
             for of_timing in by_timing(decided)
         ]
         yield HeadlineLine(label=label, timing=None, text="; ".join(parts))
@@ -78,7 +78,7 @@ def decided_lines(
         for group in [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]:
             timing = group[0].timing
             sizes = (size_range if len(group) == 1 else sizes_in_short)(sizes_of(group), known[timing])
-            text = ", ".join([sizes, *_differences(group, with_time=with_time)])
+            text = ", ".join([sizes, *_differences(group, names_most=names_most)])
             yield HeadlineLine(label=label, timing=timing, sizes=sizes, text=text)
 
 
@@ -90,18 +90,20 @@ def same_lines(bands: Sequence[Band], known: KnownSizes) -> Iterator[HeadlineLin
         yield HeadlineLine(label=Label.SAME, timing=None, text=places)
 
 
-def _differences(bands: Sequence[Band], *, with_time: bool) -> Iterator[str]:
-    """Yield the change of ``bands``, which are of one timing, and what it means in microseconds."""
+def _differences(bands: Sequence[Band], *, names_most: bool, in_short: bool = False) -> Iterator[str]:
+    """Yield the change of ``bands``, which are of one timing, and what it means in microseconds.
+
+    ``names_most`` is that of `decided_lines`. A text ``in_short`` does not say that a time is one of the CPU.
+    """
     change = percent_range([ratio for band in bands for ratio in band.ratios])
-    names_most = bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _FEW_SIZES and " to " in change
-    yield f"{change}, most at {size_with_unit(farthest(bands).case.size_bytes)}" if names_most else change
-    if not with_time:
-        return
+    yield change
+    if names_most and bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _FEW_SIZES and " to " in change:
+        yield f"most at {size_with_unit(farthest(bands).case.size_bytes)}"
     if any(band.has_shared_arm for band in bands):
         # The ratio is not that of the arm's own times, so only these say how long a call takes.
         yield own_change_text([each for band in bands for each in band.comparisons])
     else:
-        yield saved_text([us for band in bands for us in band.saved_us], bands[0].timing)
+        yield saved_text([us for band in bands for us in band.saved_us], None if in_short else bands[0].timing)
 
 
 def by_timing(bands: Sequence[Band]) -> list[list[Band]]:

@@ -146,13 +146,16 @@ def change_range(ratios: Sequence[float]) -> str:
     return f"{percent_range(ratios)} {'faster' if high <= 1 else 'slower'}"
 
 
-def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
-    """Return what a candidate saves or costs: saves 2.1 to 4.5 us, costs up to 3.2 us of CPU time a call."""
+def saved_text(saved_us: Sequence[float], timing: Timing | None) -> str:
+    """Return what a candidate saves or costs: saves 2.1 to 4.5 us, costs up to 3.2 us of CPU time a call.
+
+    Without a ``timing``, the text does not say that a time is one of the CPU.
+    """
     verb = "saves" if sum(saved_us) >= 0 else "costs"
     amounts = [abs(us) for us in saved_us if (us >= 0) == (verb == "saves")]
     # Medians of two arms can differ in the other direction than the median ratio of their rounds.
     text = _range(amounts) if len(amounts) == len(saved_us) else f"up to {_range([max(amounts)])}"
-    return f"{verb} {text} us{'' if TIMINGS[timing].moves_bytes else ' of CPU time a call'}"
+    return f"{verb} {text} us{'' if timing is None or TIMINGS[timing].moves_bytes else ' of CPU time a call'}"
 
 
 def time_range(changes_us: Sequence[float]) -> str:

@@ -149,8 +149,8 @@ def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
     ]
     assert texts(several_arms(("stream-free", 11.0), ("torch", 12.0))) == [
         "FASTEST gated 8 B, dedicated-stream; next is stream-free, 10 % slower",
-        "SLOWER stream-free: gated 8 B, 10 %",
-        "SLOWER torch: gated 8 B, 20 %",
+        "SLOWER stream-free: gated 8 B, 10 %, costs 1.0 us",
+        "SLOWER torch: gated 8 B, 20 %, costs 2.0 us",
     ]
 
 
