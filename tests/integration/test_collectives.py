@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nccl_bench.catalog.dtypes import DTYPES
-from tests.support.collectives_worker import COUNTS, DTYPES_OF_THREE, SLOTS
+from tests.support.collectives_worker import DTYPES_OF_THREE
+from tests.support.participant import COUNTS, SLOTS
 from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
