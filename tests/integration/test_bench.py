@@ -11,7 +11,8 @@ import pytest
 from nccl_bench.bench.measure import LONGEST_GATE
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
-from tests.support.bench_worker import MEASURED, SKEW_US
+from tests.support.bench_runs import MEASURED
+from tests.support.bench_worker import SKEW_US
 from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
