@@ -14,7 +14,7 @@ from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import ArmProbe
-from tests.support.defective_communicators import mismatches, verify_defects
+from tests.support.verified_defects import mismatches, verify_defects
 
 pytestmark = pytest.mark.timeout(600)
 

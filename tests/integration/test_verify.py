@@ -20,7 +20,8 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.verify.judgement import ProbeStatus, Verification
 from tests.support.command import Sandbox, wait_until
-from tests.support.defective_communicators import DEFECTS, WORKER, mismatches, verify_defects
+from tests.support.defective_communicators import DEFECTS
+from tests.support.verified_defects import WORKER, mismatches, verify_defects
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -1,9 +1,9 @@
-"""A rank program: the verification's worker, which also knows the defective communicators."""
+"""A rank program: the verification's worker, which also knows the arms with a defect."""
 
 from __future__ import annotations
 
 from nccl_bench.verify import worker
-from tests.support.defective_communicators import add_defective_arms
+from tests.support.verified_defects import add_defective_arms
 
 
 def main(spec_file: str) -> None:
