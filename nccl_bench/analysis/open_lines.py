@@ -101,7 +101,8 @@ def _count_text(bands: Sequence[Band]) -> str:
     share = share_of(still_open, bands)
     if len(texts) == 1:
         return f"{share}, which {texts[0][1]}"
-    return f"{share}: {'; '.join(f'{number} {which}' for number, which in sorted(texts, reverse=True))}"
+    by_number = sorted(texts, key=lambda text: -text[0])
+    return f"{share}: {'; '.join(f'{number} {which}' for number, which in by_number)}"
 
 
 def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
@@ -232,7 +233,7 @@ def _change_below(bands: Sequence[Band]) -> str:
     """Return the change of ``bands``, and how much of it is sure: less than the threshold."""
     near = filter(None, (nearer(band.interval, band.noise_floor) for band in bands))
     # A band has the widest interval of its segments and their largest noise floor, which together can reach over 1.
-    sure = min(max(0.0, 1 - each.high, each.low - 1) for each in near)
+    sure = min((max(0.0, 1 - each.high, each.low - 1) for each in near), default=0.0)
     return f"{_change(bands)}, but only {format_share(sure)} is sure (limit {format_share(bands[0].threshold)})"
 
 

@@ -9,6 +9,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import OpenReason
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Headline
+from nccl_bench.analysis.open_lines import open_answers
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.markdown import markdown_report
@@ -197,6 +198,10 @@ def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -
         "OPEN graph within noise: all arms, every size",
         "OPEN c: gated 16 B, 50 % slower (49 to 52): too few rounds",
     ]
+    pairs = {arm: [band for band in analysis.bands if band.candidate == arm] for arm in ("b", "c")}
+    assert next(open_answers(pairs, (), brief=True, counts=False)).text == (
+        "within noise: gated (b every size; c 8 B); graph (all arms, every size)"
+    )
 
 
 def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
