@@ -30,7 +30,8 @@ from pathlib import Path
 from types import FrameType
 
 from nccl_bench.errors import NcclBenchError
-from tests.support.fuzzed_readers import READERS, Files, Reader
+from tests.support.fuzz_seeds import Files
+from tests.support.fuzzed_readers import READERS, Reader
 
 CORPUS = Path(__file__).parents[1] / "data" / "fuzz"
 MOST_SECONDS = 1.0
