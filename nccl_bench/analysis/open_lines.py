@@ -225,7 +225,7 @@ def _change(bands: Sequence[Band]) -> str:
     most = farthest(bands)
     # `ratios` and `most` can lie on different sides of 1: then no line about this direction names the size.
     if (most.ratio > 1) == (ratios[0] > 1) and abs(most.ratio - 1) > _MUCH_MORE * max(abs(each - 1) for each in ratios):
-        return f"{change_range(ratios)}, {percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)}"
+        return f"{change_range(ratios)} ({percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)})"
     return change_range(ratios)
 
 
@@ -238,11 +238,11 @@ def _change_below(bands: Sequence[Band]) -> str:
 
 
 def _ends(bands: Sequence[Band]) -> str:
-    """Return in brackets the smallest and the largest end of the intervals of ``bands``; empty without intervals."""
+    """Return the smallest and the largest end of the intervals of ``bands``; empty without intervals."""
     ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
     if not ends:
         return ""
     one_sided = max(ends) <= 1 or min(ends) >= 1
-    interval = percent_range(ends).removesuffix(" %") if one_sided else change_range(ends)
+    interval = percent_range(ends) if one_sided else change_range(ends)
     # A narrow interval has one number in these digits, that of the change.
-    return f" ({interval})" if " to " in interval else ""
+    return f", interval {interval}" if " to " in interval else ""

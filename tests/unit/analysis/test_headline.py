@@ -196,7 +196,7 @@ def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -
         "OPEN all 8 comparisons: 7 are within noise (the times vary more than the arms differ); 1 has too few rounds",
         "OPEN gated within noise: b every size; c 8 B",
         "OPEN graph within noise: all arms, every size",
-        "OPEN c: gated 16 B, 50 % slower (49 to 52): too few rounds",
+        "OPEN c: gated 16 B, 50 % slower, interval 49 to 52 %: too few rounds",
     ]
     pairs = {arm: [band for band in analysis.bands if band.candidate == arm] for arm in ("b", "c")}
     assert next(open_answers(pairs, (), brief=True, counts=False)).text == (
