@@ -33,8 +33,10 @@ CASE_SETTINGS: Mapping[str, str] = {
 }
 # Returns the values that distinguish the scenarios of cases, from a case or from an object with the same attributes.
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
+# The fields that name the kind of a case: all but its size.
+KIND_FIELDS = ("scenario", *CASE_SETTINGS, "collective", "dtype", "redop", "placement", "root")
 # Returns a value that is equal for all cases, or objects with these names, that differ in their size at most.
-kind_of = attrgetter("scenario", *CASE_SETTINGS, "collective", "dtype", "redop", "placement", "root")
+kind_of = attrgetter(*KIND_FIELDS)
 
 
 def scenario_words(of: Any) -> str:

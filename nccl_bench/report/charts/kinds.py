@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import compress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
-from nccl_bench.catalog.cases import kind_of
+from nccl_bench.catalog.cases import KIND_FIELDS, Case, kind_of
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.report.charts.chart import Value
 from nccl_bench.report.charts.styles import arm_styles
 
 # All that names a case but its size.
-Kind = tuple[object, ...]
+Kind = tuple[Any, ...]
 Cell = TypeVar("Cell")
 # The cells of one timing: name of the line -> message size -> cell.
 CellsBySize = Mapping[str, Mapping[int, Cell]]
 # The cells by size; each key is a kind, a timing, and a side with an arm, or a pair of arms.
 _Groups = dict[tuple[Kind, str, tuple[str, str]], dict[int, Cell]]
+# All comparisons of a kind share one object, a case without its size.
+_kind_of: Callable[[Case], Kind] = cache(kind_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +53,14 @@ class DrawnArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CasesOfKind:
-    """The rows and the comparisons of the cases of one kind."""
+    """The rows and the comparisons of the cases of one kind. A run can have a million rows, so they are columns."""
 
     kind: Kind  # the kind
     name: str  # the kind in words
-    # The rows with a time, by timing and label of the drawn arm; empty if a side has several runs, or is a summary.
-    rows: Mapping[Timing, CellsBySize[Row]]
+    # The indexes of the rows with a time, in `rows`, by timing and label of the drawn arm; empty if a side has several
+    # runs, or is a summary.
+    measured: Mapping[Timing, CellsBySize[int]]
+    rows: Mapping[str, Rows]  # the rows of the run of each drawn arm, by label; the same for all kinds
     comparisons: Mapping[Timing, CellsBySize[Comparison]]  # the comparisons, by timing and name of the pair
     floors: Mapping[Timing, CellsBySize[float]]  # the noise floors of the bands, as shares, by timing and pair
     ratio: str  # the meaning of a ratio in words, such as `ratio to torch`
@@ -61,6 +68,11 @@ class CasesOfKind:
     times: str  # the meaning of a time in words, such as `us a call`
     arms: Mapping[str, ChartArm]  # what the reader switches on and off, by name; the same for all kinds
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
+
+    def values(self, timing: Timing, label: str, sizes: Sequence[int], column: str) -> tuple[Value, ...]:
+        """Return what a column of the summary has at each of ``sizes``, for one timing and drawn arm."""
+        of_rows, at_size = self.rows[label].column(column), self.measured[timing][label].get
+        return tuple([None if at is None else of_rows[at] for at in map(at_size, sizes)])
 
 
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
@@ -129,32 +141,41 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
     """Return the cases of each kind, in the order of measurement."""
     drawn = drawn_arms(analysis)
     labels = {(each.side, each.arm): each.label for each in drawn}
-    rows: _Groups[Row] = defaultdict(dict)
-    for side, row in _rows_by_side(analysis):
-        if row.time_us is not None:
-            rows[kind_of(row), row.timing or "", (side, row.arm or "")][row.size_bytes or 0] = row
+    rows_of_sides = _rows_of_sides(analysis)
+    measured: _Groups[int] = defaultdict(dict)
+    for side, rows in rows_of_sides.items():
+        columns = zip(*map(rows.column, ("timing", "arm", "size_bytes", "time_us", *KIND_FIELDS)), strict=True)
+        for at, (timing, arm, size_bytes, time_us, *kind) in enumerate(columns):
+            if time_us is not None:
+                measured[tuple(kind), timing, (side, arm)][size_bytes] = at
     comparisons: _Groups[Comparison] = defaultdict(dict)
     for each in analysis.comparisons:
-        comparisons[kind_of(each.case), each.timing, (each.baseline, each.candidate)][each.case.size_bytes] = each
+        kind_and_pair = (_kind_of(each.case.kind), each.timing, (each.baseline, each.candidate))
+        comparisons[kind_and_pair][each.case.size_bytes] = each
     names = {(each.baseline, each.candidate): each for of_pair in comparisons.values() for each in of_pair.values()}
     pairs = {pair: pair_name(each, analysis) for pair, each in names.items()}
     floors: _Groups[float] = defaultdict(dict)
     for band in analysis.bands:
         if band.noise_floor is not None:
-            of_band = floors[kind_of(band.comparisons[0].case), band.timing, (band.baseline, band.candidate)]
+            of_band = floors[_kind_of(band.kind[0]), band.timing, (band.baseline, band.candidate)]
             of_band |= {each.case.size_bytes: band.noise_floor for each in band.comparisons}
-    rows_of_kinds, comparisons_of_kinds, floors_of_kinds = (
-        _nested(rows, labels),
+    measured_of_kinds, comparisons_of_kinds, floors_of_kinds = (
+        _nested(measured, labels),
         _nested(comparisons, pairs),
         _nested(floors, pairs),
     )
     arms = arms_of(analysis)
     ratio, saved = _meanings(analysis)
+    rows_of_arms = {each.label: rows_of_sides[each.side] for each in drawn if each.side in rows_of_sides}
     return [
         CasesOfKind(
             kind=kind,
-            name=_name(rows_of_kinds.get(kind, {}), comparisons_of_kinds.get(kind, {})),
-            rows=rows_of_kinds.get(kind, {}),
+            name=case_name(
+                Row(**dict(zip(KIND_FIELDS, kind, strict=True))),
+                _placements(measured_of_kinds.get(kind, {}), rows_of_arms, comparisons_of_kinds.get(kind, {})),
+            ),
+            measured=measured_of_kinds.get(kind, {}),
+            rows=rows_of_arms,
             comparisons=comparisons_of_kinds.get(kind, {}),
             floors=floors_of_kinds.get(kind, {}),
             ratio=ratio,
@@ -163,7 +184,7 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
             arms=arms,
             drawn={each.label: each for each in drawn},
         )
-        for kind in dict.fromkeys((*rows_of_kinds, *comparisons_of_kinds))
+        for kind in dict.fromkeys((*measured_of_kinds, *comparisons_of_kinds))
     ]
 
 
@@ -191,12 +212,11 @@ def _meanings(analysis: Analysis) -> tuple[str, str]:
     return f"{after} / {before}", saved
 
 
-def _rows_by_side(analysis: Analysis) -> Iterator[tuple[str, Row]]:
-    """Yield each row with the name of its side; none if a side has several runs, or no records."""
+def _rows_of_sides(analysis: Analysis) -> Mapping[str, Rows]:
+    """Return the rows of each side by its name; none if a side has several runs, or no records."""
     names = [name for name, _ in analysis.rows_of_runs]
-    if names == [name for name, _ in analysis.metas] and {*names} <= {"", *analysis.sides}:
-        for name, rows in analysis.rows_of_runs:
-            yield from ((name, row) for row in rows)
+    is_known = names == [name for name, _ in analysis.metas] and {*names} <= {"", *analysis.sides}
+    return dict(analysis.rows_of_runs) if is_known else {}
 
 
 def pair_name(comparison: Comparison, analysis: Analysis) -> str:
@@ -209,9 +229,14 @@ def sizes_of(cells: CellsBySize[Cell]) -> Sequence[int]:
     return sorted({size for of_line in cells.values() for size in of_line})
 
 
-def _name(rows: Mapping[Timing, CellsBySize[Row]], comparisons: Mapping[Timing, CellsBySize[Comparison]]) -> str:
-    of_rows = [row for timing in rows.values() for arm in timing.values() for row in arm.values()]
-    if of_rows:
-        return case_name(of_rows[0], {row.arm_placement or "" for row in of_rows})
-    of_pairs = [each for timing in comparisons.values() for pair in timing.values() for each in pair.values()]
-    return case_name(of_pairs[0].case, {placement for each in of_pairs for placement in each.placements})
+def _placements(
+    measured: Mapping[Timing, CellsBySize[int]],
+    rows: Mapping[str, Rows],
+    comparisons: Mapping[Timing, CellsBySize[Comparison]],
+) -> set[str]:
+    """Return the placements in which the arms of a kind were called; of a kind without rows, those of comparisons."""
+    lines = [(rows[label].column("arm_placement"), line) for arms in measured.values() for label, line in arms.items()]
+    if lines:
+        return {of_rows[at] or "" for of_rows, line in lines for at in line.values()}
+    of_pairs = [each for pairs in comparisons.values() for pair in pairs.values() for each in pair.values()]
+    return {placement for each in of_pairs for placement in each.placements}

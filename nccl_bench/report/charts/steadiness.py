@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.rounds import RoundTimes, round_times
-from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import size_with_unit
 from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
@@ -82,18 +81,18 @@ def spread_charts(cases: CasesOfKind) -> list[Chart]:
     """Return the slowest rank's time minus the fastest rank's, as a share of the time, for each timing."""
     charts = []
     for timing in Timing:
-        rows = cases.rows.get(timing, {})
-        sizes = sizes_of(rows)
+        measured = cases.measured.get(timing, {})
+        sizes = sizes_of(measured)
         lines = [
             ChartLine(
                 arm=drawn.name,
                 label=label,
                 style=drawn.style,
                 hollow=drawn.hollow,
-                values=tuple(_spread(rows[label][size]) if size in rows[label] else None for size in sizes),
+                values=_spreads(cases, timing, label, sizes),
             )
             for label, drawn in cases.drawn.items()
-            if label in rows
+            if label in measured
         ]
         if any(value is not None for line in lines for value in line.values):
             charts.append(
@@ -112,10 +111,10 @@ def spread_charts(cases: CasesOfKind) -> list[Chart]:
 
 
 # The title of a chart of sensors, the unit, and the column of the summary.
-_SENSORS: Sequence[tuple[str, str, Callable[[Row], Value]]] = (
-    ("SM clock, lowest of all GPUs", "MHz", lambda row: row.sm_clock_mhz),
-    ("temperature, highest of all GPUs", "degrees Celsius", lambda row: row.temperature_c),
-    ("power, highest of all GPUs", "W", lambda row: row.power_w),
+_SENSORS = (
+    ("SM clock, lowest of all GPUs", "MHz", "sm_clock_mhz"),
+    ("temperature, highest of all GPUs", "degrees Celsius", "temperature_c"),
+    ("power, highest of all GPUs", "W", "power_w"),
 )
 
 
@@ -124,25 +123,23 @@ def sensor_charts(cases: CasesOfKind) -> list[Chart]:
     sides = dict.fromkeys(drawn.side for drawn in cases.drawn.values())
     return [
         chart
-        for title, unit, choose in _SENSORS
+        for title, unit, column in _SENSORS
         for chart in same_range(
-            [chart for side in sides for chart in _sensor_chart(cases, side, title, unit, choose)], always=(0,)
+            [chart for side in sides for chart in _sensor_chart(cases, side, title, unit, column)], always=(0,)
         )
     ]
 
 
-def _sensor_chart(
-    cases: CasesOfKind, side: str, title: str, unit: str, choose: Callable[[Row], Value]
-) -> Iterator[Chart]:
+def _sensor_chart(cases: CasesOfKind, side: str, title: str, unit: str, column: str) -> Iterator[Chart]:
     # All arms of a case and timing were measured together, and have one reading.
-    readings = {
+    readings: dict[Timing, dict[int, Value]] = {
         timing: {
-            size: choose(row)
+            size: value
             for label, of_arm in arms.items()
             if cases.drawn[label].side == side
-            for size, row in of_arm.items()
+            for size, value in zip(of_arm, cases.values(timing, label, [*of_arm], column), strict=True)
         }
-        for timing, arms in cases.rows.items()
+        for timing, arms in cases.measured.items()
     }
     sizes = sizes_of({timing.value: of_timing for timing, of_timing in readings.items()})
     lines = [
@@ -162,7 +159,6 @@ def _sensor_chart(
         )
 
 
-def _spread(row: Row) -> Value:
-    if row.rank_spread_us is None or not row.time_us:
-        return None
-    return 100 * row.rank_spread_us / row.time_us
+def _spreads(cases: CasesOfKind, timing: Timing, label: str, sizes: Sequence[int]) -> tuple[Value, ...]:
+    pairs = zip(*(cases.values(timing, label, sizes, column) for column in ("rank_spread_us", "time_us")), strict=True)
+    return tuple([None if spread is None or not time_us else 100 * spread / time_us for spread, time_us in pairs])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of
+from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, same_range
+from nccl_bench.report.charts.kinds import CasesOfKind, sizes_of
 from nccl_bench.report.charts.styles import timing_style
 
 # Smaller messages are a matter of latency: their bandwidth says nothing about the links.
@@ -19,9 +18,9 @@ def latency_charts(cases: CasesOfKind, sides: tuple[str, str]) -> list[Chart]:
     """Return the time by size, a line for each arm, for each timing; ``sides`` are the names of two sides."""
     charts = []
     for timing in Timing:
-        if timing in cases.rows:
-            sizes = sizes_of(cases.rows[timing])
-            lines = _lines_of_arms(cases, cases.rows[timing], sizes, _median, _first_quartile, _third_quartile)
+        if timing in cases.measured:
+            sizes = sizes_of(cases.measured[timing])
+            lines = _lines_of_arms(cases, timing, sizes, "time_us", "q1_us", "q3_us")
         elif timing in cases.comparisons:
             sizes = sizes_of(cases.comparisons[timing])
             lines = _lines_of_sides(cases, timing, sizes, sides)
@@ -35,13 +34,13 @@ def cost_charts(cases: CasesOfKind) -> list[Chart]:
     """Return a chart for each arm, with a line for each timing: they show where the time goes."""
     charts = []
     for label, drawn in cases.drawn.items():
-        of_arm = {timing: cases.rows[timing][label] for timing in Timing if label in cases.rows.get(timing, {})}
-        if of_arm:
-            sizes = sizes_of({timing.value: rows for timing, rows in of_arm.items()})
-            lines = [
-                ChartLine(arm="", label=timing, style=timing_style(timing), values=_values(rows, sizes, _median))
-                for timing, rows in of_arm.items()
-            ]
+        timings = [timing for timing in Timing if label in cases.measured.get(timing, {})]
+        if timings:
+            sizes = sizes_of({timing.value: cases.measured[timing][label] for timing in timings})
+            lines = []
+            for timing in timings:
+                values = cases.values(timing, label, sizes, "time_us")
+                lines.append(ChartLine(arm="", label=timing, style=timing_style(timing), values=values))
             charts.append(replace(_by_size(label, sizes, lines, cases.times), arm=drawn.name))
     return same_range(charts)
 
@@ -50,9 +49,9 @@ def bandwidth_charts(cases: CasesOfKind) -> list[Chart]:
     """Return the bus bandwidth by size of large messages, for each timing that moves bytes."""
     charts = []
     for timing in Timing:
-        if TIMINGS[timing].moves_bytes and timing in cases.rows:
-            sizes = [size for size in sizes_of(cases.rows[timing]) if size >= SMALLEST_FOR_BANDWIDTH]
-            lines = list(_lines_of_arms(cases, cases.rows[timing], sizes, lambda row: row.busbw_gb_s))
+        if TIMINGS[timing].moves_bytes and timing in cases.measured:
+            sizes = [size for size in sizes_of(cases.measured[timing]) if size >= SMALLEST_FOR_BANDWIDTH]
+            lines = _lines_of_arms(cases, timing, sizes, "busbw_gb_s")
             # A scenario with other work than the collective has no bandwidth.
             if any(value is not None for line in lines for value in line.values):
                 charts.append(_by_size(timing, sizes, lines, "bus bandwidth, GB/s", Scale.LINEAR, (0, 0)))
@@ -79,14 +78,12 @@ def _by_size(
     )
 
 
-def _lines_of_arms(
-    cases: CasesOfKind, rows: CellsBySize[Row], sizes: Sequence[int], *of_row: Callable[[Row], Value]
-) -> list[ChartLine]:
-    """Return a line for each arm; ``of_row`` are functions of a row: the value, and both ends of its interval."""
+def _lines_of_arms(cases: CasesOfKind, timing: Timing, sizes: Sequence[int], *columns: str) -> list[ChartLine]:
+    """Return a line for each arm; ``columns`` of the summary have the value, and both ends of its interval."""
     lines = []
     for label, drawn in cases.drawn.items():
-        if label in rows:
-            values, *ends = (_values(rows[label], sizes, choose) for choose in of_row)
+        if label in cases.measured[timing]:
+            values, *ends = (cases.values(timing, label, sizes, column) for column in columns)
             low, high = ends or ((), ())
             lines.append(
                 ChartLine(
@@ -122,19 +119,3 @@ def _lines_of_sides(
         )
         for label, of_label in times.items()
     ]
-
-
-def _values(rows: Mapping[int, Row], sizes: Sequence[int], choose: Callable[[Row], Value]) -> tuple[Value, ...]:
-    return tuple(choose(rows[size]) if size in rows else None for size in sizes)
-
-
-def _median(row: Row) -> Value:
-    return row.time_us
-
-
-def _first_quartile(row: Row) -> Value:
-    return row.q1_us
-
-
-def _third_quartile(row: Row) -> Value:
-    return row.q3_us

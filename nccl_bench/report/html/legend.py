@@ -27,7 +27,7 @@ def legend(of_kinds: Sequence[CasesOfKind], *, unit: str, has_twin: bool) -> Ite
 
     ``unit`` is the work that one time belongs to.
     """
-    present = {timing for cases in of_kinds for timing in (*cases.rows, *cases.comparisons)}
+    present = {timing for cases in of_kinds for timing in (*cases.measured, *cases.comparisons)}
     if present:
         words = {
             str(timing): f"a {unit} {spec.in_short}{_MORE.get(timing, '')}"
