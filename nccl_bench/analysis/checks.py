@@ -27,18 +27,19 @@ def checks_of_arms(run: Run) -> tuple[ArmChecks, ...]:
     """Return the checks of each arm of ``run``, twins included."""
     ended = Counter(line.arm for line in run.others if isinstance(line, Hang | Crash) and line.arm)
     arms = dict.fromkeys((*run.samples.arm.distinct(), *ended))
-    return tuple(_checks(arm, run.samples.take(run.samples.arm.equals(arm)), ended[arm]) for arm in arms)
+    return tuple(_checks(arm, run.samples, ended[arm]) for arm in arms)
 
 
 def _checks(arm: str, samples: SampleColumns, ended: int) -> ArmChecks:
-    is_ok, checked = samples.status.equals(Status.OK), samples.wrong >= 0
-    tolerances = samples.tolerance_ulp[checked & (samples.tolerance_ulp >= 0)]
+    of_arm, checked = samples.arm.equals(arm), samples.wrong >= 0
+    is_ok = of_arm & samples.status.equals(Status.OK)
+    tolerances = samples.tolerance_ulp[of_arm & checked & (samples.tolerance_ulp >= 0)]
     return ArmChecks(
         arm=arm,
         right=int((is_ok & checked).sum()),
-        wrong=int(samples.status.equals(Status.WRONG).sum()),
+        wrong=int((of_arm & samples.status.equals(Status.WRONG)).sum()),
         unchecked=int((is_ok & ~checked).sum()),
-        declined=int(samples.status.equals(Status.DECLINED).sum()),
+        declined=int((of_arm & samples.status.equals(Status.DECLINED)).sum()),
         ended=ended,
         tolerance_ulp=int(tolerances.max()) if len(tolerances) else None,
     )

@@ -141,21 +141,20 @@ def _strata(values: _Floats, predecessors: _Integers, arms: int) -> Iterator[tup
     count = known.sum(axis=1)
     ranks, ties = _ranks(np.where(known, values, np.inf), count)
     surpluses = np.where(known, ranks - (count[:, None] + 1) / 2, 0.0)
-    # The column 0 is for times without a predecessor. The surpluses are halves of whole numbers, so their sums are exact.
-    columns = arms + 1
-    places = (np.arange(len(values))[:, None] * columns + predecessors + 1).ravel()
-    ours_of, surplus_of = (
-        np.bincount(places, weights, len(values) * columns).reshape(-1, columns) for weights in (None, surpluses.ravel())
-    )
+    # Column 0 is for times without a predecessor. The surpluses are halves of whole numbers, so their sums are exact.
+    shape = (len(values), arms + 1)
+    places = (np.arange(len(values))[:, None] * shape[1] + predecessors + 1).ravel()
+    counts = np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape)
+    sums = np.bincount(places, surpluses.ravel(), shape[0] * shape[1]).reshape(shape)
     for index in range(arms):
-        ours = ours_of[:, index + 1]
+        ours = counts[:, index + 1]
         (rows,) = np.nonzero((ours > 0) & (ours < count))
         if not len(rows):
             continue
         # Without this weight, a size with many rounds would outweigh all others.
         weight = count[rows] + 1
         variance = ours[rows] * (count[rows] - ours[rows]) / 12 * (count[rows] + 1 - ties[rows])
-        yield index, rows, surplus_of[rows, index + 1] / weight, variance / weight**2
+        yield index, rows, sums[rows, index + 1] / weight, variance / weight**2
 
 
 def _ranks(values: _Floats, count: _Integers) -> tuple[_Floats, _Floats]:

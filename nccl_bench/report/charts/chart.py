@@ -78,11 +78,13 @@ class Chart:
 
     def _lines_in_words(self) -> Iterator[str]:
         for line in self.lines:
-            values = zip(self.positions, line.values, strict=True)
-            known = [(position, value) for position, value in values if value is not None]
-            if known:
-                ends = ", ".join(f"{value:.4g} at {self._place(position)}" for position, value in (known[0], known[-1]))
-                yield f"{line.label}: {ends}, {_range([value for _, value in known])}."
+            values = [value for value in line.values if value is not None]
+            if values:
+                known = [
+                    position for position, value in zip(self.positions, line.values, strict=True) if value is not None
+                ]
+                ends = ", ".join(f"{values[at]:.4g} at {self._place(known[at])}" for at in (0, -1))
+                yield f"{line.label}: {ends}, from {min(values):.4g} to {max(values):.4g}."
             else:
                 yield f"{line.label}: no value."
 
@@ -100,7 +102,3 @@ def same_range(charts: Sequence[Chart], always: Sequence[float] = ()) -> list[Ch
         return list(charts)
     values += always
     return [replace(chart, y_range=(min(values), max(values))) for chart in charts]
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"from {min(values):.4g} to {max(values):.4g}"

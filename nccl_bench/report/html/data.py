@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade
@@ -10,7 +11,7 @@ from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import CasesOfKind
 from nccl_bench.report.charts.steadiness import drawn_runs, round_charts, sensor_charts, spread_charts
 from nccl_bench.report.charts.times import bandwidth_charts, cost_charts, latency_charts
-from nccl_bench.report.html.rounding import rounded
+from nccl_bench.report.html.rounding import rounded_lists
 
 # With so many times of rounds, a page stays below 1 MB.
 MOST_ROUNDS = 40_000
@@ -37,7 +38,11 @@ def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> dict[str, lis
 
 def plain(name: str, chart: Chart) -> dict[str, object]:
     """Return ``chart``, one of the charts with ``name``, for JSON: without absent fields, with few digits."""
-    digits = _DIGITS.get(name, _USUAL_DIGITS)
+    lines, shades = [*map(_line, chart.lines)], [*map(_shade, chart.shades)]
+    places = [(part, key) for part in (*lines, *shades) for key in ("values", "low", "high") if key in part]
+    in_digits = rounded_lists([part[key] for part, key in places], _DIGITS.get(name, _USUAL_DIGITS))
+    for (part, key), numbers in zip(places, in_digits, strict=True):
+        part[key] = numbers
     record: dict[str, object] = {
         "title": chart.title,
         "arm": chart.arm,
@@ -49,31 +54,19 @@ def plain(name: str, chart: Chart) -> dict[str, object]:
         "y_scale": chart.y_scale,
         "y_reference": chart.y_reference,
         "y_range": chart.y_range,
-        "lines": [_line(line, digits) for line in chart.lines],
-        "shades": [_shade(shade, digits) for shade in chart.shades],
+        "lines": lines,
+        "shades": shades,
         "points_only": chart.points_only or None,
     }
     # A chart without marks or shades has no such field; 0 is a value.
     return {name: value for name, value in record.items() if value or value == 0}
 
 
-def _line(line: ChartLine, digits: int) -> dict[str, object]:
-    ends = {"low": rounded(line.low, digits), "high": rounded(line.high, digits)} if line.low else {}
+def _line(line: ChartLine) -> dict[str, Any]:
+    ends = {"low": line.low, "high": line.high} if line.low else {}
     hollow = {"hollow": True} if line.hollow else {}
-    return {
-        "arm": line.arm,
-        "label": line.label,
-        "style": line.style,
-        "values": rounded(line.values, digits),
-        **ends,
-        **hollow,
-    }
+    return {"arm": line.arm, "label": line.label, "style": line.style, "values": line.values, **ends, **hollow}
 
 
-def _shade(shade: ChartShade, digits: int) -> dict[str, object]:
-    return {
-        "shading": shade.shading,
-        "label": shade.label,
-        "low": rounded(shade.low, digits),
-        "high": rounded(shade.high, digits),
-    }
+def _shade(shade: ChartShade) -> dict[str, Any]:
+    return {"shading": shade.shading, "label": shade.label, "low": shade.low, "high": shade.high}

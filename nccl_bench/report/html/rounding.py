@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain, pairwise
 
 import msgspec
 import numpy as np
@@ -15,6 +16,12 @@ _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(309)])
 _NEAR = 1e-6
 # Where a browser could take a text for markup, JSON can have an escape.
 _ESCAPES: Mapping[str, str] = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "'": r"\u0027"}
+
+
+def rounded_lists(lists: Sequence[Sequence[float | None]], digits: int) -> list[list[float]]:
+    """Return each of ``lists`` as ``rounded`` does. All of them together take little more time than one."""
+    numbers, ends = rounded([*chain.from_iterable(lists)], digits), accumulate(map(len, lists), initial=0)
+    return [numbers[start:end] for start, end in pairwise(ends)]
 
 
 def rounded(values: Sequence[float | None], digits: int) -> list[float]:
