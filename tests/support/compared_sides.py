@@ -14,11 +14,12 @@ from tests.support.synthetic_runs import case
 
 BASE, TWIN = "torch", "torch:twin"
 SIZES = tuple(8 * 4**step for step in range(8))
+LIMITS = Limits(default=0.02)
 
 
 def compared(before: list[ComparableRun], after: list[ComparableRun], **options: Any) -> SidesComparison:
     """Compare the sides with a threshold of 2 %."""
-    return compare_sides(before, after, Limits(default=0.02), **options)
+    return compare_sides(before, after, LIMITS, **options)
 
 
 def source(

@@ -45,6 +45,7 @@ NOISES: dict[str, Callable[[Generator, int], np.ndarray]] = {
     "ties": lambda rng, size: np.round(rng.normal(0, 0.005, size), 2),
 }
 THRESHOLD = 0.02
+LIMITS = Limits(default=THRESHOLD)
 
 
 def ratios(rng: Generator, truth: float, size: int, noise: str = "normal") -> list[float]:
@@ -56,11 +57,10 @@ def right(truth: float, threshold: float = THRESHOLD) -> Verdict:
     return FASTER if truth < 1 - threshold else SLOWER if truth > 1 + threshold else EQUIVALENT
 
 
-def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float]) -> tuple[Comparison, ...]:
+def compare_ratios(paired: Sequence[Sequence[float]], limits: Limits) -> tuple[Comparison, ...]:
     """Compare by the paired ratios of rounds alone, without a noise floor; each comparison has a size of its own."""
-    bands = tuple(Limit(threshold=each, least_bytes=size, most_bytes=size) for size, each in enumerate(thresholds))
     pairs = arm_pairs([case(size) for size in range(len(paired))], PairedColumns(ListColumn.of(paired, np.float64)))
-    return compare_pairs(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
+    return compare_pairs(pairs, limits, Basis.ROUNDS)
 
 
 def wrong_verdict(result: Comparison, truth: float) -> bool:
@@ -139,7 +139,7 @@ FAMILIES: dict[str, Callable[[int], float]] = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("count", "tries"), [(1, 800), (10, 200), (100, 75)])
+@pytest.mark.parametrize(("count", "tries"), [(10, 200), (100, 75)])
 def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: int, tries: int) -> None:
     rng = np.random.default_rng(3)
     truths = [FAMILIES[family](index) for index in range(count)]
@@ -150,7 +150,7 @@ def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: in
         if number % 2:
             noise[:] = noise[0]
         paired = (np.array(truths)[:, None] * np.exp(noise)).tolist()
-        result = compare_ratios(paired, [THRESHOLD] * count)
+        result = compare_ratios(paired, LIMITS)
         wrong += any(map(wrong_verdict, result, truths))
     assert at_most(wrong, tries, FAMILYWISE_ERROR)
 
@@ -178,7 +178,7 @@ def test_twenty_rounds_detect_five_percent(noise: str, truth: float, verdict: Ve
     result = [
         each.verdict
         for _ in range(tries)
-        for each in compare_ratios([ratios(rng, truth, 20, noise) for _ in range(count)], [THRESHOLD] * count)
+        for each in compare_ratios([ratios(rng, truth, 20, noise) for _ in range(count)], LIMITS)
     ]
     assert result.count(verdict) > 0.99 * len(result)
     assert set(result) <= {verdict, INCONCLUSIVE}
@@ -188,16 +188,18 @@ def test_twenty_rounds_detect_five_percent(noise: str, truth: float, verdict: Ve
 def test_one_percent_is_not_called_a_difference(truth: float) -> None:
     rng = np.random.default_rng(6)
     for _ in range(60):
-        for each in compare_ratios([ratios(rng, truth, 20) for _ in range(28)], [THRESHOLD] * 28):
+        for each in compare_ratios([ratios(rng, truth, 20) for _ in range(28)], LIMITS):
             assert each.verdict in (EQUIVALENT, INCONCLUSIVE)
 
 
 def test_each_comparison_has_its_own_threshold() -> None:
     rng = np.random.default_rng(7)
     pairs = ratios(rng, 1.04, 30)
-    result = compare_ratios([pairs, pairs, pairs], [0.01, 0.2, 0.04])
+    thresholds = [0.01, 0.2, 0.04]
+    bands = (Limit(threshold=each, least_bytes=size, most_bytes=size) for size, each in enumerate(thresholds))
+    result = compare_ratios([pairs, pairs, pairs], Limits(default=0.5, bands=tuple(bands)))
     assert [each.verdict for each in result] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
-    assert [each.threshold for each in result] == [0.01, 0.2, 0.04]
+    assert [each.threshold for each in result] == thresholds
 
 
 def reference_holm(least: list[float], error: float) -> list[float]:
@@ -229,7 +231,7 @@ def test_levels_of_a_known_family() -> None:
     st.sampled_from([0.01, 0.02, 0.05]),
 )
 def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
-    result = compare_ratios(paired, [threshold] * len(paired))
+    result = compare_ratios(paired, Limits(default=threshold))
     levels = holm([PairedRatios(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
     for each, pairs, level in zip(result, paired, levels, strict=True):
         at = interval(pairs, level)
@@ -265,11 +267,11 @@ def test_one_pair_fewer_than_needed_has_no_interval(error: float) -> None:
 
 
 def test_too_few_pairs_are_inconclusive_however_clear() -> None:
-    (comparison,) = compare_ratios([[3.0] * 5], [THRESHOLD])
+    (comparison,) = compare_ratios([[3.0] * 5], LIMITS)
     assert (comparison.verdict, comparison.interval, comparison.pairs_needed) == (INCONCLUSIVE, None, 6)
-    assert compare_ratios([[3.0] * 6], [THRESHOLD])[0].verdict is SLOWER
-    assert [each.pairs_needed for each in compare_ratios([[3.0] * 5] * 28, [THRESHOLD] * 28)] == [11] * 28
-    assert compare_ratios([], []) == ()
+    assert compare_ratios([[3.0] * 6], LIMITS)[0].verdict is SLOWER
+    assert [each.pairs_needed for each in compare_ratios([[3.0] * 5] * 28, LIMITS)] == [11] * 28
+    assert compare_ratios([], LIMITS) == ()
 
 
 @pytest.mark.parametrize(
@@ -306,8 +308,8 @@ def test_a_change_of_scale_changes_the_interval_alike(pairs: list[float], error:
 
 @given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]))
 def test_baseline_and_candidate_exchanged_mirror_ratio_and_interval(pairs: list[float], error: float) -> None:
-    (comparison,) = compare_ratios([pairs], [THRESHOLD])
-    (mirrored,) = compare_ratios([[1 / pair for pair in pairs]], [THRESHOLD])
+    (comparison,) = compare_ratios([pairs], LIMITS)
+    (mirrored,) = compare_ratios([[1 / pair for pair in pairs]], LIMITS)
     assert mirrored.ratio == pytest.approx(1 / comparison.ratio)
     at, mirror = interval(pairs, error), interval([1 / pair for pair in pairs], error)
     if at is not None and mirror is not None:
@@ -321,11 +323,11 @@ def test_faster_and_slower_are_treated_alike(offsets: list[int], order: list[int
     families = [[1 + offset / 1024 for offset in offsets], [1.0] * 20, [1.5] * 20]
     mirrored = [[2 - pair for pair in pairs] for pairs in families]
     swapped = {FASTER: SLOWER, SLOWER: FASTER}
-    result = compare_ratios(families, [threshold] * 3)
+    result = compare_ratios(families, Limits(default=threshold))
     assert [swapped.get(each.verdict, each.verdict) for each in result] == [
-        each.verdict for each in compare_ratios(mirrored, [threshold] * 3)
+        each.verdict for each in compare_ratios(mirrored, Limits(default=threshold))
     ]
-    shuffled = compare_ratios([families[index] for index in order], [threshold] * 3)
+    shuffled = compare_ratios([families[index] for index in order], Limits(default=threshold))
     # Comparisons that are equally sure share their levels in any order.
     assert [shuffled[order.index(index)].verdict for index in range(3)] == [each.verdict for each in result]
 

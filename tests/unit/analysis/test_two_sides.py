@@ -12,14 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nccl_bench.analysis.arm_pairs import compare_pairs
 from nccl_bench.analysis.cells import Cell, Rounds
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.estimates import EstimateList, Medians, mean_ratios
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
 from nccl_bench.analysis.wording import compared_text
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
-from tests.support.compared_sides import BASE, SIZES, TWIN, compared, side, source, verdicts
+from tests.support.compared_sides import BASE, LIMITS, SIZES, TWIN, compared, side, source, verdicts
+from tests.support.synthetic_comparisons import arm_pairs
 from tests.support.synthetic_runs import case
 
 # Several runs on each side.
@@ -29,15 +32,22 @@ from tests.support.synthetic_runs import case
 def test_the_interval_covers_the_truth_as_often_as_it_says(first: int, second: int) -> None:
     """Runs differ by 2 %, and rounds within a run hardly at all, so rounds alone would be sure and wrong."""
     rng = np.random.default_rng(21)
-    truth, tries, missed = 1.03, 400, 0
-    for _ in range(tries):
-        before, after = np.exp(rng.normal(0, 0.02, first)), truth * np.exp(rng.normal(0, 0.02, second))
-        (comparison,) = compared(side(*before.tolist()), side(*after.tolist())).comparisons
-        assert comparison.interval is not None
-        assert comparison.interval.error == FAMILYWISE_ERROR
-        missed += not comparison.interval.low <= truth <= comparison.interval.high
+    truth, tries = 1.03, 400
+    sides = [
+        [np.exp(rng.normal(0, 0.02, first)).tolist(), (truth * np.exp(rng.normal(0, 0.02, second))).tolist()]
+        for _ in range(tries)
+    ]
+    estimates = mean_ratios([Medians(kind=number, sides=of_both) for number, of_both in enumerate(sides)])
+    intervals = [estimate.interval(FAMILYWISE_ERROR) for estimate in estimates]
+    missed = sum(each is not None and not each.low <= truth <= each.high for each in intervals)
     # Within four standard deviations both ways, because the intervals are exact.
     assert abs(missed - tries * FAMILYWISE_ERROR) < 4 * math.sqrt(tries * FAMILYWISE_ERROR)
+    # A comparison of the sides has the same interval.
+    for (before, after), expected in zip(sides[:20], intervals, strict=False):
+        (comparison,) = compared(side(*before), side(*after)).comparisons
+        assert comparison.interval == expected
+        assert expected is not None
+        assert expected.error == FAMILYWISE_ERROR
 
 
 @pytest.mark.parametrize("truth", [1.0, 1.02, 0.98])
@@ -46,27 +56,30 @@ def test_all_verdicts_of_two_sides_are_wrong_as_rarely_as_one(truth: float, firs
     """Runs deviate at all eight sizes together. A false alarm is any faster or slower, which holds at no size."""
     rng = np.random.default_rng(22)
     tries, alarms = 125, 0
-    for _ in range(tries):
-        runs = []
-        for count, of in ((first, 1.0), (second, truth)):
-            deviations = rng.normal(0, 0.01, (count, 1)) + rng.normal(0, 0.01, (count, len(SIZES)))
-            runs.append(
-                [
-                    ComparableRun(
-                        name="run",
-                        arms=("new",),
-                        cells={
-                            (case(size), Timing.GATED, "new"): {0: of * math.exp(log)}
-                            for size, log in zip(SIZES, row, strict=True)
-                        },
-                    )
-                    for row in deviations.tolist()
-                ]
-            )
-        result = compared(*runs)
-        assert len(result.comparisons) == len(SIZES)
-        alarms += any(verdict in (Verdict.FASTER, Verdict.SLOWER) for verdict in verdicts(result))
+    cases = [case(size) for size in SIZES]
+    for number in range(tries):
+        logs = [
+            rng.normal(0, 0.01, (count, 1)) + rng.normal(0, 0.01, (count, len(SIZES))) + math.log(of)
+            for count, of in ((first, 1.0), (second, truth))
+        ]
+        before, after = (np.exp(of).T.tolist() for of in logs)
+        estimates = mean_ratios([Medians(kind=0, sides=of_both) for of_both in zip(before, after, strict=True)])
+        comparisons = compare_pairs(arm_pairs(cases, EstimateList(estimates)), LIMITS, Basis.RUNS)
+        assert len(comparisons) == len(SIZES)
+        alarms += any(each.verdict in (Verdict.FASTER, Verdict.SLOWER) for each in comparisons)
+        if number < 10:
+            # A comparison of the sides has the same verdicts, each at the same level.
+            result = compared(*([sized(times) for times in np.exp(of).tolist()] for of in logs))
+            assert [(each.verdict, each.interval) for each in result.comparisons] == [
+                (each.verdict, each.interval) for each in comparisons
+            ]
     assert alarms < tries * FAMILYWISE_ERROR + 4 * math.sqrt(tries * FAMILYWISE_ERROR)
+
+
+def sized(times_us: list[float]) -> ComparableRun:
+    """Return a run with one time at each of ``SIZES``."""
+    cells = {(case(size), Timing.GATED, "new"): {0: us} for size, us in zip(SIZES, times_us, strict=True)}
+    return ComparableRun(name="run", arms=("new",), cells=cells)
 
 
 def test_several_runs_that_agree_show_a_difference() -> None:
