@@ -106,14 +106,14 @@ def use_compared(directory: Path, chance: random.Random, reported: bool) -> None
 
 @cache
 def _other_run() -> object:
-    return load_run(ROOT / "results" / "cpu-2-cores")
+    return load_run(ROOT / "tests" / "data" / "cpu-2-cores")
 
 
 def use_summary(directory: Path, chance: random.Random, reported: bool) -> None:
     loaded = load_run(directory / "summary.csv")
     if reported:
         limits = Limits(default=DEFAULT_THRESHOLD)
-        other = load_run(ROOT / "results" / "cpu-2-cores" / "summary.csv")
+        other = load_run(ROOT / "tests" / "data" / "cpu-2-cores" / "summary.csv")
         _analysis_reports(analyse_sides([loaded], [other], None, None, limits, True), chance)
 
 

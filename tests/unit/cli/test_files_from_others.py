@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 
 BRACKETS = 100_000
 COLUMNS = 200_000
-RECORD = ROOT / "results" / "cpu-2-cores"
+RECORD = ROOT / "tests" / "data" / "cpu-2-cores"
 
 
 def make_sparse(file: Path) -> None:
