@@ -188,6 +188,7 @@ class Replay:
         timed: dict[tuple[str, str], Callable[[float], Any]] = {}
         gates_s: dict[tuple[str, str], float] = {}
         for what, batch in self.batches.items():
+            self._report(f"graphs of {what if what == STEP else self._planned[int(what)].case.label}")
             graphs = self._graphs(batch)
             for name in self._arms:
                 calls = self._bound(name, batch)
@@ -204,6 +205,7 @@ class Replay:
                 gates_s[name, what] = gate_length_s(self._control.maximum([cost_us * count])[0])
         times_us: dict[tuple[str, str], list[float]] = {key: [] for key in timed}
         for number in range(rounds):
+            self._report(f"round {number + 1} of {rounds}")
             for key in shuffled(list(timed), self._config.seed, number):
                 self._restore()
                 times_us[key].append(self._time(timed[key], gates_s, key))
@@ -213,9 +215,16 @@ class Replay:
         """Return the graph of each arm, in the best launch memory; none if the device has no graphs."""
         if not self._config.device_spec.has_graphs:
             return {}
+        if len(batch.calls) > OPS_PER_GRAPH:
+            # The graph of a step fills several pages of launch memory, so no page is the best one for it.
+            return {name: self._capture(batch, name) for name in self._arms}
         names = sorted(self._arms, key=lambda name: not self._arms[name].can_move)
         capture = partial(self._capture, batch)
         return self._memory.best_graphs(names, capture, len(batch.calls), self._clock, self._control, lambda: None)
+
+    def _report(self, text: str) -> None:
+        if self._control.rank == 0:
+            print(text, file=sys.stderr, flush=True)
 
     def _capture(self, batch: Batch, name: str) -> Graph:
         return self._arms[name].capture(partial(self._enqueue, name, batch))
