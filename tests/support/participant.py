@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -43,8 +44,9 @@ def make_case(collective: str, dtype: str, redop: RedOp | None, placement: Place
     )
 
 
+@lru_cache(maxsize=1)
 def make_buffers(case: Case, rank: int, world_size: int) -> CaseBuffers:
-    """Return the buffers of one rank on the CPU."""
+    """Return the buffers of one rank on the CPU. All arms of a case use them in turn, as in the benchmark."""
     slot_bytes = -(-case.size_bytes // 512) * 512
     regions = 2 if case.placement is Placement.OUT_OF_PLACE else 1
     arena = Arena(slots=SLOTS, slot_bytes=slot_bytes, regions=regions)
