@@ -17,7 +17,7 @@ class ArmChecks:
     arm: str  # the arm
     right: int  # cells whose outputs were right
     wrong: int  # cells with wrong outputs
-    unchecked: int  # cells with times whose outputs were not checked
+    unchecked: int  # cells that have times, but outputs that were not checked
     declined: int  # cells that the arm declined
     ended: int  # hangs and crashes of the arm
     tolerance_ulp: int | None  # the largest allowed error in ulp; 0 for equality, None if nothing was checked

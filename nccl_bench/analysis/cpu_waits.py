@@ -35,12 +35,13 @@ class CpuWaits:
                 self._ratios.setdefault(point[0].kind, []).append(second / first)
 
     def factors(self, point: Point, baseline: str, candidate: str) -> Factors | None:
-        """Return by which factors the CPU changed times of the shared arm, if its time at ``point`` cannot show it.
+        """Return the smallest and the largest factor by which the CPU changed times of the shared arm.
 
-        ``None`` if it can, or if ``baseline`` and ``candidate``, the arms before and after, do not wait for the CPU.
+        Returns ``None`` if they are not needed. Either the shared arm waits for the CPU at ``point`` too, so its time
+        shows the change; or ``baseline`` and ``candidate``, the arms before and after, do not wait for the CPU.
         """
         arms = zip(self._sides, (baseline, candidate), strict=True)
-        # Without a time of the device, a time counts as waiting for the CPU, as that of the shared arm does.
+        # If no time of the device is known, the time of the shared arm counts as waiting for the CPU.
         if all(self._waits(side, point, self._shared_arm) is not False for side in self._sides):
             return None
         if not any(self._waits(side, point, arm) for side, arm in arms):

@@ -12,7 +12,7 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, percent
 from nccl_bench.records.run import is_attached
 
-# What to measure and with how many launches at least, by the basis of the verdicts; with 0, a side needs more runs.
+# Basis of the verdicts -> what to measure, and the fewest launches. With 0 launches, each side needs more runs.
 # Five launches decide most differences of 5 %: see the page `verdicts` of the guide.
 _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
     Basis.ROUNDS: ("with new communicators", 5),
@@ -25,8 +25,9 @@ _SURE_OF_TWO_RUNS = "no verdict about these two runs is wrong, but new runs can 
 _SURE_OF_ONE_TWIN = f"{_SURE}, as far as one twin in one timing shows"
 # What settles a comparison of two runs between which the machine changed.
 _ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
-# A difference that remains after so many noise floors is clear, even if the noise floor is one draw of what differs
-# between communicators. If communicators differ by up to 6 %, it is wrong in fewer than 5 % of simulated runs.
+# A verdict is clear if it stays the same after this many noise floors are subtracted from the difference. This holds
+# even if the noise floor is one draw of what differs between communicators: if communicators differ by up to 6 %, such
+# a verdict is wrong in fewer than 5 % of simulated runs.
 _CLEAR_MARGIN = 3
 # Four times as many rounds make an interval half as wide.
 _MORE_ROUNDS = 4
@@ -46,7 +47,7 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what to measure and why, and the options of `run` for that; these can be empty.
+    """Return what to measure and why, and the options of `run` for that. The options can be empty.
 
     Some of ``bands`` are open. ``meta`` is the content of run.json of a run behind them.
     """
@@ -74,7 +75,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what confirms verdicts that rest on one twin, and the options of `run` for that; these can be empty.
+    """Return what confirms verdicts that rest on one twin, and the options of `run` for that. Both can be empty.
 
     None of ``bands`` is open. ``meta`` is the content of run.json of the run behind them.
     """
@@ -111,7 +112,7 @@ def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) 
 
 
 def steady_first(text: str) -> str:
-    """Return the ``text`` of `next_step` with what to do before it about a CPU with two speeds."""
+    """Return the ``text`` of `next_step` for a CPU with two speeds: first keep the CPU at one speed, then measure."""
     return text.replace("Measure ", "Keep the CPU at one speed (see nccl-bench doctor), then measure ", 1)
 
 
@@ -121,9 +122,9 @@ def one_run_step() -> str:
 
 
 def moved_step(bands: Sequence[Band]) -> str:
-    """Return what settles the comparisons that are open because the machine changed between two runs; or nothing.
+    """Return what settles the comparisons that are open because the machine changed between two runs.
 
-    It is empty too if `next_step` says it, because most open comparisons are like this.
+    The text is empty if there are none. It is also empty if most open comparisons are like this: `next_step` says it.
     """
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
     moved = comparisons_of(filter(_is_moved, still_open))
@@ -137,7 +138,10 @@ def moved_step(bands: Sequence[Band]) -> str:
 
 
 def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what to measure for verdicts of more communicators, and the options for it; both can be empty."""
+    """Return what to measure so that verdicts rest on more communicators, and the options of `run` for that.
+
+    Both can be empty.
+    """
     what, least = _LAUNCHES.get(basis, ("", 0))
     if not least:
         return what, ""
@@ -156,9 +160,9 @@ def _gain(basis: Basis, options: str, bands: Sequence[Band]) -> str:
 
 
 def _rests_on_one_twin(band: Band, bands: Sequence[Band], basis: Basis) -> bool:
-    """Return True if ``band`` is faster or slower by the noise floor of a single timing and by no clear margin.
+    """Return True if ``band`` is faster or slower by no clear margin, and all ``bands`` are of one timing.
 
-    That noise floor is one draw of communicator variance, which can be small by chance.
+    The noise floor of one timing is one draw of communicator variance, which can be small by chance.
     """
     if basis is not Basis.ROUNDS or band.verdict not in (Verdict.FASTER, Verdict.SLOWER) or not band.noise_floor:
         return False

@@ -1,8 +1,9 @@
 """The shared arm's own times on two sides, and when they make a change of another arm doubtful.
 
 The change of an arm between two sides is a ratio of ratios: its times on both sides are divided by those of the shared
-arm. This is right only while the machine makes both arms slower or faster alike. A CPU that changes its speed does not:
-an arm that waits for the device does not follow the CPU, and an arm that waits for the CPU longer follows it more.
+arm. This is right only while the machine changes the times of both arms by the same factor. A CPU that changes its
+speed does not do this: an arm that waits for the device does not follow the CPU, and an arm that waits for the CPU
+longer follows it more.
 """
 
 import math
@@ -32,15 +33,15 @@ class SharedTimes:
     # The smallest change, after / before, that the rounds allow; 1 if they allow that the arm did not change.
     sure_ratio: float
     follows_cpu: bool = False  # True if a change of the CPU's speed between the sides can have changed the times
-    # How the times of the shared arm changed where it waits for the CPU. None if this time shows it: if the shared arm
-    # waits for the CPU here too, or if the compared arm does not.
+    # The factors by which the CPU changed those times of the shared arm that wait for the CPU. None if they are not
+    # needed: the times above wait for the CPU too, so they show the change, or the compared arms do not wait for it.
     cpu_factors: Factors | None = None
 
     @classmethod
     def of(
         cls, arm: str, before: Sequence[float], after: Sequence[float], *, follows_cpu: bool = False
     ) -> "SharedTimes":
-        """Return the times of ``arm``, whose rounds of one size on both sides are given, microseconds."""
+        """Return the times of ``arm`` from its rounds at one size, ``before`` and ``after``, microseconds."""
         # This interval is not corrected for other sizes, so it is narrower than that of a verdict and finds more.
         estimate = RelativeRatios(before, after)
         interval = estimate.interval(FAMILYWISE_ERROR)
@@ -86,8 +87,8 @@ class OwnTimesAtSize(OwnTimes, Protocol):
 def unconfirmed(sizes: Sequence[OwnTimes], threshold: float) -> frozenset[Verdict]:
     """Return ``FASTER`` or ``SLOWER`` or both, if own times do not confirm this direction.
 
-    The machine alone then can have changed the arm's own time as much, but for the ``threshold``. Of several sizes,
-    the median changes count.
+    A direction is not confirmed if the own time changed by no more than the machine alone can have changed it, plus
+    the ``threshold``. If there are several sizes, the median change counts.
     """
     shared = [each.shared for each in sizes if each.shared is not None]
     factors = _machine_factors(shared, threshold) if shared else None

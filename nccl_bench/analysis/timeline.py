@@ -25,7 +25,7 @@ _MANY_RANKS = "A record has the times of the slowest and the fastest rank of a b
 class Batch(NamedTuple):
     """A measured batch on the timeline."""
 
-    begin_ns: int  # the begin of its timed part, nanoseconds since the run began
+    begin_ns: int  # the start of its timed part, nanoseconds since the run began
     end_ns: int  # its end on the slowest rank, nanoseconds since the run began
     case: Case  # the case
     timing: Timing  # the way of measuring
@@ -43,7 +43,7 @@ class Span:
     """A case, a timing of a case, or a round of a timing. A round lies in its timing, and a timing in its case."""
 
     name: str  # its name
-    begin_ns: int  # the begin of its first batch, nanoseconds
+    begin_ns: int  # the start of its first batch, nanoseconds
     end_ns: int  # the end of its last batch, nanoseconds
 
 

@@ -26,9 +26,9 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 # one timing, and for the floor from the means of all timings.
 _ERROR_OF_BANDS = 0.05
 _ERROR_OF_MEANS = 0.03
-# What the twin's mean over all sizes of a timing differed from 1 on quiet machines (2x H200). It counts like the mean
-# of one more timing, because a single mean can be near 1 by chance. It does not count if the machine is not quiet: if
-# the means of the run are usually more than three times as far from 1.
+# The distance from 1 of the twin's mean over all sizes of a timing, on quiet machines (2x H200). It counts as much as
+# the mean of one more timing, because a single mean can be near 1 by chance. It does not count if the machine is not
+# quiet: if the means of the run are usually more than three times as far from 1.
 _USUAL_MEAN = 0.003
 _MOST_OF_QUIET = 3 * _USUAL_MEAN
 
@@ -100,7 +100,7 @@ class CommunicatorVariance:
                     of_kind[case.size_bytes] = (ratio, deviation)
                     self._apart = self._apart or run.in_different_processes(twin, base)
         self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
-        # A kind can have hundreds of sizes, and every one of them asks.
+        # A kind can have hundreds of sizes, and each of them needs the scatter.
         self._scatters = {kind: twin.scatter for kind, twin in self._twins.items()}
         self._floors: dict[tuple[Point, int, bool], float] = {}
 
@@ -130,8 +130,9 @@ class CommunicatorVariance:
     def _floor_of_run(self, kind: Point) -> float:
         """Return the distance from 1 that the mean over all sizes of a timing does not exceed, with high probability.
 
-        It comes from the means of all timings. If the twin has processes of its own, the CPU's speed differs between
-        them. It then comes only from the timings that depend on the CPU's speed alike.
+        It comes from the means of all timings. But if the twin has processes of its own, the CPU's speed can differ
+        between them. Then there are two groups: the timings that depend on the CPU's speed, and the others. Only the
+        group of this timing counts.
         """
         case, timing = kind
         twins = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]
@@ -141,7 +142,7 @@ class CommunicatorVariance:
         if squares <= max(1.0, looks) * _MOST_OF_QUIET**2:
             looks, squares = looks + 1, squares + _USUAL_MEAN**2
         else:
-            # A single look would allow no verdict at all.
+            # The quantile of a single mean would allow no verdict at all.
             looks = max(2.0, looks)
         return student_quantile(2 * _ERROR_OF_MEANS, looks) * math.sqrt(squares / looks)
 

@@ -149,11 +149,11 @@ def change_range(ratios: Sequence[float]) -> str:
 def saved_text(saved_us: Sequence[float], timing: Timing | None) -> str:
     """Return what a candidate saves or costs: saves 2.1 to 4.5 us, costs up to 3.2 us of CPU time a call.
 
-    Without a ``timing``, the text does not say that a time is one of the CPU.
+    Without a ``timing``, the text does not mention the CPU.
     """
     verb = "saves" if sum(saved_us) >= 0 else "costs"
     amounts = [abs(us) for us in saved_us if (us >= 0) == (verb == "saves")]
-    # Medians of two arms can differ in the other direction than the median ratio of their rounds.
+    # The medians of two arms can show a gain where the median ratio of their rounds shows a loss, or the reverse.
     text = _range(amounts) if len(amounts) == len(saved_us) else f"up to {_range([max(amounts)])}"
     return f"{verb} {text} us{'' if timing is None or TIMINGS[timing].moves_bytes else ' of CPU time a call'}"
 
@@ -165,7 +165,10 @@ def time_range(changes_us: Sequence[float]) -> str:
 
 
 def size_range(sizes: Sequence[int], known: Sequence[int]) -> str:
-    """Return the range of ``sizes``, neighbours among the sorted ``known`` sizes: 8 B to 2 MiB, every size."""
+    """Return the range of ``sizes``: 8 B to 2 MiB; or every size, if these are all ``known`` sizes.
+
+    Both are sorted. No known size is missing between the first and the last of ``sizes``.
+    """
     if len(sizes) == len(known) > 1:
         return EVERY_SIZE
     return _from_to(sizes)
@@ -191,7 +194,7 @@ def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
 
 
 def every_timing(places: Sequence[str]) -> str:
-    """Return ``places``, one for each timing, as one text; it is short if each place is every size of its timing."""
+    """Return ``places``, one for each timing, as one text. If each place says every size, the text says it once."""
     if len(places) > 1 and all(place.endswith(EVERY_SIZE) for place in places):
         return f"{joined([place.removesuffix(f' {EVERY_SIZE}') for place in places])}, {EVERY_SIZE}"
     return "; ".join(places)
@@ -203,7 +206,7 @@ def _in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
 
 
 def _from_to(sizes: Sequence[int]) -> str:
-    """Return the first and the last size, a common unit once: 8 to 64 B, 8 B to 2 MiB, 4 KiB."""
+    """Return the first and the last size, with a common unit only once: 8 to 64 B, 8 B to 2 MiB, 4 KiB."""
     first, last = size_with_unit(sizes[0]), size_with_unit(sizes[-1])
     (number, unit), unit_of_last = first.split(), last.split()[1]
     return from_to(number, last) if first != last and unit == unit_of_last else from_to(first, last)

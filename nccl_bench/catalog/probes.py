@@ -28,8 +28,8 @@ class ProbeSpec:
     summary: str  # what the probe does and expects, one line
     # Whether a failure ends the processes, because it can make them unusable. The rows of such probes come last.
     ends_processes: bool = False
-    races: bool = False  # whether calls without order can fail the probe
-    detects: bool = False  # whether calls without order must fail the probe, in every run and at every place
+    races: bool = False  # whether a call without order can make the probe fail
+    detects: bool = False  # whether a call without order must make the probe fail, in every run and at every place
     by_construction: bool = False  # whether the probe looks at who waits for whom; False: it is an experiment
     held_back: bool = False  # whether the probe delays the stream; if calls run immediately, the probe sees no race
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
     """Create the directory of a run. ``launch`` says how the ranks were started."""
-    # This can take seconds, so a signal ends it. No file exists yet.
+    # `collect` can take seconds, so a signal may interrupt it. No file exists yet, so there is nothing to clean up.
     with interruptible():
         environment = collect()
     return _create(config, plan, launch, output, environment)
@@ -93,7 +93,7 @@ def closing_on_error(
 
 
 def record_end(store: RunStore, end: Hang | Crash) -> None:
-    """Record a hang or a crash. Afterwards it is on the disk."""
+    """Record a hang or a crash, and wait until the disk has it."""
     store.append(end)
     store.sync()
 

@@ -1,4 +1,4 @@
-"""The values that a record does not hold: they are masked in its command, and given again to continue it. No torch."""
+"""The values that a record does not hold. Its command has placeholders, and --resume needs the values again."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from nccl_bench.config.user_arms import arm_text, parse_user_arms, split_arm_tex
 from nccl_bench.errors import UsageError
 from nccl_bench.safety.secrets import SET, as_typed, recordable, recordable_value, without_credentials
 
-# A function of the name of a variable and its value.
+# Gets the name and the value of a variable, and returns a new value.
 _OfVariable = Callable[[str, str], str]
 
 
@@ -25,7 +25,7 @@ def command_to_type(recorded: Sequence[object]) -> list[str]:
 
 
 def _with_values(words: Sequence[str], of_variable: _OfVariable) -> list[str]:
-    """Return the words of a command with other values of variables; ``of_variable`` takes a name and its value."""
+    """Return the words of a command with new values of its variables, which ``of_variable`` returns."""
     changed: list[str] = []
     for word in words:
         flag, equals, value = word.partition("=")

@@ -43,14 +43,14 @@ class _AgentProcess:
         self._pipes = (commands, replies)
         # The ranks end when this pipe closes, and only the agent keeps the end for writing.
         self._life, self._life_writer = os.pipe()
-        self._launch: int | None = None  # the process, and group, of the launch that runs
+        self._launch: int | None = None  # the process, and group, of the current launch
         self._number = 0  # the number of that launch
         self._store: int | None = None  # the process with the store; None except on node 0
         self._port = request.port
-        self._scratch = ""  # the directory for the files of the launch that runs
+        self._scratch = ""  # the directory for the files of the current launch
         self._messenger: Messenger | None = None  # the process that talks to other nodes; None on one node
-        self._failed_on: int | None = None  # another node on which the launch that runs has failed
-        self._end_at = 0.0  # the time at which the agent ends such a launch
+        self._failed_on: int | None = None  # another node on which the current launch has failed
+        self._end_at = 0.0  # the time at which the agent ends a launch that has failed on another node
         # What other nodes read as the reason if the command gives none.
         self._end_reason = "its command was killed"
 
@@ -59,7 +59,7 @@ class _AgentProcess:
 
     def prepare(self) -> None:
         """Import what the ranks need, and start the store on node 0."""
-        # Imports make many objects and little garbage: collections during the imports are a fifth of their time.
+        # Imports make many objects and little garbage. Collections would take a fifth of the time of the imports.
         gc.disable()
         from nccl_bench.launch import elastic, nodes
 
@@ -70,7 +70,7 @@ class _AgentProcess:
             self._host_store()
         if request.nnodes > 1:
             self._messenger = nodes.Messenger(request, self._port, self._life, (*self._pipes, self._life_writer))
-        # Objects of now are never collected in the ranks, which would copy their pages.
+        # The ranks never collect the objects that exist now: a collection would copy their pages of memory.
         gc.freeze()
         gc.enable()
 
@@ -134,7 +134,7 @@ class _AgentProcess:
 
         process = os.fork()
         if process:
-            # Parent and child both do this: whichever goes on first, the group exists.
+            # Parent and child both do this, so the group exists whichever of them goes on first.
             os.setpgid(process, process)
             self._launch = process
             self._number, self._scratch, self._failed_on = request.number, request.scratch, None
@@ -179,7 +179,7 @@ class _AgentProcess:
                     self._store = None  # `end` must not send a signal to another process with this id
                     if self._request.nnodes > 1:
                         raise SetupError("the process with the store of node 0 has ended")
-                    # The next launch on this node needs a store, but the ranks that run do not.
+                    # The next launch on this node needs a store, but ranks that have started do not.
                     self._host_store()
                 elif self._messenger is not None and process == self._messenger.process:
                     self._messenger = None  # without it, the end of another node is noticed at a deadline
@@ -187,7 +187,7 @@ class _AgentProcess:
             return  # no child is left
 
     def _handle(self, news: Iterable[Mapping[str, Any]]) -> None:
-        """Pass on that another node has ended. Note that the launch that runs has failed on another node."""
+        """Pass on that another node has ended. Note that the current launch has failed on another node."""
         for each in news:
             if "lost_node" in each:
                 self.reply(lost_node=each["lost_node"])
@@ -195,7 +195,7 @@ class _AgentProcess:
                 self._failed_on, self._end_at = each["failed_on"], time.monotonic() + _OWN_REPORT_S
 
     def _end_launch(self, group: int, failed_on: int) -> None:
-        """End the launch that runs: it has failed on another node, and the ranks of this node go on."""
+        """End the current launch: it has failed on another node, and the ranks of this node go on."""
         LaunchEnd(error=f"node {failed_on} has ended this launch, because of a crash or a deadline there").write(
             Path(self._scratch)
         )

@@ -104,7 +104,7 @@ class Messenger:
         return [json.loads(line) for line in lines]
 
     def say_started(self, number: int) -> None:
-        """Send the process the number of the launch that runs now."""
+        """Send the process the number of the current launch."""
         self._send({"started": number})
 
     def say_failed(self, number: int) -> None:

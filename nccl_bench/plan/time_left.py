@@ -23,7 +23,7 @@ class TimeLeft:
     steps: Sequence[Step]  # the steps of the work, in their order
     max_seconds: float | None = None  # the time that the steps share; None if they take the time that they need
     _expected_s: list[float] = field(init=False)  # the expected duration of each step
-    _mean_case_s: float = field(init=False)  # the mean of these for all steps that are not a set-up
+    _mean_case_s: float = field(init=False)  # the mean expected duration of the steps that are not a set-up
     _done: int = 0  # the number of steps that are done
     _done_at_s: float = 0.0  # the time at which the last of them was done, in seconds from the start
     # The expected and the measured duration of all steps that are done and that are not a set-up.
@@ -64,7 +64,10 @@ class TimeLeft:
         return min(expected_s, max(self.max_seconds - elapsed_s, needed_s))
 
     def _sum_left_s(self, durations_s: Sequence[float], elapsed_s: float) -> float:
-        """Return the seconds that are left if the steps take ``durations_s`` at the measured pace."""
+        """Return the seconds that are left. ``durations_s`` are estimates for all steps, in their order.
+
+        The measured pace corrects these estimates, except those of a set-up.
+        """
         pace = self._pace()
         left_s = [
             duration_s * (1.0 if step.is_setup else pace)
@@ -74,7 +77,7 @@ class TimeLeft:
         return max(0.0, left_s[0] - at_work_s) + sum(left_s[1:]) if left_s else 0.0
 
     def share_done(self, elapsed_s: float) -> float:
-        """Return the share of the work that is done, from 0 to 1, with a part of the step at work."""
+        """Return the share of the work that is done, from 0 to 1. A part of the current step counts."""
         total_s = sum(self._expected_s)
         done_s = sum(self._expected_s[: self._done])
         if self._done < len(self.steps):
@@ -82,7 +85,7 @@ class TimeLeft:
         return min(1.0, done_s / total_s) if total_s else 1.0
 
     def _pace(self) -> float:
-        """Return how much longer than expected a case takes, judged by the cases that are done."""
+        """Return the factor by which cases take longer than expected, from the cases that are done."""
         # The estimate counts as much as one case, because a single case says little about the others.
         expected_s = self._mean_case_s + self._expected_so_far_s
         return (self._mean_case_s + self._measured_so_far_s) / expected_s if expected_s else 1.0

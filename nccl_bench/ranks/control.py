@@ -24,7 +24,7 @@ class Reduced:
     fastest_us: float  # the time of the fastest rank
     slowest_rank: int  # the rank whose time is slowest_us
     valid: bool  # True if the batch was valid on every rank
-    began_s: float  # the begin of the batch, on the clock of the rank that gives it
+    began_s: float  # the start of the batch, on the clock of the rank that gives it
 
 
 class Control:

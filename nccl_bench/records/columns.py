@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 # A dataclass whose fields are columns.
 Columns = TypeVar("Columns", bound=Any)
 Indexes = NDArray[np.intp]
-# So many lists are a matrix at once. More would only need more memory.
+# The most lists that become a matrix at once. More would only need more memory.
 _AT_ONCE = 20_000
 
 
@@ -56,19 +56,19 @@ class ValueColumn(Generic[Value]):
         results = np.empty(len(self.values) + 1, dtype=dtype)
         present = range(len(self.values))
         if len(self.values) > len(self.codes):
-            # Of a table that many lines share, these few lines need a part.
+            # Few lines share the table of values with many others, and need only a part of it.
             present = np.unique(self.codes[self.codes >= 0]).tolist()
         of_present = np.fromiter(map(function, map(self.values.__getitem__, present)), dtype, len(present))
         results[present] = of_present
         if self.codes.min(initial=0) < 0:
-            # The last one is at -1.
+            # Code -1 selects the last element.
             results[-1] = function(None)
         return results[self.codes]
 
     def changed(self, function: Callable[[Value], Value]) -> ValueColumn[Value]:
         """Return the column with the result of ``function`` for each value. Equal results become one value."""
         results = ValueColumn.of([*map(function, self.values)])
-        # The last code is at -1.
+        # Code -1 selects the last element.
         return ValueColumn(results.values, np.append(results.codes, np.int32(-1))[self.codes])
 
     def to_list(self) -> list[Any]:
@@ -122,14 +122,14 @@ class ListColumn:
         return (self.numbers[start:end] for start, end in pairwise(ends))
 
     def of_equal_length(self, most: int = _AT_ONCE) -> Iterator[Indexes]:
-        """Yield the indexes of lines whose lists have the same length, at most so many at once; no empty lists."""
+        """Yield the indexes of lines whose lists have the same length, at most ``most`` at once; no empty lists."""
         lengths = self.lengths
         for length in np.unique(lengths[lengths > 0]):
             lines = np.flatnonzero(lengths == length)
             yield from (lines[first : first + most] for first in range(0, len(lines), most))
 
     def places(self, lines: Indexes) -> Indexes:
-        """Return where the numbers of ``lines`` are, whose lists have the same length: a row for each line."""
+        """Return where the numbers of ``lines`` are: a row for each line. Their lists must have the same length."""
         return self.ends[lines][:, None] + np.arange(self.ends[lines[0] + 1] - self.ends[lines[0]])
 
     def matrix(self, lines: Indexes) -> NDArray[Any]:
@@ -144,12 +144,12 @@ class ListColumn:
         """Return where the numbers of some lines are, one list behind the other."""
         lengths = self.lengths[indexes]
         ends = _ends_of(lengths)
-        # The place of a number in its list, behind the start of the list.
+        # The place of a number is the start of its list, plus its place in the list.
         places: Indexes = np.arange(ends[-1]) + np.repeat(self.ends[:-1][indexes] - ends[:-1], lengths)
         return places
 
     def joined(self, starts: Indexes) -> ListColumn:
-        """Return one list for each group of neighbouring lines; ``starts`` has where each group begins."""
+        """Return one list for each group of neighbouring lines; ``starts`` are the first lines of the groups."""
         return ListColumn(self.numbers, np.append(self.ends[starts], self.ends[-1]))
 
     def without(self, lines: NDArray[np.bool_]) -> ListColumn:
@@ -195,7 +195,7 @@ class SampleColumns:
     fastest_rank_us: ListColumn  # time per operation in each round, the minimum over ranks
     slowest_rank: ListColumn  # the rank with the maximum in each round
     arms_before: ListColumn  # how many arms were measured before this one in each round
-    began_s: ListColumn  # the begin of the timed part of each batch, seconds from the start of the run
+    began_s: ListColumn  # the start of the timed part of each batch, seconds from the start of the run
 
     def __len__(self) -> int:
         return len(self.launch)
@@ -226,12 +226,12 @@ class SampleColumns:
 
     @cached_property
     def point(self) -> Indexes:
-        """A number for each line: lines of the same case and timing have the same."""
+        """A number for each line: lines of the same case and timing have the same number."""
         return common_codes(self.case, self.timing)
 
     @cached_property
     def cell(self) -> Indexes:
-        """A number for each line: lines of the same case, timing and arm have the same."""
+        """A number for each line: lines of the same case, timing and arm have the same number."""
         return common_codes(self.case, self.timing, self.arm)
 
     def are_in(self, cells: Iterable[tuple[Case, Timing, str]]) -> NDArray[np.bool_]:
@@ -243,7 +243,7 @@ class SampleColumns:
         cases, timings, arms = (
             {value: code for code, value in enumerate(column.values)} for column in (self.case, self.timing, self.arm)
         )
-        # Most cases are the same objects. Looking for them is faster than comparing their fields.
+        # Most of `cells` have case objects of the column. Finding an object is faster than comparing its fields.
         by_identity = {id(case): code for case, code in cases.items()}
         numbers = []
         for case, timing, arm in cells:

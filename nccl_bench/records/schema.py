@@ -173,7 +173,7 @@ class Samples(_Line):
     launch: AtLeastOne = 1  # the launch that measured them, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
     arms_before: tuple[Few, ...] = ()
-    # The begin of the timed part of each batch: seconds from the start of the run, on the clock of rank 0's host. The
+    # The start of the timed part of each batch: seconds from the start of the run, on the clock of rank 0's host. The
     # host of rank 0 notices the end of a batch some microseconds late. Empty in an import, and in older records.
     began_s: tuple[Seconds, ...] = ()
     # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.

@@ -1,9 +1,9 @@
 """The table that answers the question: for each size the times of both arms, what is saved, and the change.
 
-Of several arms, each has its time and its change. If the times are relative to a shared arm, the change of that arm
-itself stands in place of what is saved. All timings stand side by side if that fits, else in two tables, else below
-each other. In a narrow terminal, columns are left out: first the bar, then what is saved, then the times. The change of
-an arm in question is never left out.
+If there are several arms, each has its time and its change. If the times are relative to a shared arm, the change of
+that arm itself stands in place of what is saved. All timings stand side by side if that fits, else in two tables, else
+below each other. In a narrow terminal, columns are left out: first the bar, then what is saved, then the times. The
+change of an arm in question is never left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,7 +155,7 @@ class _Kind:
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
     """Yield a table for each kind of case. If these are wider than ``width``, yield a table for each timing.
 
-    Of many sizes only some are shown, unless ``every_size``. A table that follows explains only what is new.
+    If there are many sizes, some are left out, unless ``every_size``. A later table explains only what is new.
     """
     explained: tuple[str, ...] = ()
     of_sides = sides_tables(analysis, width, every_size=every_size)
@@ -212,7 +212,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             for band in bands
             for each in band.comparisons
         }
-        # Without the number of wrong elements, which would make each column wider.
+        # A mark leaves out the number of wrong elements, which would make each column wider.
         marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
         # An arm that failed in every case of this kind, and is compared in another kind, has marks alone.
         of_kind = {band.candidate for band in bands} | ({arm for _, _, arm in marks} if one_run else set())
@@ -241,7 +241,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
 
 
 def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
-    """Return a function that puts the timings next to each other, in so many tables."""
+    """Return a function that puts the timings next to each other, in this number of ``tables``."""
     count = -(-len(kind.timings) // tables)
     timings_of_tables = [kind.timings[first : first + count] for first in range(0, len(kind.timings), count)]
     parts = [(timings, kind.part(timings)) for timings in timings_of_tables]
@@ -296,7 +296,9 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
     notes = [f"{arms}{times}% {change}: {MARKS_NOTE}"]
     if kind.shared_arm is not None:
         base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
-        notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
+        notes.append(
+            f"% is the change of the times divided by those of {kind.shared_arm}, not of the times alone.{base}"
+        )
     elif "saved" not in layout.left_out:
         notes.append(f"The column saved is the time that a {kind.unit} saves, - if it takes longer.")
     if kind.of_one_run:

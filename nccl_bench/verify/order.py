@@ -31,7 +31,7 @@ LARGE_CALLS = 1
 class _Half:
     """A half of the order of a call."""
 
-    name: str  # the half
+    name: str  # the half: fork or join
     text: str  # what nothing orders if a call lacks this half
 
 
@@ -41,7 +41,7 @@ _JOIN = _Half(name="join", text="nothing orders a copy of the output after the c
 
 def order(rig: Rig) -> None:
     """Watch calls of every exchange at every place, and look for calls without a fork or a join."""
-    # A library can keep functions that it fetched before the watch, and these are not seen: make the arm within it.
+    # A watch does not see a function that a library fetched earlier. So the arm is made after the watch begins.
     with watch() as current_watch:
         made = rig.exchanges()
         small = min(rig.device_spec.probe_sizes)
@@ -97,7 +97,7 @@ class _Watching:
         """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
         counts: Counter[tuple[_Half, str, Hashable]] = Counter()
         for race in self.watch.races:
-            # To read a stack takes longer than the rest of a trial.
+            # Reading a stack takes longer than the rest of a trial, so each race is described once.
             if race.identity not in self._lacks:
                 self._lacks[race.identity] = _describe_lack(race)
             counts[*self._lacks[race.identity], race.identity] = race.count
@@ -106,7 +106,7 @@ class _Watching:
 
 def _describe_lack(race: Race) -> tuple[_Half, str]:
     """Return the half of the order that a race lacks, and the line of the user's code."""
-    # A call that races with what the host asked for before it began too early.
+    # If the second access is one of the call, the call began too early: it lacks the fork.
     half = _FORK if _frames_of_call(race.second) else _JOIN
     return half, _user_line(race.second) or _user_line(race.first)
 

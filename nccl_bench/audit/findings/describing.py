@@ -1,4 +1,4 @@
-"""The races of a watch in words and lines: what a report needs, without a stack, a stream or an address."""
+"""The races of a watch as a report needs them: words and lines of source code, no stack, stream or address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Describer:
     """Describes the races of one rank. A side stream has the same number in all of them."""
 
     def __init__(self, rank: int, directory: Path, outside: str) -> None:
-        """Shorten the names of files below ``directory``. Calls outside of the first one of ``outside`` are left out.
+        """Shorten the names of files below ``directory``. Leave out the calls that led to the program.
 
         ``outside`` is a part of the path of the file that called the program.
         """

@@ -1,8 +1,8 @@
 """Records of what the host asked for, which sources report in the order in which the host asked.
 
-A number identifies an event, a graph, a thread or a signal. A number that was destroyed can be used again, because
-handles are used again too. Numbers need no announcement: a stream or thread exists from its first action. A thread that
-begins without a signal knows what all other threads know by then.
+A number identifies an event, a graph, a thread or a signal. After such an object is destroyed or ends, a new one can
+get its number, because handles are used again too. No action creates a stream or a thread: each exists from its first
+action. A thread that begins without a signal knows everything that all other threads know at that time.
 
 A blocking copy to the host is two actions: ``WorkLaunched``, which reads memory of the device and writes memory of the
 host, and ``HostWaited`` for its stream.
@@ -20,19 +20,21 @@ class Work:
 
     name: str  # the operator or collective, for example "aten::mul" or "all_reduce"
     is_collective: bool = False  # True for a collective, which decides whether a missing wait is a fork or a join
-    where: Hashable = None  # the stack, in a form of the source; the order only compares it
+    where: Hashable = None  # the stack; each source has its own form, and the order only compares it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkLaunched:
     """A thread queued work on a stream."""
 
-    thread: int  # the host thread; a thread that works for another one, which waits, has the number of that one
+    thread: int  # the host thread; if it works for a thread that waits, the thread that waits
     stream: Stream  # the stream of the work
     work: Work  # what was launched
     reads: tuple[ByteRange, ...] = ()  # the bytes that the work reads; bytes that it also writes may be left out
     writes: tuple[ByteRange, ...] = ()  # the bytes that the work writes
-    communicator: int | None = None  # a number whose works run one after another on all streams; None if there is none
+    # The number of NCCL's communicator; None for work without one. The works of a communicator run one after another,
+    # even on different streams.
+    communicator: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,9 @@ class MemoryAllocated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamOfMemoryRecorded:
-    """``Tensor.record_stream``: the block is not handed out again before the stream has done what it has now.
+    """``Tensor.record_stream``: a freed block is not handed out again before a stream has done its work.
 
-    "Now" is the time at which the block is freed.
+    This work is what the stream has when the block is freed.
     """
 
     address: int  # the first byte of the block
@@ -105,7 +107,7 @@ class MemoryFreed:
 
     thread: int  # the host thread
     address: int  # the first byte of the block
-    where: Hashable = None  # the stack, in a form of the source
+    where: Hashable = None  # the stack, in the form of its source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ class GraphReplayed:
     thread: int  # the host thread
     graph: int  # the number of the graph
     stream: Stream  # the stream of the replay
-    where: Hashable = None  # the stack of the replay, in a form of the source
+    where: Hashable = None  # the stack of the replay, in the form of its source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_
     text = shown(cells, shared_arm="torch")
     assert re.search(r"us base +%  +fast", text, re.MULTILINE)
     assert re.search(r"^ +8 +10.0 +12.0 +\+33 +-10 ", text, re.MULTILINE)
-    assert "% is relative to torch, so it is not the change of these times" in flat(text)
+    assert "% is the change of the times divided by those of torch, not of the times alone" in flat(text)
     # Its own time rose, so nothing says that it saves time.
     bands = bands_of(cells)
     (line,) = decided_lines(bands, FASTER, known_sizes(bands))
