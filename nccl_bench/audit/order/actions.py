@@ -2,7 +2,7 @@
 
 A number identifies an event, a graph, a thread or a signal. After such an object is destroyed or ends, a new one can
 get its number, because handles are used again too. No action creates a stream or a thread: each exists from its first
-action. A thread that begins without a signal knows everything that all other threads know at that time.
+action. A thread that begins without a signal knows only what each of the other threads knows already.
 
 A blocking copy to the host is two actions: ``WorkLaunched``, which reads memory of the device and writes memory of the
 host, and ``HostWaited`` for its stream.
