@@ -16,8 +16,6 @@ from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.outcomes import Leak
 from nccl_bench.verify.rig import Rig, call_each
 
-# The number of communicators in one series. A leak grows with each of them, and NCCL takes 0.5 s to close one.
-COMMUNICATORS = 2
 LONGEST_CLOSE_S = 5.0
 # A closed communicator must release its resources, for example its threads, within this time.
 SETTLING_S = 1.0
@@ -35,28 +33,24 @@ def lifetime(rig: Rig) -> None:
             return
         if rig.arm.communicator.is_dropped:
             error_type = Leak
-    _run_series(rig, exchanges, "warm-up communicator", 1)
+    _try_communicator(rig, exchanges, "first communicator")
     counts = [_count_resources(rig)]
-    counts.append(_count_after_series(rig, exchanges, "communicator", counts[-1]))
-    # A leak grows in every series. The memory of other processes, and what a process loads once, grows only once.
+    counts.append(_count_after(rig, exchanges, "second communicator", counts[-1]))
+    # A leak grows with every communicator. Memory of other processes, and what a process loads once, grows only once.
     if rig.control.sum([_any_grew(*counts)])[0]:
-        counts.append(_count_after_series(rig, exchanges, "communicator of the second series", counts[-1]))
+        counts.append(_count_after(rig, exchanges, "third communicator", counts[-1]))
     for resource in counts[0]:
         first, *later = (count[resource] for count in counts)
         grew = all(more > less for less, more in pairwise([first, *later]))
-        more = f", {later[1]} after {COMMUNICATORS} more" if len(later) > 1 else ""
-        each = (later[-1] - first) / (COMMUNICATORS * len(later))
-        counted = (
-            f"{first} before {COMMUNICATORS} communicators, {later[0]} after{more}: {each:.10g} for each communicator"
-        )
+        more = f", {later[1]} after three" if len(later) > 1 else ""
+        each = (later[-1] - first) / len(later)
+        counted = f"{first} after one communicator, {later[0]} after two{more}: {each:.10g} for each communicator"
         rig.record(resource, error_type(counted) if grew else None)
 
 
-def _count_after_series(
-    rig: Rig, exchanges: Sequence[Exchange], label: str, before: Mapping[str, int]
-) -> Mapping[str, int]:
-    """Run a series, wait a little until threads end, and return the amounts of the resources in use."""
-    _run_series(rig, exchanges, label, COMMUNICATORS)
+def _count_after(rig: Rig, exchanges: Sequence[Exchange], label: str, before: Mapping[str, int]) -> Mapping[str, int]:
+    """Try a communicator, wait a little until threads end, and return the amounts of the resources in use."""
+    _try_communicator(rig, exchanges, label, count_streams=True)
     after = _count_resources(rig)
     give_up = time.monotonic() + SETTLING_S
     while _any_grew(before, after) and time.monotonic() < give_up:
@@ -65,29 +59,20 @@ def _count_after_series(
     return after
 
 
-def _run_series(rig: Rig, exchanges: Sequence[Exchange], label: str, count: int) -> None:
-    """Make ``count`` communicators one after the other, use each of them, then close all, and record every trial."""
-    arms, errors = [], []
-    for number in range(1, count + 1):
-        rig.announce_trial(f"{label} {number}")
-        # Counting streams takes as long as the rest of a trial, so count streams for one communicator only.
-        arm, error = _make_and_use(rig, exchanges, count_streams=number == COMMUNICATORS)
-        arms.append(arm)
-        errors.append(error)
-    close_errors = [_close_first(arms) for _ in errors]
-    for number, (error, close_error) in enumerate(zip(errors, close_errors, strict=True), start=1):
-        rig.record(f"{label} {number}", error or close_error)
-
-
-def _close_first(arms: list[Arm]) -> str | None:
-    """Close the first of ``arms`` and drop it. An object that has no method to end it ends by being dropped."""
+def _try_communicator(rig: Rig, exchanges: Sequence[Exchange], label: str, *, count_streams: bool = False) -> None:
+    """Make a communicator, use it, close it, and record the trial."""
+    rig.announce_trial(label)
+    arm, error = _make_and_use(rig, exchanges, count_streams=count_streams)
     begin = time.monotonic()
-    arms.pop(0).close()
+    arm.close()
+    # An object that has no method to end it ends by being dropped.
+    del arm
     gc.collect()
     took_s = time.monotonic() - begin
     if took_s > LONGEST_CLOSE_S:
-        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all graphs were already reset"
-    return None
+        slow = f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all graphs were already reset"
+        error = error or slow
+    rig.record(label, error)
 
 
 def _any_grew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:

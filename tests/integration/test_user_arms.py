@@ -190,6 +190,6 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
     }
     printed = " ".join(ended.stdout.split())
     assert "custom was not tried with all_reduce 256K (should_custom_ar returned False)" in printed
-    assert re.search(r"- after, \S.*?, rank \d: \d+ before 2 communicators, .*? for each communicator - ", printed)
+    assert re.search(r"- after, \S.*?, rank \d: \d+ after one communicator, .*? for each communicator - ", printed)
     assert "No method ends the object of after, custom, so the arm dropped it" in printed
     assert ended.code == ExitCode.RACE

@@ -19,7 +19,7 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.transports.device import open_device
 from nccl_bench.verify import lifetime
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.lifetime import COMMUNICATORS, _count_resources
+from nccl_bench.verify.lifetime import _count_resources
 from nccl_bench.verify.rig import Rig
 
 
@@ -63,14 +63,14 @@ def threads_end() -> Iterator[threading.Event]:
 def find(
     patch: pytest.MonkeyPatch, end: threading.Event, *, is_dropped: bool, threads: int, error: str | None
 ) -> Finding:
-    """Return the finding about a user's objects. Each leaves ``threads`` threads, and each series has ``error``."""
+    """Return the finding about a user's objects. Each leaves ``threads`` threads, and each trial has ``error``."""
 
-    def run_series(rig: Rig, _exchanges: object, label: str, count: int) -> None:
-        for _ in range(threads * count):
+    def try_communicator(rig: Rig, _exchanges: object, label: str, *, count_streams: bool = False) -> None:
+        for _ in range(threads):
             threading.Thread(target=end.wait, daemon=True).start()
         rig.record(label, error)
 
-    patch.setattr(lifetime, "_run_series", run_series)
+    patch.setattr(lifetime, "_try_communicator", try_communicator)
     patch.setattr(lifetime, "SETTLING_S", 0.01)
     # Threads of libraries, which earlier tests started, can end at any time. Count only Python's threads.
     patch.setattr(lifetime, "_TASKS", Path("/none"))
@@ -96,8 +96,7 @@ def test_a_leak_fails_the_probe_only_if_the_object_has_a_method_that_ends_it(
     finding = find(monkeypatch, threads_end, is_dropped=is_dropped, threads=3, error=None)
     leak = finding.leaks[0] if is_dropped else finding.detail
     assert re.fullmatch(
-        rf"threads, rank 0: \d+ before {COMMUNICATORS} communicators, \d+ after, \d+ after {COMMUNICATORS} more: "
-        "3 for each communicator",
+        r"threads, rank 0: \d+ after one communicator, \d+ after two, \d+ after three: 3 for each communicator",
         leak or "",
     )
     assert (finding.failed, len(finding.leaks)) == ((0, 1) if is_dropped else (1, 0))
@@ -108,7 +107,7 @@ def test_a_dropped_object_whose_calls_fail_has_failed_though_it_also_leaks(
 ) -> None:
     finding = find(monkeypatch, threads_end, is_dropped=True, threads=1, error="planted")
     assert (finding.failed, len(finding.leaks)) == (3, 1)
-    assert finding.detail == "warm-up communicator, rank 0: planted"
+    assert finding.detail == "first communicator, rank 0: planted"
 
 
 def test_an_object_that_ends_when_it_is_dropped_passes(
