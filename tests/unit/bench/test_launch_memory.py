@@ -241,10 +241,10 @@ def test_only_the_graphs_of_the_best_page_are_kept() -> None:
     assert chosen == [8.0, 5.0]
     assert list(graphs) == ["forked", "plain"]
     assert [graph for graph in streams.graphs if not graph.is_reset] == list(graphs.values())
-    # Each rank tries both ends of all pages twice, in three batches of two replays. Each graph is replayed once before,
-    # and the first one in two batches more, which show how long gates must be.
-    ends = 2 * 8
-    assert sum(graph.replays for graph in streams.graphs) == ends * (2 * 3 * 2 + 1) + 2 * 2
+    # Each rank tries both ends twice: of all pages in a batch of two replays, and of the four fastest in two batches
+    # more. Each graph is replayed once before, and the first one in two batches more, which show how long gates last.
+    ends, ends_of_four = 2 * 8, 2 * 4
+    assert sum(graph.replays for graph in streams.graphs) == ends * (2 * 2 + 1) + ends_of_four * 2 * 2 * 2 + 2 * 2
 
 
 def test_every_rank_finds_its_best_page_even_beside_a_slower_rank() -> None:
