@@ -132,12 +132,11 @@ def _worst(runs: Sequence[tuple[str, Rows]], size_of: Callable[[Rows], _Numbers]
     """
     count, largest, worst = 0, -np.inf, None
     for name, rows in runs:
-        sizes = size_of(rows)
-        sizes[[timing is None for timing in rows.column("timing")]] = np.nan
-        number = int(np.count_nonzero(~np.isnan(sizes)))
-        count += number
-        if number and (of_run := np.nanmax(sizes)) > largest:
-            largest, worst = of_run, (rows, int(np.nanargmax(sizes)), name)
+        sizes, timings = size_of(rows), rows.column("timing")
+        cells = [at for at in np.flatnonzero(~np.isnan(sizes)).tolist() if timings[at] is not None]
+        count += len(cells)
+        if cells and (of_run := sizes[cells].max()) > largest:
+            largest, worst = of_run, (rows, cells[sizes[cells].argmax()], name)
     return None if worst is None else (count, worst[0][worst[1]], worst[2])
 
 
@@ -161,23 +160,17 @@ def _spread(rows: Rows) -> _Numbers:
 
 
 def _unchecked(rows: Rows) -> _Numbers:
-    pairs = zip(rows.column("wrong"), rows.column("status"), strict=True)
-    return _only(
-        np.zeros(len(rows)), [at for at, (wrong, status) in enumerate(pairs) if wrong is None and status == Status.OK]
-    )
+    without_check, status = np.flatnonzero(np.isnan(rows.numbers("wrong"))).tolist(), rows.column("status")
+    return _only(np.zeros(len(rows)), [at for at in without_check if status[at] == Status.OK])
 
 
 def _would_gain(rows: Rows) -> _Numbers:
     """Return the sizes of the rows whose calls registered buffers would make faster, as far as this is measured."""
-    sizes, columns = rows.numbers("size_bytes"), [rows.column(name) for name in ("registered", "collective", "timing")]
-    not_registered = (BuffersRegistered.NO, BuffersRegistered.PARTLY)
-    gaining = [
-        at
-        for at, (registered, collective, timing) in enumerate(zip(*columns, strict=True))
-        if registered in not_registered and collective in GAINING and _moves_bytes(timing)
-    ]
-    sizes[(sizes < LEAST_GAINING_BYTES) | ~(rows.numbers("world_size") > 1)] = np.nan
-    return _only(sizes, gaining)
+    sizes = rows.numbers("size_bytes")
+    registered, collectives, timings = (rows.column(name) for name in ("registered", "collective", "timing"))
+    large = np.flatnonzero((sizes >= LEAST_GAINING_BYTES) & (rows.numbers("world_size") > 1)).tolist()
+    not_registered = [at for at in large if registered[at] in (BuffersRegistered.NO, BuffersRegistered.PARTLY)]
+    return _only(sizes, [at for at in not_registered if collectives[at] in GAINING and _moves_bytes(timings[at])])
 
 
 def _throttled(rows: Rows) -> _Numbers:

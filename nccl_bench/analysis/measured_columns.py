@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,35 @@ from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.schema import GpuState
 
 # A function that returns the value of a column in each line. It is called only if somebody needs the column.
-Column = Callable[[], Sequence[Any]]
+Column = Callable[[], "Sequence[Any] | Numbers"]
 CASE_COLUMNS = tuple(column.name for column in fields(Case))
 _OF_PARTS = tuple(column.name for column in fields(PartFigures))
 # The column `throttled` has the reasons as a text.
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name != "throttle_reasons")
+Value = TypeVar("Value")
 _VALUES = ("arm", "timing", "status", "reason", "registered")
 _SKEWS = ("measured_delay_us", "transfer_us", "wait_us")
 _BANDWIDTHS = ("algbw_gb_s", "busbw_gb_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A column of numbers, some of which can be absent."""
+
+    numbers: NDArray[Any]  # the number of each line; any number where it is absent
+    known: NDArray[np.bool_]  # False where the number is absent
+
+    @property
+    def floats(self) -> NDArray[np.float64]:
+        """The numbers with NaN for absent ones."""
+        return np.where(self.known, self.numbers, np.nan)
+
+    def to_list(self) -> list[Any]:
+        """Return the numbers with ``None`` for absent ones."""
+        values = self.numbers.astype(object)
+        values[~self.known] = None
+        known_values: list[Any] = values.tolist()
+        return known_values
 
 
 def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, Column]:
@@ -39,12 +60,12 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     spreads, skews = cache(partial(spreads_of, samples)), cache(partial(_skews, samples))
     bandwidths = cache(lambda: _bandwidths(samples, spreads()["time_us"]))
 
-    def spread(name: str) -> list[Any]:
+    def spread(name: str) -> Numbers:
         numbers = spreads()[name]
         is_known = ~np.isnan(numbers)
         # All other numbers can have a fraction.
         whole = np.where(is_known, numbers, -1).astype(np.int64) if name == "slowest_rank" else numbers
-        return numbers_or_none(whole, is_known)
+        return Numbers(whole, is_known)
 
     figures = cache(partial(_mapped, samples.parts, lambda times: times and PartFigures.of(times)))
     columns: dict[str, Column] = {name: partial(_of, samples.case, name) for name in CASE_COLUMNS}
@@ -52,14 +73,12 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     columns |= {
         "arm_placement": samples.placement.to_list,
         "world_size": samples.world_size.tolist,
-        "ops_per_batch": lambda: numbers_or_none(samples.ops_per_batch, timed),
-        "rounds": lambda: numbers_or_none(samples.samples_us.lengths, timed),
-        "discarded": lambda: numbers_or_none(samples.discarded, timed),
-        "launches": lambda: numbers_or_none(launches, launches > 0),
-        "wrong": lambda: numbers_or_none(samples.wrong, samples.wrong >= 0),
-        "tolerance_ulp": lambda: numbers_or_none(
-            samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0)
-        ),
+        "ops_per_batch": lambda: Numbers(samples.ops_per_batch, timed),
+        "rounds": lambda: Numbers(samples.samples_us.lengths, timed),
+        "discarded": lambda: Numbers(samples.discarded, timed),
+        "launches": lambda: Numbers(launches, launches > 0),
+        "wrong": lambda: Numbers(samples.wrong, samples.wrong >= 0),
+        "tolerance_ulp": lambda: Numbers(samples.tolerance_ulp, (samples.wrong >= 0) & (samples.tolerance_ulp >= 0)),
         "throttled": partial(_mapped, samples.gpus, _throttled),
         "per_iteration_cost_us": partial(_of, samples.per_iteration, "cost_us"),
         "per_token_us": lambda: _per_token(samples, spreads()["time_us"]),
@@ -80,15 +99,7 @@ def attributes(objects: Callable[[], Sequence[Any]], name: str) -> list[Any]:
     return [each and getattr(each, name) for each in objects()]
 
 
-def numbers_or_none(numbers: NDArray[Any], known: NDArray[np.bool_]) -> list[Any]:
-    """Return ``numbers`` with ``None`` for those that are not ``known``."""
-    values = numbers.astype(object)
-    values[~known] = None
-    known_values: list[Any] = values.tolist()
-    return known_values
-
-
-def _part(columns: Callable[[], Mapping[str, list[Any]]], name: str) -> list[Any]:
+def _part(columns: Callable[[], Mapping[str, Value]], name: str) -> Value:
     return columns()[name]
 
 
@@ -107,7 +118,7 @@ def _throttled(state: GpuState | None) -> str | None:
     return None if state is None else ", ".join(state.lowering_reasons) or None
 
 
-def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> list[float | None]:
+def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> Numbers:
     """Return the time of all layers per token, for each line that has layers."""
 
     def layers_per_token_of(case: Case) -> float:
@@ -116,23 +127,23 @@ def _per_token(samples: SampleColumns, time_us: NDArray[np.float64]) -> list[flo
 
     layers_per_token = samples.case.map(layers_per_token_of, np.float64)
     per_token_us = time_us * layers_per_token
-    return numbers_or_none(per_token_us, ~np.isnan(per_token_us))
+    return Numbers(per_token_us, ~np.isnan(per_token_us))
 
 
 def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
     """Return the times of each line's late rank; all values are ``None`` in a line without a late rank."""
-    columns: dict[str, list[float | None]] = {name: [] for name in _SKEWS}
-    for skew, samples_us in zip(samples.skew.to_list(), samples.samples_us, strict=True):
-        late = None if skew is None else np.array(skew.late_rank_us)
-        columns["measured_delay_us"].append(None if skew is None else float(np.median(skew.delay_us)))
-        columns["transfer_us"].append(None if late is None else float(np.median(late)))
-        columns["wait_us"].append(None if late is None else round(float(np.median(samples_us - late)), 6))
+    columns: dict[str, list[float | None]] = {name: [None] * len(samples) for name in _SKEWS}
+    for line in np.flatnonzero(samples.skew.codes >= 0).tolist():
+        skew, late = samples.skew[line], np.array(samples.skew[line].late_rank_us)
+        columns["measured_delay_us"][line] = float(np.median(skew.delay_us))
+        columns["transfer_us"][line] = float(np.median(late))
+        columns["wait_us"][line] = round(float(np.median(samples.samples_us[line] - late)), 6)
     return columns
 
 
-def _bandwidths(samples: SampleColumns, times_us: NDArray[np.float64]) -> dict[str, list[Any]]:
+def _bandwidths(samples: SampleColumns, times_us: NDArray[np.float64]) -> dict[str, Numbers]:
     """Return both bandwidths of each line whose timing moves bytes, if its scenario has nothing but the collective."""
-    algbw, busbw = np.full((2, len(samples)), None, dtype=object)
+    algbw, busbw = np.empty((2, len(samples)))
     sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
     collectives = samples.case.map(lambda case: case.collective, object)
     moves_bytes = samples.timing.map(lambda timing: TIMINGS[timing].moves_bytes) & samples.is_timed
@@ -142,4 +153,4 @@ def _bandwidths(samples: SampleColumns, times_us: NDArray[np.float64]) -> dict[s
             lines = moves_bytes & (collectives == collective) & (samples.world_size == ranks)
             row, of_lines = COLLECTIVES[collective], (sizes[lines], times_us[lines])
             algbw[lines], busbw[lines] = row.algbw_gb_s(*of_lines), row.busbw_gb_s(*of_lines, ranks)
-    return dict(zip(_BANDWIDTHS, (algbw.tolist(), busbw.tolist()), strict=True))
+    return {name: Numbers(numbers, moves_bytes) for name, numbers in zip(_BANDWIDTHS, (algbw, busbw), strict=True)}

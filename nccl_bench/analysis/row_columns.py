@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.measured_columns import Column, attributes, measured_columns, numbers_or_none
+from nccl_bench.analysis.measured_columns import Column, Numbers, attributes, measured_columns
 from nccl_bench.records.columns import Indexes, SampleColumns
 
 _OF_COMPARISONS = ("verdict", "noise_floor", "communicator_variance")
@@ -53,7 +53,7 @@ def _comparison_columns(lines: RowLines) -> dict[str, Column]:
         "ratio": lambda: [
             each.ratio if each else other
             for each, other in zip(
-                compared(), numbers_or_none(lines.other_ratios, ~np.isnan(lines.other_ratios)), strict=True
+                compared(), Numbers(lines.other_ratios, ~np.isnan(lines.other_ratios)).to_list(), strict=True
             )
         ],
         "ratio_low": partial(attributes, intervals, "low"),

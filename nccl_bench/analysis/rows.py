@@ -15,7 +15,7 @@ from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.indexes import indexes_in
 from nccl_bench.analysis.joined_launches import join_launches
-from nccl_bench.analysis.measured_columns import CASE_COLUMNS
+from nccl_bench.analysis.measured_columns import CASE_COLUMNS, Numbers
 from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.analysis.row_columns import RowLines, columns_of
 from nccl_bench.analysis.summary import COLUMNS, Row
@@ -83,8 +83,12 @@ class Rows(Sequence[Row]):
             self._columns[name] = self._column(name)
         return self._columns[name]
 
+    def _of_samples(self, name: str) -> Sequence[Any] | Numbers:
+        return self._functions[name]() if name in self._functions else [None] * len(self._places)
+
     def _column(self, name: str) -> Sequence[Any]:
-        values = self._functions[name]() if name in self._functions else [None] * len(self._places)
+        values = self._of_samples(name)
+        values = values.to_list() if isinstance(values, Numbers) else values
         if not self._without_samples:
             return values
         of_all = np.full(len(self), None, dtype=object)
@@ -95,8 +99,13 @@ class Rows(Sequence[Row]):
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return the number of a column in each row, NaN for an absent one."""
-        # A list of a million numbers needs much memory, so it is not kept.
-        return np.array(self._columns.get(name) or self._column(name), dtype=np.float64)
+        # A list of a million numbers needs much memory, so it is neither made nor kept.
+        values = self._of_samples(name)
+        numbers = np.empty(len(self))
+        numbers[self._places] = values.floats if isinstance(values, Numbers) else np.array(values, dtype=np.float64)
+        others = [getattr(row, name) for row in self._without_samples.values()]
+        numbers[[*self._without_samples]] = np.array(others, dtype=np.float64)
+        return numbers
 
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return the values of each column, in the order of ``COLUMNS``; absent values are ``None``."""
