@@ -41,7 +41,7 @@ class ColumnsBuilder:
             elif name in VALUES:
                 # The codes of JSON have bytes as keys. An absent field is None, and stays None.
                 keys = [None if value is None else bytes(value) for value in values] if name in as_json else values
-                columns[name] = np.array(list(map(self._codes[name].__getitem__, keys)), dtype=np.int32)
+                columns[name] = np.fromiter(map(self._codes[name].__getitem__, keys), np.int32, len(lines))
             else:
                 numbers = [-1 if value is None else value for value in values] if name in CAN_BE_ABSENT else values
                 columns[name] = np.array(numbers, dtype=np.int64)

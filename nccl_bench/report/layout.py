@@ -11,17 +11,22 @@ GAP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table. All texts are padded to the same width."""
+    """A column of a table. Its texts are padded only when the table is printed, because many tables are only tried."""
 
     name: str  # the name in messages
     header: tuple[str, ...]  # the lines of the header
     cells: tuple[str, ...]  # the cells below the header
-    width: int  # the width of every line and cell
-    left: bool  # True if texts are flush left, False if flush right
+    width: int  # the width of the widest line or cell
+    left: bool  # True if texts are printed flush left, False if flush right
 
     def header_at(self, level: int) -> str:
         """Return a line of the header, or spaces if there is no such line; ``level`` -1 is the lowest line."""
-        return self.header[level] if -level <= len(self.header) else " " * self.width
+        return self.padded([self.header[level] if -level <= len(self.header) else ""])[0]
+
+    def padded(self, texts: Sequence[str]) -> list[str]:
+        """Return ``texts`` padded to the width of the column."""
+        pad = str.ljust if self.left else str.rjust
+        return [pad(text, self.width) for text in texts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +75,8 @@ class Entry:
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:
     """Return a column as wide as its widest text, flush right unless ``left``."""
     texts = visible_lines([*header, *cells])
-    width = max(map(len, texts))
-    pad = str.ljust if left else str.rjust
-    padded = tuple([pad(text, width) for text in texts])
-    return Column(name=name, header=padded[: len(header)], cells=padded[len(header) :], width=width, left=left)
+    lines, below = tuple(texts[: len(header)]), tuple(texts[len(header) :])
+    return Column(name=name, header=lines, cells=below, width=max(map(len, texts)), left=left)
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:

@@ -118,7 +118,7 @@ class TextReport(ABC, Generic[Content]):
             style = "bold" if level < -1 or height == 1 else "dim"
             yield Text(line(column.header_at(level) for column in columns), style)
         yield Text(line("-" * column.width for column in columns), "dim")
-        for cells in zip(*(column.cells for column in columns), strict=True):
+        for cells in zip(*(column.padded(column.cells) for column in columns), strict=True):
             text = Text(line(cells))
             for pattern, of_pattern in self.highlights.items() if self.styled else ():
                 text.highlight_regex(pattern, of_pattern)

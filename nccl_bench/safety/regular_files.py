@@ -20,6 +20,8 @@ from typing import BinaryIO
 MOST_BYTES_OF_TEXT = 64 * 1024**2
 # The most bytes of a line of a file that is read line by line.
 MOST_BYTES_OF_LINE = 16 * 1024**2
+# So much of a file is read at once. The usual 8 KiB are a few lines of samples, and each reading is a system call.
+_BUFFER_BYTES = 256 * 1024
 # The test of a file's mode, and what such a file is.
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -37,7 +39,7 @@ def open_regular(file: Path) -> BinaryIO:
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _refuse_other_kinds(os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
+        return os.fdopen(descriptor, "rb", _BUFFER_BYTES)
     except BaseException:
         os.close(descriptor)
         raise
