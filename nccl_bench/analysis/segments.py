@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# So many values are cut at once: their sums fit into the cache of a core.
+_AT_ONCE = 32_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
@@ -31,15 +34,17 @@ def segments(series: Sequence[Series]) -> list[list[tuple[int, int]]]:
     for index, each in enumerate(series):
         by_length.setdefault(len(each.values), []).append(index)
     ranges: list[list[tuple[int, int]]] = [[] for _ in series]
-    for length, indexes in by_length.items():
-        values = np.array([series[index].values for index in indexes], dtype=np.float64)
-        deviations = np.array([series[index].deviations for index in indexes], dtype=np.float64)
-        for index, starts in zip(indexes, _starts(values, deviations).tolist(), strict=True):
-            stop = length
-            while stop:
-                ranges[index].append((starts[stop], stop))
-                stop = starts[stop]
-            ranges[index].reverse()
+    for length, of_length in by_length.items():
+        most = max(1, _AT_ONCE // length)
+        for indexes in (of_length[first : first + most] for first in range(0, len(of_length), most)):
+            values = np.array([series[index].values for index in indexes], dtype=np.float64)
+            deviations = np.array([series[index].deviations for index in indexes], dtype=np.float64)
+            for index, starts in zip(indexes, _starts(values, deviations).tolist(), strict=True):
+                stop = length
+                while stop:
+                    ranges[index].append((starts[stop], stop))
+                    stop = starts[stop]
+                ranges[index].reverse()
     return ranges
 
 
@@ -55,14 +60,16 @@ def _starts(values: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDA
     # For each index: the cost of the best way to cut the values before it, and where its last segment begins.
     costs = np.zeros((rows, length + 1))
     starts = np.zeros((rows, length + 1), dtype=np.intp)
+    every = np.arange(rows)
     for stop in range(1, length + 1):
         last = slice(stop, stop + 1)
-        distances = (
-            seconds[:, last]
-            - seconds[:, :stop]
-            - (firsts[:, last] - firsts[:, :stop]) ** 2 / (weights[:, last] - weights[:, :stop])
-        )
-        cost = costs[:, :stop] + distances
-        starts[:, stop] = cost.argmin(axis=1)
-        costs[:, stop] = cost.min(axis=1) + penalty
+        # In place, because these arrays are most of the work of a long sweep.
+        gain = firsts[:, last] - firsts[:, :stop]
+        gain *= gain
+        gain /= weights[:, last] - weights[:, :stop]
+        cost = seconds[:, last] - seconds[:, :stop]
+        cost -= gain
+        cost += costs[:, :stop]
+        starts[:, stop] = first = cost.argmin(axis=1)
+        costs[:, stop] = cost[every, first] + penalty
     return starts

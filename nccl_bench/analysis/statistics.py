@@ -13,6 +13,8 @@ from functools import lru_cache
 
 # The allowed probability that at least one verdict of an analysis is wrong.
 FAMILYWISE_ERROR = 0.05
+# Of a number of ways, so many binary digits are surely enough for the digits of a float.
+_ENOUGH_BITS = 1024
 
 
 class Verdict(StrEnum):
@@ -125,4 +127,7 @@ def interval_errors(count: int) -> tuple[float, ...]:
         ways_up_to += ways
         errors.append(2 * ways_up_to / all_ways)
         ways = ways * (count - heads) // (heads + 1)
+        # The error is a float, so a number needs only its first digits. Thousands of them would take seconds.
+        if ways_up_to >> (2 * _ENOUGH_BITS):
+            ways, ways_up_to, all_ways = (number >> _ENOUGH_BITS for number in (ways, ways_up_to, all_ways))
     return tuple(errors)
