@@ -142,8 +142,12 @@ class _Kind:
             for arm in self.candidates
         }
 
-    def baseline_times(self, timing: Timing) -> Sequence[str]:
-        """Return the times of the baseline, or marks in their place."""
+    @cached_property
+    def baseline_times(self) -> Mapping[Timing, Sequence[str]]:
+        """The times of the baseline, or marks in their place, by timing."""
+        return {timing: self._times_of_baseline(timing) for timing in self.timings}
+
+    def _times_of_baseline(self, timing: Timing) -> Sequence[str]:
         of_candidates = [self.texts[timing, arm].cells for arm in self.candidates]
         cells = [next(filter(None, of_size), None) for of_size in zip(*of_candidates, strict=True)]
         return [
@@ -324,7 +328,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     if "baseline" in shown:
         name = kind.baseline if names or not kind.alone else "from"
         name = _BASE if layout.base and not kind.alone else name
-        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.baseline_times(timing)))
+        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.baseline_times[timing]))
     for number, arm in enumerate(kind.candidates):
         texts = kind.texts[timing, arm]
         changes = texts.changes
