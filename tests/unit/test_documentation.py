@@ -48,7 +48,9 @@ def test_every_public_dataclass_field_has_a_comment() -> None:
     fields = [
         f"{module.relative_to(PACKAGE)}: {field}"
         for module in MODULES
-        for field in undocumented(module.read_text(encoding="utf-8"))
+        # Most modules have none, and need not be parsed.
+        if "dataclass" in (source := module.read_text(encoding="utf-8"))
+        for field in undocumented(source)
     ]
     assert fields == []
 

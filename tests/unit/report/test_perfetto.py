@@ -12,11 +12,9 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.report.perfetto import perfetto_report
-from tests.support.command_line import ROOT
+from tests.support.real_records import REAL_RECORDS
 from tests.support.synthetic_runs import case, crash, imported, run, samples
 from tests.support.trace_events import lanes_of, problems_of
-
-RECORDS = [path.parent for path in sorted(ROOT.glob("results/*/run.json"))]
 
 
 def two_ranks(**changes: Any) -> Run:
@@ -123,7 +121,7 @@ def test_a_run_without_times_has_a_timeline_without_slices() -> None:
     assert {*map(len, lanes_of(timeline(run([crash()]))).values())} == {0}
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=[record.name for record in RECORDS])
+@pytest.mark.parametrize("record", REAL_RECORDS, ids=[record.name for record in REAL_RECORDS])
 def test_the_timeline_of_a_real_record_is_valid_and_has_every_batch(record: Path) -> None:
     measured = Run.load(record)
     _cases, *ranks = lanes_of(timeline(measured)).values()
