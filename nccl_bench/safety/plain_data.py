@@ -1,4 +1,4 @@
-"""Limits of plain data that was read from JSON or TOML. Within them, all other code can use the data safely."""
+"""Limits of plain data that was read from JSON or TOML. Other code can safely use data within these limits."""
 
 import json
 import math
@@ -13,7 +13,7 @@ DEEPEST = 32
 def refuse_unbounded(value: object) -> None:
     """Raise ``ValueError`` if ``value`` is nested too deeply, or has a number or a text that cannot be written again.
 
-    Such a number is infinite, no number, or an integer beyond 64 bits. Such a text has half of a surrogate pair.
+    Such a number is infinite, NaN, or an integer beyond 64 bits. Such a text contains half of a surrogate pair.
     """
     level: list[Any] = [value]
     for _ in range(DEEPEST):

@@ -1,8 +1,8 @@
 """Reads pickles of plain data: objects, lists, numbers and texts.
 
-A pickle is a program, and Python's unpickler runs it. This module runs no pickle. It builds the data itself, from the
-few instructions that the pickle of plain data has, and refuses every other instruction: none of them is a name of a
-class or a call. torch's flight recorder writes its dumps as pickles.
+A pickle is a program, and Python's unpickler runs it. This module runs no pickle: it builds the data itself. It
+accepts only the few instructions that plain data needs. None of these instructions names a class or makes a call.
+torch's flight recorder writes its dumps as pickles.
 """
 
 import pickletools
@@ -14,7 +14,7 @@ from nccl_bench.safety.plain_data import DEEPEST, refuse_unbounded
 
 # The most bytes of a pickle. A dump of the flight recorder has a few thousand entries of a kilobyte.
 MOST_BYTES_OF_PICKLE = 16 * 1024**2
-# The most values in the data, where a value that the pickle repeats counts each time.
+# The most values in the data. A value that the pickle repeats counts once for each repetition.
 _MOST_VALUES = 5_000_000
 
 
@@ -23,18 +23,18 @@ class _Builder:
     """The data that the instructions so far have built."""
 
     stack: list[Any] = field(default_factory=list)  # values that no other value holds yet
-    marks: list[int] = field(default_factory=list)  # the sizes that the stack had at marks
+    marks: list[int] = field(default_factory=list)  # for each open mark, the size of the stack at that mark
     memory: dict[int, Any] = field(default_factory=dict)  # values that a later instruction can repeat
 
     def since_mark(self) -> list[Any]:
-        """Take the values behind the last mark off the stack, and return them."""
+        """Remove the values above the last mark from the stack, and return them."""
         mark = self.marks.pop()
         values = self.stack[mark:]
         del self.stack[mark:]
         return values
 
     def last(self, count: int) -> list[Any]:
-        """Take the last ``count`` values off the stack, and return them."""
+        """Remove the last ``count`` values from the stack, and return them."""
         if len(self.stack) < count:
             raise ValueError("its pickle takes more values than it has")
         values = self.stack[len(self.stack) - count :]
@@ -48,13 +48,13 @@ class _Builder:
         self.stack[-1].extend(values)
 
     def fill(self, values: list[Any]) -> None:
-        """Add ``values``, names and their values in turn, to the object on top of the stack."""
+        """Add ``values`` to the object on top of the stack: a name, its value, the next name, and so on."""
         if not isinstance(self.stack[-1], dict) or not all(isinstance(name, str) for name in values[::2]):
             raise ValueError("its pickle has an object with a name that is no text")
         self.stack[-1].update(zip(values[::2], values[1::2], strict=True))
 
     def keep(self, place: int) -> None:
-        """Keep the value on top of the stack for an instruction that repeats it."""
+        """Remember the value on top of the stack as ``place``, so that a later instruction can repeat it."""
         self.memory[place] = self.stack[-1]
 
 
@@ -67,7 +67,8 @@ def _push_object(builder: _Builder, values: list[Any]) -> None:
     builder.fill(values)
 
 
-# The instruction -> what it does, with the builder and the argument of the instruction. Tuples become lists.
+# An instruction's name -> the function that does it, which takes the builder and the instruction's argument. Tuples
+# become lists.
 _INSTRUCTIONS: Mapping[str, Callable[[_Builder, Any], object]] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _builder, _argument: None),
     **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _push),
@@ -101,7 +102,7 @@ _INSTRUCTIONS: Mapping[str, Callable[[_Builder, Any], object]] = {
 def load_plain_pickle(content: bytes) -> Any:
     """Return the data of the pickle ``content``.
 
-    Raises ``ValueError`` if the pickle is malformed, has another instruction, or holds too much.
+    Raises ``ValueError`` if the pickle is malformed, has an instruction that ``_INSTRUCTIONS`` lacks, or is too large.
     """
     builder = _Builder()
     try:

@@ -1,11 +1,11 @@
 """Opens the files that a user names, which can come from another person. Only regular files of a limited size are read.
 
 A FIFO, a device or a terminal could make a reader wait for ever, and a sparse file could fill the memory. A command
-refuses every such file within two seconds, because the work for it is limited: a special file is looked at and never
-opened, and of a file that is too large no more than the limit below is read.
+refuses every such file within two seconds. It never opens a special file. It reads a regular file only up to the limit
+below.
 
-The errors are ``OSError`` with the reason as ``strerror``, so that callers treat them like any other file that cannot
-be read.
+Each refusal is an ``OSError`` with the reason as ``strerror``. So callers treat it like the error of any other
+unreadable file.
 """
 
 import errno
@@ -20,9 +20,9 @@ from typing import BinaryIO
 MOST_BYTES_OF_TEXT = 64 * 1024**2
 # The most bytes of a line of a file that is read line by line.
 MOST_BYTES_OF_LINE = 16 * 1024**2
-# So much of a file is read at once. The usual 8 KiB are a few lines of samples, and each reading is a system call.
+# The bytes of a file that one system call reads. The usual 8 KiB hold only a few lines of samples.
 _BUFFER_BYTES = 256 * 1024
-# The test of a file's mode, and what such a file is.
+# A test of a file's mode, and the kind of the files that pass the test.
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a pipe"),
@@ -34,7 +34,8 @@ _OTHER_KINDS = (
 
 def open_regular(file: Path) -> BinaryIO:
     """Open ``file`` for reading, without waiting; raise ``OSError`` if it is no regular file."""
-    # Opening a device can already change it, so look first. The second look is at the file that was opened.
+    # Opening a device can already change it, so check before opening. The path can name another file by
+    # then, so check the opened file again.
     _refuse_other_kinds(os.stat(file))
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -50,7 +51,7 @@ def read_regular(file: Path, most_bytes: int) -> bytes:
     with open_regular(file) as opened:
         if os.fstat(opened.fileno()).st_size > most_bytes:
             raise too_large(f"it has more than {most_bytes:,} bytes, which is the most for such a file")
-        # A file of /proc has the size 0, and None instead of bytes if a reader would have to wait.
+        # A file of /proc claims the size 0, so limit the read too. `read` returns None where it would have to wait.
         content = opened.read(most_bytes + 1)
     if content is None or len(content) > most_bytes:
         raise too_large(f"it has no end within {most_bytes:,} bytes, which is the most for such a file")

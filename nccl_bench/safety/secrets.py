@@ -1,4 +1,4 @@
-"""Keeps secrets out of records and messages: values of variables outside the catalog, and what looks like credentials.
+"""Keeps secrets out of records and messages: values of variables outside the catalog, and texts like credentials.
 
 No torch.
 """
@@ -25,8 +25,8 @@ _TOKENS = (
     *("ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-"),
     *("xoxa-", "xoxb-", "xoxp-", "xoxr-", "xoxs-", "npm_", "pypi-"),
 )
-# A pattern and texts of which one is in every match: a text without them is not searched, for speed. The first group of
-# the pattern is kept.
+# Words and a pattern. Every match of the pattern contains one of the words. For speed, a text without any of the words
+# is not searched. The mask does not replace the first group of the pattern.
 _CREDENTIALS = tuple(
     (words, re.compile(pattern))
     for words, pattern in (
@@ -36,17 +36,17 @@ _CREDENTIALS = tuple(
         ),
         # The user and the password in an address.
         (("://",), r"(://)[^/\s@'\"]+(?=@)"),
-        # The same, if the address was taken for a path: a path has one slash where an address has two.
+        # An address that was treated as a path: its two slashes have become one.
         ((":/",), r"(?i)(\b[a-z]{2,}:/)[^/\s@'\":]+:[^/\s@'\"]+(?=@)"),
         (_TOKENS, rf"()\b(?:{'|'.join(_TOKENS)})[A-Za-z0-9_-]{{12,}}"),
         # Keys of AWS and Google, and JSON web tokens.
         (("AKIA", "ASIA"), r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
         (("AIza",), r"()\bAIza[A-Za-z0-9_-]{30,}"),
-        # Only at the start of a word: a word of a million characters must not be tried from every hyphen.
+        # Only at the start of a word. Otherwise every hyphen in a word of a million characters starts a new search.
         (("eyJ",), r"()(?<![\w-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}"),
         (("Bearer ",), r"(Bearer )[^\s'\"]{8,}"),
         ((": Basic ",), r"(: Basic )[A-Za-z0-9+/=]{8,}"),
-        # Not for a mask, nor for the word that stands for a value.
+        # Do not match a mask, or a word that already replaces a value.
         (
             ("=",),
             r"(?i)((?:token|secret|password|passwd|api_?key|access_key)=)(?!\*\*\*|set\b|VALUE\b|\[value )"
@@ -55,16 +55,17 @@ _CREDENTIALS = tuple(
     )
 )
 _SOUNDS_SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH|COOKIE|JWT")
-# A shorter value is a word or a number that many texts contain; the second number is for names that sound secret.
+# The lengths of the shortest value that is masked: in general, and for a variable whose name sounds secret. A shorter
+# value can be a word or a number that many texts contain.
 _SHORTEST, _SHORTEST_SECRET = 8, 4
-# What every user has, and what messages about ranks name.
+# Variables whose values are not masked: every user has them, or messages about ranks contain their values.
 _ORDINARY = {
     *("HOME", "PWD", "OLDPWD", "PATH", "SHELL", "USER", "LOGNAME", "USERNAME", "HOSTNAME", "HOST", "TMPDIR", "_"),
     *("LANG", "LANGUAGE", "TERM", "COLORTERM", "TZ", "MASTER_ADDR", "MASTER_PORT"),
 }
 # NAME=VALUE at the start of an argument, or after a comma.
 _ASSIGNMENT = re.compile(r"(?:^|,|=)([A-Z][A-Z0-9_]*)=(.*?)(?=,[A-Za-z_]+=|$)", re.DOTALL)
-# The variables that this process sets for ranks, which its own environment can lack.
+# The variables that this process sets for ranks. They are not always in its own environment.
 _given: dict[str, str] = {}
 
 
@@ -84,14 +85,14 @@ def recordable(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def as_typed(value: str) -> str:
-    """Return ``value`` for a command that somebody copies; a placeholder for a value that is not recorded."""
+    """Return ``value`` for use in a command to copy; return a placeholder if the value was not recorded."""
     return "VALUE" if value == SET else value
 
 
 def recordable_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of NCCL, torch and CUDA in ``environ``, with the values that may be recorded.
 
-    A variable that only looks like a setting of NCCL is there, without its value.
+    The result also has each variable that only looks like a setting of NCCL, without the value.
     """
     return {
         name: recordable_value(name, value)
@@ -126,13 +127,13 @@ def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _secrets(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the names of variables, and values that no text may contain."""
+    """Yield values that no text may contain, each with the name of its variable before it."""
     typed = [pair for argument in sys.argv[1:] for pair in _ASSIGNMENT.findall(argument)]
     for name, value in (*environ.items(), *_given.items(), *typed):
         if name in KNOWN_VARIABLES or name in _ORDINARY or name.startswith(("LC_", "XDG_")):
             continue
         shortest = _SHORTEST_SECRET if _SOUNDS_SECRET.search(name) else _SHORTEST
-        # A text can hold one line of a key.
+        # A key can have several lines, and a text can contain only one of them.
         for part in (value, *value.splitlines(), *_of_address(value)):
             if len(part) >= shortest and not _is_ordinary(part):
                 yield name, part
