@@ -74,7 +74,7 @@ class Streams(Protocol):
         """Capture the work that ``body`` enqueues on ``stream``. First, ``stream`` waits for the current stream."""
 
     def captured_nodes(self) -> int | None:
-        """Return how many nodes the graph has that the current stream captures; ``None`` if that is unknown."""
+        """Return the number of nodes in the graph that the current stream captures; ``None`` if it is unknown."""
         return None
 
     def synchronize(self) -> None:
@@ -88,14 +88,14 @@ class Streams(Protocol):
         return MemoryUse(device_bytes=None, host_bytes=resident_bytes())
 
     def stranded_bytes(self) -> int | None:
-        """Return the free memory of torch's allocator that the current stream cannot have.
+        """Return the free bytes of torch's allocator that the current stream cannot use.
 
         ``None`` if the device has no such allocator.
         """
         return None
 
     def release_memory(self) -> None:
-        """Give the memory that torch's allocator keeps without using it back to the driver. The device must be idle."""
+        """Return the unused memory of torch's allocator to the driver. The device must be idle."""
         return
 
     def has_expandable_segments(self) -> bool:

@@ -3,8 +3,8 @@
 A stream is a queue that one thread serves. The default stream runs work inline, in the caller's thread. Two streams run
 at the same time, and only events order them: a missing event is a real race, as on a GPU.
 
-If a queued operation fails, the next operations of its stream are skipped until ``synchronize``, ``Stream.synchronize``
-or ``Event.synchronize`` of a later event raises the operation's exception. Work that is queued after this
+If a queued operation fails, its stream skips the operations after it. The next synchronisation raises the exception:
+``synchronize``, ``Stream.synchronize``, or ``Event.synchronize`` of a later event. Work that is queued after this
 synchronisation runs normally. Each exception is raised once, even if the stream no longer exists. Even after a failure,
 events are recorded and waited for, so that other streams neither hang nor lose their order.
 """
@@ -41,15 +41,15 @@ class Stream:
         self._enqueue(fn, *args)
 
     def is_running_here(self) -> bool:
-        """Return whether the calling thread is the thread of this stream, so it runs a queued function."""
+        """Return whether the calling thread is the thread of this stream: then a queued function makes the call."""
         return threading.current_thread() is self._queue.thread
 
     def _runs_inline(self) -> bool:
-        """Return whether this stream runs what the calling thread submits immediately."""
+        """Return whether a function that the calling thread submits to this stream runs immediately."""
         return self.handle == 0 or self.is_running_here()
 
     def _newest(self) -> int:
-        """Return the number of the newest entry, or of the latest one that is done if this stream runs work inline."""
+        """Return the number of the newest entry; if this stream runs inline, of the latest completed entry."""
         return self._queue.completed if self._runs_inline() else self._queue.submitted
 
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
@@ -107,7 +107,7 @@ class _Mark:
     def __init__(self, stream: Stream, *, timing: bool) -> None:
         self.time_ns = 0  # the time at which the stream passed this recording; 0 unless it is timed
         self.queue = stream._queue
-        # The number of the entry that makes this recording, or of the newest entry before it: only a time needs one.
+        # A timed recording is an entry, and this is its number. Otherwise this is the number of the newest entry.
         self.number = stream._enqueue(self._pass, orders=True) if timing else stream._newest()
 
     def is_passed(self) -> bool:
@@ -189,7 +189,7 @@ _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 _current = _Current()
 _default = Stream()  # the first stream, so its handle is 0
-observer: StreamObserver | None = None  # is notified of all that the host asks of streams; None without an observer
+observer: StreamObserver | None = None  # is notified of each request to a stream; None without an observer
 
 
 def current_stream() -> Stream:

@@ -28,7 +28,7 @@ class Entry:
 
 
 class _Changed(threading.Condition):
-    """The condition of a queue. An audit leaves it out, and watches only the conditions of the program."""
+    """The condition of a queue. An audit ignores this class, and watches only the conditions of the program."""
 
 
 class Queue:

@@ -135,16 +135,16 @@ class CudaStreams(Streams):
         return graph
 
     def captured_nodes(self) -> int | None:
-        # torch has no such function. A stream under capture knows its graph, which the driver lets others read
-        # (cuStreamGetCaptureInfo_v2 since CUDA 11.3; its node count does not depend on later versions).
+        # torch has no such function, so ask the driver for the graph that the stream captures. The function exists
+        # since CUDA 11.3, and its later versions give the same number of nodes.
         try:
             driver = ctypes.CDLL(_DRIVER)
             get_graph, get_nodes = driver.cuStreamGetCaptureInfo_v2, driver.cuGraphGetNodes
         except (OSError, AttributeError):
-            return None  # no driver of CUDA, such as with ROCm, or one that is too old
+            return None  # no CUDA driver (as with ROCm), or a driver that is too old
         status, graph, count = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t()
         stream = ctypes.c_void_p(self.current_handle(self.index))
-        # A null pointer asks for nothing: here for the id of the capture, and for what the next node depends on.
+        # A null pointer means: do not return this value. Not needed: the capture's id, the next node's dependencies.
         error = get_graph(stream, ctypes.byref(status), None, ctypes.byref(graph), None, None)
         if error or not graph:
             return None
@@ -184,11 +184,12 @@ class CudaStreams(Streams):
         return any(segment["is_expandable"] for segment in segments)
 
     def marked(self, name: str) -> AbstractContextManager[None]:
-        # torch formats the name, so that braces stand for arguments.
+        # torch passes the name to `str.format`, so double the braces.
         return torch.cuda.nvtx.range(name.replace("{", "{{").replace("}", "}}"))
 
     def profiler(self) -> profile:
-        # Graphs can crash if CUPTI leaves the process and comes back for another profile. torch.profiler does this too.
+        # Graphs can crash if CUPTI is unloaded and then loaded again for the next profile. These variables keep
+        # CUPTI loaded. torch.profiler sets them too.
         os.environ |= {"DISABLE_CUPTI_LAZY_REINIT": "1", "TEARDOWN_CUPTI": "0"}
         return profile(use_device="cuda", use_kineto=True, record_shapes=True)
 

@@ -1,4 +1,4 @@
-"""The memory that a process uses, and what torch's allocator holds back from the caller's stream."""
+"""The memory that a process uses, and the free memory that the caller's stream cannot use."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class MemoryUse:
     """The memory that is used at one time, in bytes."""
 
     device_bytes: int | None  # used memory of the device, without that of torch's allocator; None on the CPU
-    host_bytes: int | None  # resident memory of this process; None if the system does not say it
+    host_bytes: int | None  # resident memory of this process; None if the system does not report it
 
 
 def resident_bytes() -> int | None:
-    """Return the resident memory of this process (proc(5), ``VmRSS``); ``None`` if the system does not say it."""
+    """Return the resident memory of this process (proc(5), ``VmRSS``); ``None`` if the system does not report it."""
     text = proc_fields(Path("/proc/self/status")).get("VmRSS", "").partition(" ")[0]
     return int(text) * 1024 if text.isdigit() else None
 
 
 def stranded_bytes(segments: Iterable[Mapping[str, Any]], stream: int) -> int:
-    """Return the free bytes in ``segments`` that a tensor on the stream with this handle cannot have.
+    """Return the free bytes in ``segments`` that a tensor on the stream with this handle cannot use.
 
-    ``segments`` are those of ``torch.cuda.memory_snapshot``. A tensor cannot have a freed block that another stream
-    may still use, and none of the free blocks that belong to another stream.
+    ``segments`` are those of ``torch.cuda.memory_snapshot``. A tensor can use neither a freed block that
+    another stream may still use, nor a free block that belongs to another stream.
     """
     return sum(
         block["size"]

@@ -17,7 +17,7 @@ class Ticket(Protocol):
 
 
 class StreamObserver(Protocol):
-    """Sees what the host asks of the streams: the thread that asks calls these methods, when it asks.
+    """Is notified of each request to a stream. The thread that makes the request calls these methods at once.
 
     ``stream`` and ``event`` are objects of ``streams.cpu``.
     """

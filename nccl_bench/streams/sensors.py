@@ -14,7 +14,7 @@ from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.records.nvml import MEMORY_CLOCK, SM_CLOCK, Nvml
 
 _GPU_TEMPERATURE = 0  # NVML_TEMPERATURE_GPU in nvml.h
-# A counter of the driver must cover at least this share of the time, or its reason did not matter.
+# The smallest share of the time for which a reason must limit the clocks. A smaller share does not matter.
 _RELEVANT_SHARE = 0.01
 
 
@@ -29,12 +29,12 @@ class Reading:
     power_w: float | None  # the power; recent GPUs report the average over the last second
     reasons: tuple[ThrottleReason, ...]  # the reasons why the clocks are limited at this moment
     throttled_ns: Mapping[ThrottleReason, int]  # how long each reason has limited the clocks since the driver started
-    processes: tuple[int, ...]  # the ids of the processes that use the GPU; they can be those of another namespace
+    processes: tuple[int, ...]  # ids of the processes that use the GPU, possibly ids of another namespace
 
     def throttled_since(self, earlier: Reading) -> dict[ThrottleReason, float | None]:
         """Return the reasons that limited the clocks since ``earlier``, each with its share of the time.
 
-        The share is ``None`` if only this moment is known, because the driver has no counter of the reason.
+        The share is ``None`` if the driver has no counter for the reason: then only the present moment is known.
         """
         elapsed_ns = max(1.0, (self.time_s - earlier.time_s) * 1e9)
         shares = {
@@ -50,7 +50,7 @@ class Reading:
 
 
 class GpuSensors:
-    """The sensors of the GPU ``gpu``. Processes are those of ``owner``, a MIG device or the GPU; ``None``: unknown."""
+    """The sensors of the GPU ``gpu``. ``owner`` is the MIG device or GPU whose processes are listed, or ``None``."""
 
     def __init__(self, nvml: Nvml, gpu: Any, owner: Any) -> None:
         self._nvml, self._gpu, self._owner = nvml, gpu, owner
