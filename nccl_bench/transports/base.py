@@ -21,7 +21,8 @@ UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES in nccl.h
 SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
 
 
-# A function with the arguments of `Transport.all_reduce`. Its communicator is an int, or an object of the binding.
+# A function with the arguments of `Transport.all_reduce`. The argument for the communicator is an int, or an object
+# of the binding.
 DirectAllReduce = Callable[[int, int, int, int, int, Any, int], object]
 
 
@@ -42,7 +43,7 @@ class Transport(Protocol):
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction
     # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the
-    # memory allocator of the device does this itself.
+    # device's memory allocator keeps them alive itself.
     retain: Callable[..., None] | None
     # The exceptions of the binding. A function of `direct_all_reduce` can raise them, and `translated` translates them.
     failures: tuple[type[Exception], ...] = ()
@@ -67,14 +68,14 @@ class Transport(Protocol):
         """Reduce ``count`` elements over the ranks into every rank's ``recv``."""
 
     def direct_all_reduce(self, comm: int) -> tuple[DirectAllReduce, Any]:
-        """Return a function that does ``all_reduce`` with the fewest Python calls, and what it takes for ``comm``.
+        """Return the function for ``all_reduce`` with the fewest Python calls, and its argument for ``comm``.
 
         If the library reports a failure, the function raises ``TransportError`` or one of ``failures``.
         """
         return self.all_reduce, comm
 
     def translated(self, function: str, failure: Exception) -> NcclBenchError:
-        """Return our exception for ``failure``, one of ``failures``, which the binding of ``function`` raised."""
+        """Return our exception for ``failure``, which ``function`` raised. Its class is in ``failures``."""
         return TransportError(f"{function}: {failure}")
 
     def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:
@@ -131,7 +132,7 @@ class Transport(Protocol):
             self.send(send, send_count, send_dtype, dst, comm, stream)
             self.recv(recv, recv_count, recv_dtype, src, comm, stream)
 
-    # Calls that register memory. These defaults register nothing and return what NCCL returns if it registers nothing.
+    # Calls that register memory. These defaults register nothing, and return what NCCL returns in that case.
 
     def mem_alloc(self, size: int) -> int:
         """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""

@@ -68,8 +68,8 @@ def open_device(
 ) -> Device:
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank, with ctypes as the binding of NCCL.
 
-    ``nccl_library`` is the libnccl of the run, ``arm_library`` that of the arms of this process; ``None`` if the user
-    chose none.
+    ``nccl_library`` is the path of the run's libnccl. ``arm_library`` is the path of a libnccl that the arms of this
+    process have. Each is ``None`` if the user gave no path.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
     GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Results
@@ -111,7 +111,8 @@ def refusal(device: Device, case: Case) -> str | None:
     capability = str(device.streams.describe()["compute_capability"])
     if float(capability) < 9.0:
         return f"NCCL reduces float8 from compute capability 9.0 on, and this GPU has {capability}"
-    # pytorch #152706. Our own arms could, but there would be nothing of torch's to compare them with.
+    # pytorch #152706. Our own arms can reduce float8 with an older torch, but torch.distributed would have no
+    # time to compare.
     if torch.__version__ < "2.8":
         return f"torch.distributed reduces float8 since torch 2.8, and this is torch {torch.__version__}"
     return None

@@ -38,9 +38,9 @@ from nccl_bench.transports.gloo_operations import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Addition:
-    """Reductions that Gloo has only since some version of torch."""
+    """Reductions that Gloo does not have in older versions of torch."""
 
-    since: str  # that version
+    since: str  # the first version of torch with these reductions
     redops: frozenset[RedOp]
     collectives: frozenset[str] = frozenset(COLLECTIVES)
 
@@ -121,7 +121,7 @@ class GlooTransport(Transport):
         self._issue(start, comm, stream)
 
     def direct_all_reduce(self, comm: int) -> tuple[DirectAllReduce, Any]:
-        """Return a function that looks `all_reduce` up at each call, so that an audit can watch it from then on."""
+        """Return a function that looks up ``all_reduce`` at each call, so that an audit can replace it later."""
         return lambda *args: self.all_reduce(*args), comm
 
     def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:

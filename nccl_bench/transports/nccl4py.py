@@ -52,7 +52,7 @@ class Nccl4pyBindings:
             raise SetupError(f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library") from error
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Return our exception for ``error``, which ``function`` raised. ``error`` is of a class in ``failures``."""
+        """Return our exception for ``error``, which ``function`` raised. Its class is in ``failures``."""
         if isinstance(error, self._missing):
             version = version_text(self.bindings.get_version())
             return TransportError(f"nccl4py: {error} in {self.path()}, which is NCCL {version}: install a newer NCCL")
@@ -180,7 +180,7 @@ class Nccl4pyTransport(NcclTransport):
         comm: int,
         stream: int,
     ) -> None:
-        # The four functions in one Python call take half the time of `group`, `send` and `recv`.
+        # These direct calls take half the time of `group`, `send` and `recv`, which are Python methods.
         handle = self._comms[comm]
         function = "ncclGroupStart"
         try:

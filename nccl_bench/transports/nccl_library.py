@@ -49,10 +49,10 @@ class NcclLibrary:
 
 
 def find_library(explicit: str | None = None, *, of_arm: str | None = None) -> NcclLibrary:
-    """Load and return the first of: that of an arm, ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, other places.
+    """Load and return a libnccl: ``of_arm``, ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, or one that is found.
 
-    The other places are this process, a wheel and the system. If one of the first three is given, only the library at
-    that path is tried. Raises ``SetupError`` if no library can be loaded.
+    The first of these three that is given is the only library tried. If none is given, search this process, then the
+    wheels, then the system. Raises ``SetupError`` if no library can be loaded.
     """
     if of_arm is not None:
         return _load_named(of_arm, LibrarySource.ARM)
@@ -151,7 +151,7 @@ def known_variables(path: str) -> list[str]:
 
 
 def _matches(path: str, expression: bytes, most: int | None = None) -> list[str]:
-    """Return the first group of the ``most`` first matches in the file at ``path``; ``None``: of all matches."""
+    """Return the first group of each match in the file at ``path``. Return at most ``most``; ``None`` is no limit."""
     if not os.path.getsize(path):  # an empty file cannot be mapped
         return []
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

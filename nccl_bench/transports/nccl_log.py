@@ -1,9 +1,10 @@
 """NCCL's log, switched on for single calls.
 
 NCCL reads ``NCCL_DEBUG``, ``NCCL_DEBUG_SUBSYS`` and ``NCCL_DEBUG_FILE`` together, at its first message (src/debug.cc,
-``ncclDebugInit``), so a log that is on for a whole run would write in timed calls too. Since 2.24 NCCL has the function
-``ncclResetDebugInit``, after which the next message reads all three again. NVIDIA calls the function deprecated, and
-still exports it in 2.30. If it is absent, the log cannot be read, and ``NcclLog.reason_absent`` says so.
+``ncclDebugInit``). So a log that is on at the start stays on, also in timed calls. Since 2.24 NCCL has the function
+``ncclResetDebugInit``: after a call of it, the next message reads all three variables again. NVIDIA calls the function
+deprecated, but NCCL 2.30 still has it. Without this function the log cannot be switched on, and
+``NcclLog.reason_absent`` says so.
 
 The log goes into a file in memory, so it needs no disk.
 """
@@ -33,7 +34,7 @@ class NcclLog:
         if not self._resets:
             self.reason_absent = f"NCCL before 2.24 cannot switch its log on ({', '.join(libraries)})"
         if c_variable(_FILE):
-            # NCCL would open the file of the user again, and so empty it.
+            # NCCL would open the user's file again, and opening the file empties it.
             self.reason_absent = f"{_FILE} is set, so the log is left to you"
 
     @contextmanager

@@ -1,15 +1,16 @@
 """Finds the libnccl that torch calls.
 
 torch is linked against the soname libnccl.so.2, and an RPATH in torch's own libraries names the file. Only a library in
-``LD_PRELOAD`` goes before it. torch 2.11 then maps its own file too, by its path, but calls none of its functions. So
-this module asks the loader where the code of a function is.
+``LD_PRELOAD`` has priority over that file. Even with ``LD_PRELOAD``, torch 2.11 maps its own file, but calls nothing in
+it. So a mapped file is not always the file that torch calls. This module asks the loader which file holds the code of a
+function.
 """
 
 import ctypes
 import os
 
 _FUNCTION = "ncclGetVersion"
-# The library of torch that calls NCCL. It is loaded where torch is a CUDA build.
+# The library of torch that calls NCCL. Only a CUDA build of torch loads it.
 _CALLER = "libtorch_cuda.so"
 
 
@@ -25,7 +26,7 @@ class _SymbolInfo(ctypes.Structure):
 
 
 def torch_library() -> str | None:
-    """Return the path of the file whose NCCL torch calls in this process; ``None`` if torch calls no shared NCCL."""
+    """Return the path of the libnccl that torch calls in this process; ``None`` if it calls no shared library."""
     # The loader looks in the global scope first, where `LD_PRELOAD` is, and then in the dependencies of the caller.
     for scope in (None, _CALLER):
         try:

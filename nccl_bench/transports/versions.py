@@ -9,7 +9,7 @@ from nccl_bench.transports.device import Device
 
 
 def describe_versions(device: Device) -> dict[str, str]:
-    """Return the version of each program that this process runs, and that another process set can have differently."""
+    """Return the version of each program in this process whose version can differ between process sets."""
     versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
     transport = device.transport.describe()
     is_nccl = str(transport["name"]).startswith("nccl")
