@@ -63,7 +63,7 @@ class Arm:
         self._join = device.streams.new_event()
 
     def _refuse_other_library(self, library: str) -> None:
-        """Raise ``SetupError`` unless the communicator calls ``library``, which its processes have loaded first."""
+        """Raise ``SetupError`` unless the communicator calls ``library``. Its processes loaded this file first."""
         called = dict.fromkeys(self.communicator.libraries())
         if {os.path.realpath(path) for path in called} != {os.path.realpath(library)}:
             self.communicator.close()
@@ -73,7 +73,7 @@ class Arm:
             )
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        """Return those of ``placements`` in which the arm can run ``case``, the preferred ones first.
+        """Return the placements among ``placements`` in which the arm can run ``case``, the preferred ones first.
 
         ``catalog.support`` has the limits of built-in arms.
         """
@@ -84,7 +84,7 @@ class Arm:
     ) -> Operation:
         """Return a call that runs ``case`` from input ``x`` to output ``y``, ordered as this arm orders its calls.
 
-        ``y`` is ``None`` if the call returns its output. With ``keep``, each call passes what it returns to ``keep``.
+        ``y`` is ``None`` if the call returns its output. With ``keep``, each call passes its result to ``keep``.
         The stream that is current now must also be current when the returned operation is called.
         """
         return self.order(_call(self.communicator, case, x, y, keep))
@@ -92,10 +92,10 @@ class Arm:
     def split(
         self, case: Case, x: Tensor, y: Tensor | None, side: Any, keep: Callable[[object], object] | None = None
     ) -> SplitCall:
-        """Return the call of ``bind`` in three steps, so that the caller can enqueue other work beside it.
+        """Return the call of ``bind`` in three steps, so that the caller can enqueue other work beside the call.
 
-        A communicator with a stream of its own uses that stream. Any other one is called on ``side``, a second stream
-        of the caller: its method takes this stream as an argument, or this stream is current during the call.
+        A communicator with a stream of its own uses that stream. Any other communicator is called on ``side``, a second
+        stream of the caller. Its method takes ``side`` as an argument, or ``side`` is current during the call.
         """
         communicator, private = self.communicator, self.communicator.stream
         on_given = None if private is not None or y is None else communicator.call_on(case, x, y, side)
@@ -117,7 +117,7 @@ class Arm:
     def cost_parts(
         self, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object]
     ) -> dict[CostPart, list[Operation]]:
-        """Return the parts of a call that can be made alone, as functions: see ``bind``.
+        """Return the parts of a call that can run alone, each as functions. The arguments are those of ``bind``.
 
         The library's call writes into the memory of the tensors that ``keep`` gets.
         """
@@ -146,7 +146,7 @@ class Arm:
         return fork_join(operation, self.streams, private, self._fork, self._join)
 
     def paths(self, case: Case, x: Tensor, y: Tensor | None) -> dict[Mode, str]:
-        """Run ``case``, and return for each mode the calls that the arm makes and their stream. Collective."""
+        """Run ``case``, and describe for each mode the calls that the arm makes and their stream. Collective."""
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
             return dict.fromkeys(Mode, eager)
@@ -165,7 +165,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._settings}"
 
     def private_streams(self) -> list[Any]:
-        """Return the communicator's private streams. A caller's work on these streams has an order by accident."""
+        """Return the communicator's private streams. If a caller uses such a stream, work is in order by accident."""
         return self.communicator.private_streams()
 
     @property

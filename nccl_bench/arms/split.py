@@ -46,7 +46,7 @@ def on_stream_waiting(call: Operation, streams: Streams, stream: Any) -> SplitCa
 def on_current_stream(
     make_call: Callable[[], Operation], streams: Streams, side: Any, fork: Any, join: Any
 ) -> SplitCall:
-    """Return the call that ``make_call`` makes for the current stream, with ``side`` as the current stream."""
+    """Call ``make_call`` with ``side`` as the current stream, and return the call that it makes."""
     with streams.stream(side):
         call = make_call()
     make_current = streams.stream
