@@ -8,7 +8,7 @@ _SHARE_OF_DEADLINE = 0.5
 
 
 class Budget:
-    """The time budget of a run: ``max_seconds``, counted from ``started``, a reading of ``clock``.
+    """The time budget of a run: ``max_seconds`` seconds from ``started``, which is a reading of ``clock``.
 
     A timing that uses less than its share leaves the rest of this share to later timings.
     """
@@ -17,7 +17,7 @@ class Budget:
         self._clock = clock
         self._end = started + max_seconds
         self._deadline = self._until = started
-        # The numbers of timings that come after the current one.
+        # The numbers of timings that come after the current timing: in its case, and in the run.
         self._timings_of_case = self._timings_of_run = 0
 
     def begin_case(self, limit_s: float, timings: int, timings_left: int) -> None:
@@ -34,7 +34,7 @@ class Budget:
         self._timings_of_run -= 1
 
     def begin_rounds(self) -> None:
-        """Begin the rounds of the timing. Graphs are ready by now, so that a capture takes no time from the rounds."""
+        """Begin the rounds of the timing. Call this after the captures of graphs, which are no part of the rounds."""
         now = self._clock()
         share = (self._end - now) / (self._timings_of_run + 1)
         share_of_case = _SHARE_OF_DEADLINE * (self._deadline - now) / (self._timings_of_case + 1)

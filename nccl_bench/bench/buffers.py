@@ -13,7 +13,7 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.plan.memory import CHECKED_RESULTS, Arena
 
-# Tensors are filled and compared as integers of the same width. So every bit counts, and float8 can be compared.
+# Tensors are filled and compared as integers of the same width. So every bit is compared, also in float8.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 # Poison fills outputs before a call: NaN in floats, -1 or 255 in integers. No input or right output contains poison.
 _POISON = -1
@@ -23,7 +23,7 @@ _COMPARED = 4 * 1024**2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferValues:
-    """Contents of the buffers, instead of the usual values: 1-D tensors of the case's data type."""
+    """The contents of the buffers if they are not the usual values: 1-D tensors of the case's data type."""
 
     input: Tensor  # the input of each call
     expected: Tensor  # the right output
@@ -34,8 +34,8 @@ class CaseBuffers:
     """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
     ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes. Without ``memory``, torch allocates the bytes.
-    ``placements`` are those of the arms; all arms read the same inputs. If an arm works in place, the smaller of input
-    and output is block number ``rank`` of the larger one. ``contents`` replace the usual values.
+    ``placements`` are the placements of the arms. All arms read the same inputs. If an arm works in place, the smaller
+    of input and output is block number ``rank`` of the larger one. ``contents`` replace the usual values.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class CaseBuffers:
         self._output_bits: dict[Placement, Tensor] = {}
         if Placement.OUT_OF_PLACE in placements:
             self._output_bits[Placement.OUT_OF_PLACE] = memory[1, :, :receive]
-        # Without parts, a call of the placement `returned` can turn out to work in place.
+        # If the input is as large as the output, an arm that should return its output can turn out to work in place.
         self._one_tensor = send == receive
         if Placement.IN_PLACE in placements or self._one_tensor:
             self._output_bits[Placement.IN_PLACE] = memory[0, :, :receive]
@@ -88,7 +88,7 @@ class CaseBuffers:
             self._fill_usual(case, rank, world_size)
         else:
             self._input_values, self._expected = contents.input.view(self._bits), contents.expected.view(self._bits)
-        # The inputs of all slots, and the values that each of them gets.
+        # The inputs of all slots, and the values that each input gets.
         self._words = _as_words(self._input_bits, self._input_values)
         # Write to every slot now, so that no batch reads zeros or is the first to use the memory of a slot.
         for placement in placements:
@@ -118,7 +118,7 @@ class CaseBuffers:
         return changes
 
     def _written(self, outputs: Iterable[Tensor]) -> list[Tensor]:
-        """Return the memory that calls can write as tensors of integers: the slots, and returned outputs."""
+        """Return the memory that calls can write, as tensors of integers: the slots, and the returned outputs."""
         own = self._memory.untyped_storage().data_ptr()
         returned = [output for output in outputs if output.untyped_storage().data_ptr() != own]
         return [self._memory, *(output.view(self._bits) for output in returned)]
@@ -167,8 +167,9 @@ class CaseBuffers:
 
         If calls write their inputs, the inputs get poison too.
 
-        ``returned`` are the outputs that a graph has returned, and writes again. If calls have yet to return theirs,
-        fill and free as many tensors: an allocator gives this memory to the next tensors of the same size.
+        ``returned`` are the outputs that a graph has returned; each replay writes them again. Without such outputs, the
+        next calls return new tensors. Then fill and free tensors of the same size, because an allocator gives their
+        memory to these new tensors.
         """
         if placement is not Placement.RETURNED:
             outputs = [self._output_bits[placement][:slots]]
@@ -196,19 +197,22 @@ class CaseBuffers:
         return int(total)
 
     def is_unchanged(self, placement: Placement) -> bool:
-        """Return whether the first slot still is as ``poison`` has left it for ``placement``."""
+        """Return whether no call has written the first slot since ``poison`` was called with ``placement``."""
         read = zip(torch.split(self._input_bits[0], _COMPARED), torch.split(self._input_values, _COMPARED), strict=True)
         if not all(torch.equal(now, before) for now, before in read):
             return False
         output = self._output_bits.get(placement)
         if output is None or (placement is Placement.IN_PLACE and self._receive <= self._input_values.numel()):
-            return True  # nothing was poisoned, or only what the input has overwritten
+            return True  # nothing was poisoned, or the input has overwritten all poison
         written = sum(int((part != self._poison).sum()) for part in torch.split(output[0], _COMPARED))
         # In place, the input is a part of the output, and no input contains poison.
         return written == (self._input_values.numel() if placement is Placement.IN_PLACE else 0)
 
     def is_right(self, placement: Placement) -> bool:
-        """Return whether the output of the first slot is right. A call that returned nothing worked in place."""
+        """Return whether the output of the first slot is right. For ``RETURNED``, look at the output in place.
+
+        A call that should return its output, and returned nothing, can have worked in place.
+        """
         written = Placement.IN_PLACE if placement is Placement.RETURNED else placement
         return written in self._output_bits and not self.wrong(self.outputs(1, written))
 
@@ -219,15 +223,17 @@ class CaseBuffers:
     def _differs(self, bits: Tensor, expected: Tensor) -> Tensor:
         if self.tolerance_ulp == 0:
             return bits != expected
-        # All values are positive floats: bits, read as integers, differ by the error in ulp (units in the last place).
+        # All values are positive floats. If their bits are read as integers, their difference is the error in ulp
+        # (units in the last place).
         wide = torch.int32 if bits.dtype.itemsize < 4 else torch.int64
         return (bits.to(wide) - expected.to(wide)).abs() > self.tolerance_ulp
 
 
 def _as_words(*tensors: Tensor) -> Sequence[Tensor]:
-    """Return the memory of ``tensors`` as integers of 8 bytes if all of them consist of whole and aligned ones.
+    """Return ``tensors`` as integers of 8 bytes if all their lengths and offsets allow this; otherwise unchanged.
 
-    A copy takes time for each element: 4 GiB in elements of 2 bytes take 5 ms on an H200, whose memory needs 1 to 2 ms.
+    A copy is faster with fewer, larger elements: with elements of 2 bytes, a copy of 4 GiB takes 5 ms on an H200,
+    although its memory needs only 1 to 2 ms.
     """
     per_word = torch.int64.itemsize // tensors[0].element_size()
     lengths = [

@@ -40,7 +40,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     if not right:
         return
     if len(right) < len(names):
-        # The work of a wrong arm can go on, so measure the other arms where it does not write.
+        # The work of a wrong arm can go on and write into the buffers. So measure the other arms in new buffers.
         context = context.with_new_buffers()
     _record_paths(context, right, record)
     context.work.prepare(context, right)

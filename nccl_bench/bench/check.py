@@ -1,10 +1,10 @@
 """The check of results: it counts the wrong elements of each arm, before the first timing and after each timing.
 
 Each result is compared twice: when the caller's stream has passed the arm's calls, and when the device is idle. A
-result that is right at first and wrong then was written late.
+result that is right the first time and wrong the second time was written late.
 
 All arms use the same buffers. So an arm whose work goes on after its calls can make the results of other arms wrong. If
-any result is wrong or was written late, ``second_look`` finds out whose fault that is.
+any result is wrong or was written late, ``second_look`` finds the arms that are to blame.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,9 +61,10 @@ def _check(
     graphs: Mapping[str, Graph] = _NO_GRAPHS,
     results: Mapping[str, list[object]] = _NO_RESULTS,
 ) -> dict[str, Errors]:
-    """Count the errors of each arm in ``operations``, which has the number of its calls, or of those in its graph.
+    """Count the errors of each arm in ``operations``.
 
-    ``results`` has what the calls of a graph have returned.
+    ``operations`` has the number of calls of each arm, or the number in its graph. ``results`` has what the calls in an
+    arm's graph have returned.
     """
     wrong, late = dict.fromkeys(operations, 0), dict.fromkeys(operations, 0)
     if context.config.check:

@@ -29,7 +29,7 @@ class CaseContext:
 
     config: RunConfig  # the configuration of the run
     case: Case  # the case that is measured
-    # Arm -> its placement; `try_first_calls` corrects those that were expected wrongly.
+    # Arm -> its placement; `try_first_calls` corrects a placement that turns out to be wrong.
     placements: dict[str, Placement]
     buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
@@ -40,8 +40,8 @@ class CaseContext:
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
     log: NcclLog | None  # the log of NCCL; None without NCCL
     error: float  # the allowed error probability of each interval that decides on the number of rounds
-    free_bytes: Callable[[], int]  # the function that returns the free memory for each rank; collective
-    # The function that returns more buffers of the case, in new memory. Collective unless `Register` is `NONE`.
+    free_bytes: Callable[[], int]  # returns the bytes of free memory for each rank; collective
+    # Returns more buffers of the case, in new memory. Collective unless `Register` is `NONE`.
     allocate: Callable[[Arena, Register], CaseBuffers]
 
     @property
@@ -64,10 +64,10 @@ class CaseContext:
         return replace(self.case, placement=self.placements[arm])
 
     def placement_shown_by(self, arm: str, slot: int, result: object) -> Placement | None:
-        """Return the placement of a call of ``arm`` on a slot; the call has returned ``result``.
+        """Return the placement of a call of ``arm`` on a slot, as the ``result`` of the call shows it.
 
-        Return ``None`` if the call has returned nothing, so that its placement is not shown. Raises ``SetupError`` if
-        ``result`` cannot be a result of the case.
+        Return ``None`` if the call has returned nothing, because its placement is then unknown. Raises ``SetupError``
+        if ``result`` cannot be a result of the case.
         """
         expected = self.buffers.expected
         return self.arms[arm].communicator.examine(self.case_of(arm), result, self.buffers.input(slot), expected)
@@ -75,19 +75,20 @@ class CaseContext:
     def calls(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> list[Operation]:
         """Return ``operations`` calls of ``arm`` with the work around them, bound to the current stream.
 
-        The calls rotate through the slots. Each passes what its collective returns to ``keep``, if that is given.
+        The calls rotate through the slots. If ``keep`` is given, each call passes to ``keep`` what its collective
+        returns.
         """
         return self.work.calls(self.arms[arm], self.case_of(arm), self.buffers, operations, keep)
 
     def call_each(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> None:
-        """Make ``operations`` calls of ``arm``, bound to the current stream. A capture changes the current stream."""
+        """Make ``operations`` calls of ``arm``, bound to the current stream. A capture has another current stream."""
         for call in self.calls(arm, operations, keep):
             _result = call()  # as in an engine, a result lives until the next call has returned
 
     def with_new_buffers(self) -> CaseContext:
         """Return this context with new buffers, or with the same ones if memory is short. Collective.
 
-        Keep this context: while its buffers are alive, no other tensor has their memory.
+        Keep this context: as long as its buffers exist, the new buffers cannot get their memory.
         """
         world_size = self.arms.ranks.own_set.world_size
         arena = plan_arena(self.config, self.case, world_size, self.free_bytes(), self.placements.values())

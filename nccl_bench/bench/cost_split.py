@@ -1,8 +1,8 @@
 """Measures the parts of a call alone: the fetch of its stream, the fork, the call of the library, and the join.
 
-Each part is timed as ``enqueue`` times a whole call: by the host's clock, behind a gate, in rounds over all arms. So
-the sum of the parts can be compared with the time of ``enqueue``. The sum lacks the arm's own Python, and the
-parts that cannot be made alone.
+Each part is timed in the way in which ``enqueue`` times a whole call: by the host's clock, behind a gate, in rounds
+over all arms. So the sum of the parts can be compared with the time of ``enqueue``. The sum does not contain the arm's
+own Python code, or parts that cannot be called alone.
 """
 
 from collections import defaultdict
@@ -21,7 +21,8 @@ from nccl_bench.records.cost_split import CostSplit
 
 # The number of rounds; the times are medians over them.
 ROUNDS = 5
-# Earlier rounds can have made the gates longer. These batches need shorter ones: they have only parts of the calls.
+# The gates are this many times as long as the first gates of the rounds. Longer gates are not needed, even if a round
+# needed them, because these batches have only parts of the calls.
 _GATE_FACTOR = 2
 _LOOP_KEY = ("loop", 0)  # the key of a batch whose calls do nothing
 
@@ -114,7 +115,7 @@ def _parts(context: CaseContext, name: str, calls: int, kept: list[object]) -> _
 
 
 def _split(keys: Sequence[tuple[str, int]], times_us: Mapping[tuple[str, int], Sequence[float]]) -> CostSplit:
-    """Return the time of each part without that of the loop; a part whose gates all opened early is absent."""
+    """Return the time of each part, minus the time of the loop. A part whose gates all opened early is absent."""
     medians = {key: median(times_us[key]) for key in keys if times_us.get(key)}
     parts: dict[CostPart, float | None] = dict.fromkeys(CostPart)
     for part in CostPart:

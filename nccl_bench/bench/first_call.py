@@ -1,7 +1,7 @@
 """The first call of each user arm in a case. It shows the placement of the arm's calls, or that the arm declines.
 
-Only what a user's call returns shows whether the call works in place or returns a new tensor, and whether the arm takes
-the message at all. This can differ from case to case, for example by size, so it is looked at in every case.
+Only the result of a user's call shows whether the call works in place or returns a new tensor, and whether the arm
+takes the message at all. The answer can differ from case to case, for example by size, so every case has a first call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ from nccl_bench.errors import SetupError
 def try_first_calls(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     """Call each user arm among ``names`` once, and correct its placement by what the call returns. Collective.
 
-    Return the arms that decline the case, each with how it declined. Raises ``SetupError`` if a result cannot be right,
-    if a placement is not the configured one, or if the ranks differ.
+    Return the arms that decline the case, each with a text that says how it declined. Raises ``SetupError`` if a result
+    cannot be right, if a placement is not the configured one, or if the ranks differ.
     """
     loaded = _loaded(context, names)
     if not loaded:
@@ -40,7 +40,7 @@ def try_first_calls(context: CaseContext, names: Sequence[str]) -> Mapping[str, 
     how = context.arms.merge(reasons)
     declined = {}
     for name in loaded:
-        # An error is put down to the arm of the last report.
+        # If there is an error, the arm of the last report gets the blame.
         context.arms.report(name, "first call, results")
         try:
             placement = conclude(list(islice(sums, len(Observation))), context.placements[name])
@@ -61,7 +61,8 @@ def try_first_calls(context: CaseContext, names: Sequence[str]) -> Mapping[str, 
 def try_captures(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     """Capture one call of each user arm among ``names`` whose calls return tensors. Collective.
 
-    Return the arms that decline within a capture, each with how it declined. Raises ``SetupError`` if the ranks differ.
+    Return the arms that decline within a capture, each with a text that says how it declined. Raises ``SetupError`` if
+    the ranks differ.
     """
     returning = [name for name in _loaded(context, names) if context.placements[name] is Placement.RETURNED]
     results: dict[str, list[object]] = {name: [] for name in returning}
@@ -87,7 +88,7 @@ def _loaded(context: CaseContext, names: Sequence[str]) -> list[str]:
 
 
 def _call_once(context: CaseContext, name: str) -> tuple[Observation, str]:
-    """Call the arm ``name`` once; return what this rank sees, and the reason if it sees that the arm declines."""
+    """Call the arm ``name`` once. Return what this rank observes, and the reason if the arm declines."""
     communicator, buffers, streams = context.arms[name].communicator, context.buffers, context.streams
     answer = communicator.ask(context.case_of(name), buffers.input(0))
     if answer.declined is not None:

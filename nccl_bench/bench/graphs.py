@@ -9,7 +9,8 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
-# Above this time, the page of launch memory does not matter: pages differ by up to 0.3 us, which is at most 1 %.
+# If an operation takes longer, the page of launch memory does not matter: pages differ by up to 0.3 us, which is at
+# most 1 %.
 _PAGE_MATTERS_UP_TO_US = 30.0
 
 
@@ -33,9 +34,10 @@ def captured(
 ) -> Iterator[Mapping[str, Graph]]:
     """Yield a graph of ``operations`` calls for each arm of this process. Reset the graphs after the ``with`` block.
 
-    With ``best``, the graphs are in the best launch memory. ``keep`` has a list for each arm for what its calls return.
-    Without ``keep``, a result gets the memory of an earlier result of its graph, as in an engine.
-    After an exception the graphs are not reset: a failed capture can make the process unusable, and the process ends.
+    With ``best``, the graphs are in the best launch memory. ``keep`` has a list for each arm. The list gets what the
+    calls of the arm return. Without ``keep``, a result gets the memory of an earlier result of its graph, as in an
+    engine. After an exception the graphs are not reset: a failed capture can make the process unusable, and the process
+    ends.
     """
     capture = partial(_capture, context, operations, keep or {})
     if best:

@@ -15,8 +15,9 @@ _LARGEST_LL_BLOCK_BYTES = 16 * 1024
 def hang_in_graphs(case: Case, world_size: int, nccl_version: int) -> str | None:
     """Return why ``case`` can hang in a CUDA graph on torch's expandable segments; ``None`` if no reason is known.
 
-    NCCL registers the buffers of a captured call, and a send and its receive work together only if both are registered
-    or neither is. Before 2.29.2 NCCL registers a block only if it lies in one segment. torch's segments have 20 MiB.
+    NCCL registers the buffers of a captured call. A send and its receive work together only if both buffers are
+    registered, or neither. Before 2.29.2 NCCL registers a block only if it lies in one segment. torch's segments have
+    20 MiB.
     """
     block_bytes = case.count * DTYPES[case.dtype].itemsize
     if (

@@ -19,7 +19,7 @@ def describe_libraries(arms: ArmsInTurn, config: RunConfig, path: str | None) ->
     if path is not None:
         variables = {*config.variables, *_variables_of(arms.own, config)}
         index = str(arms.ranks.set_index)
-        # torch maps its own file beside a preloaded one. Only a copy that an arm calls makes a difference.
+        # torch loads its own libnccl even if another libnccl is preloaded. Only a file that an arm calls matters.
         every = [each for paths in called.values() for each in paths]
         second = [each for each in every if os.path.realpath(each) != os.path.realpath(path)]
         facts["other_nccl_libraries"] = _joined(arms.merge({index: second}))

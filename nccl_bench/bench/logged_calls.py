@@ -19,8 +19,9 @@ from nccl_bench.traces.nccl_kernels import kernels_in
 from nccl_bench.transports.nccl_log import NewLines
 from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, ranks_with_registered_buffers
 
-# Outside graphs NCCL uses what the caller has registered, which is all buffers or none. So one call is enough. In
-# graphs NCCL can register the buffers of some slots only. On segments of 20 MiB this repeats after five slots.
+# The number of calls. Outside graphs NCCL uses what the caller has registered: all buffers or none. So one call is
+# enough. In graphs NCCL can register the buffers of some slots and not of others. On segments of 20 MiB the pattern
+# repeats after five slots.
 _CALLS = {Mode.EAGER: 1, Mode.GRAPH: 8}
 
 
@@ -37,14 +38,14 @@ class _Calls:
     """The calls of one arm whose lines were read on this rank."""
 
     calls: int = 0  # calls that reached NCCL
-    with_registered: int = 0  # those with registered buffers, summed over the ranks that the lines are about
+    with_registered: int = 0  # calls with registered buffers, summed over the ranks that the lines describe
     kernels: tuple[Kernel, ...] = ()  # the kernels; only the first rank of a communicator logs them
 
 
 def read_log(context: CaseContext, names: Sequence[str], timings: Sequence[Timing]) -> dict[tuple[str, Timing], Logged]:
-    """Make calls of each arm, and return their content of NCCL's log for each arm and timing. Collective.
+    """Make calls of each arm, and return what NCCL logs about them, for each arm and timing. Collective.
 
-    Without NCCL the result is empty. Captured calls are not replayed, so the device does nothing.
+    Without NCCL the result is empty. Captured calls are not replayed, so the device does not run them.
     """
     log = context.log
     if log is None:
@@ -68,7 +69,7 @@ def read_log(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
 
 def _make_calls(context: CaseContext, name: str, mode: Mode, new_lines: NewLines) -> _Calls:
-    """Make calls of an arm, and return the content of their lines."""
+    """Make calls of an arm, and return what NCCL logs about them."""
     made = _Calls()
     world_size = context.arms.ranks.own_set.world_size
 

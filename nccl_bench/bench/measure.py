@@ -23,7 +23,8 @@ class KeptBatches:
     """The batches of one arm in one timing."""
 
     by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> the batch; absent if a gate opened early
-    arms_before: list[int] = field(default_factory=list)  # for each kept round, the number of arms visited before
+    # For each kept round, the number of arms measured before this one.
+    arms_before: list[int] = field(default_factory=list)
     skews: dict[int, tuple[float, float]] = field(default_factory=dict)  # round -> the delay, and the late rank's time
     discarded: int = 0  # the number of batches whose gate opened early
 
@@ -108,7 +109,7 @@ def measure_rounds(
                 visits += [(number, before, name) for before, name in enumerate(order)]
                 for name in context.arms.visit(order, timing):
                     context.restore(called)
-                    # The range costs a microsecond or more, and the clock times only a part of what is within it.
+                    # The range costs a microsecond or more, but it begins before the timed part and ends after it.
                     with marked(ranges[name]):
                         measured[number, name] = context.clock.batch(
                             timing,
@@ -124,7 +125,8 @@ def measure_rounds(
         reduced = context.control.reduce_batches(
             [None if batch is None else batch.time_us for batch in batches],
             [batch is None or batch.valid for batch in batches],
-            # The clocks of hosts differ, and the first rank of every process set is on the host of rank 0.
+            # Only the first rank of each process set gives the start of a batch: it is on the host of rank 0, and the
+            # clocks of hosts differ.
             [None if batch is None or context.arms.ranks.own_set.rank else batch.began_s for batch in batches],
         )
         skews = _reduce_skews(context, batches)
@@ -147,7 +149,7 @@ def _reduce_skews(context: CaseContext, batches: Sequence[Batch | None]) -> list
     """Return the delay and the time of the late rank in each batch, in microseconds; ``None`` if no rank is late."""
     if context.work.late_rank is None:
         return [None] * len(batches)
-    # Only the late rank has a delay, so the maximum over the ranks is the value of this rank.
+    # Only the late rank has a delay, so the maximum over the ranks is the value of the late rank.
     of_late_rank = [
         (0.0, 0.0) if each is None or each.delay_us is None else (each.delay_us, each.time_us) for each in batches
     ]

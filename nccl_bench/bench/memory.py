@@ -19,7 +19,7 @@ from nccl_bench.transports.device import Device
 def finds_expandable_segments(config: RunConfig, device: Device) -> bool:
     """Return whether torch's allocator uses expandable segments. torch must have allocated some memory.
 
-    Raises ``SetupError`` if the configuration does not fit.
+    Raises ``SetupError`` if the configuration asks for something else.
     """
     expandable = device.streams.has_expandable_segments()
     if config.memory is Memory.EXPANDABLE and not expandable:
@@ -79,7 +79,7 @@ def _register(
 ) -> dict[str, Registration]:
     """Register the memory at ``ptr`` with the arms of this process, and return the results. Collective.
 
-    ``deregistrations`` gets a function for each registration.
+    ``deregistrations`` gets a function for each registration; the function ends the registration.
     """
     registrations: dict[str, Registration] = {}
     for name in arms.visit(names, "registration"):

@@ -20,17 +20,19 @@ from nccl_bench.safety.secrets import masked
 from nccl_bench.streams.base import Streams
 from nccl_bench.streams.memory_use import MemoryUse
 
-# Tensors of larger messages could fill the memory. The share that is stranded does not depend on the size.
+# The largest message. Tensors of larger messages could fill the memory, and the stranded share does not depend on the
+# size.
 _MOST_BYTES = 16 * 1024**2
 # The number of calls. Each call has tensors of its own, which are freed after it.
 _CALLS = 8
-# The length of the gate. The host needs much less for the calls, so the device has done none when the last is freed.
-# Most of the host's time is that of new memory from the driver.
+# The length of the gate. The host makes all calls in much less time, so the device has run none of them when the last
+# tensor is freed. The host spends most of its time on new memory from the driver.
 _GATE_S = 0.1
-# The most tensors of the message's size in a call: its input, its output and copies that an arm makes.
+# The largest number of tensors in one call, all of the message's size: the input, the output, and copies that an arm
+# makes.
 _COPIES = 4
-# The errors of a call that refuses new tensors, for example because the user's library does not know their memory.
-# torch's errors, also that of too little memory, are a RuntimeError.
+# The errors of a call that refuses new tensors, for example because the user's library does not know their memory. An
+# error of torch is a RuntimeError, also the error of too little memory.
 _REFUSALS = (NcclBenchError, RuntimeError, LookupError, ValueError, TypeError, AssertionError)
 _LONGEST_REASON = 200
 _Made = TypeVar("_Made")
@@ -49,7 +51,7 @@ def with_growth(streams: Streams, make: Callable[[], _Made]) -> tuple[_Made, Mem
 
 
 def _difference(before: int | None, after: int | None) -> int | None:
-    # The rest of the process can give memory back in the meantime.
+    # The rest of the process can free memory in the meantime. Then the difference is negative.
     return None if before is None or after is None else max(0, after - before)
 
 
@@ -70,14 +72,14 @@ def memory_of_ranks(control: Control, growths: Mapping[str, MemoryUse], *, alone
 
 
 def _of_ranks(control: Control, growth: int | None) -> list[int] | None:
-    """Return the growth on each rank; ``None`` if one of them does not know it."""
+    """Return the growth on each rank; ``None`` if the growth on any rank is unknown."""
     if control.minimum(-1 if growth is None else 0) < 0:
         return None
     return control.each_value(growth or 0)
 
 
 def case_for_memory(cases: Sequence[PlannedCase]) -> PlannedCase | None:
-    """Return the case with the largest message that is not too large for new tensors; ``None`` without one."""
+    """Return the case with the largest message that is not too large for new tensors; ``None`` if all are too large."""
     possible = [planned for planned in cases if planned.case.size_bytes <= _MOST_BYTES]
     return max(possible, key=lambda planned: planned.case.size_bytes, default=None)
 
@@ -87,9 +89,9 @@ def measure_stranded(
 ) -> dict[str, RecordedMemory]:
     """Return the bytes that calls of each arm strand in torch's allocator, on the rank with the most. Collective.
 
-    Stranded memory is free, but the caller's stream cannot have it. Each call gets new tensors, which are freed when it
-    has returned, while a gate keeps the device from running any of the calls. An arm whose calls cannot be measured has
-    the reason instead of the bytes. The device must have such an allocator.
+    Stranded memory is free, but the caller's stream cannot have it. Each call gets new tensors. They are freed when the
+    call has returned, while a gate still keeps the device from running the calls. An arm whose calls cannot be measured
+    has the reason instead of the bytes. The memory of the device must come from torch's allocator.
     """
     reasons: dict[str, str] = {**try_first_calls(context, names)}
     names = [name for name in names if name not in reasons]
@@ -99,12 +101,13 @@ def measure_stranded(
         reasons |= dict.fromkeys(names, short)
         names = []
     stranded = dict.fromkeys(names, 0)
-    # First calls make what later calls use again. They also end what NCCL keeps for graphs that no longer exist.
+    # The first calls are not measured. They make objects that later calls use again, and let NCCL free what it kept for
+    # graphs that no longer exist.
     for calls, measure in ((1, False), (_CALLS, True)):
         refusals = dict.fromkeys(names, "")
         for name in context.arms.visit(names, "memory"):
             stranded[name], refusals[name] = _stranded_by(context, name, calls, measure=measure)
-        # All ranks leave an arm out if one of them does, because the others would wait for it.
+        # If one rank leaves an arm out, all ranks do. Otherwise the other ranks would wait for this rank.
         refused = {name: context.control.first_message(refusals[name] or None) for name in names}
         reasons |= {name: message[1] for name, message in refused.items() if message is not None}
         names = [name for name in names if name not in reasons]
@@ -114,14 +117,15 @@ def measure_stranded(
 
 
 def _stranded_by(context: CaseContext, name: str, calls: int, *, measure: bool) -> tuple[int, str]:
-    """Return how many bytes ``calls`` calls strand, and why that is unknown; an empty reason if it is known."""
+    """Return the bytes that ``calls`` calls strand, and why they are unknown; an empty reason if they are known."""
     streams, case = context.streams, context.case_of(name)
     pair = context.buffers.pair(0, case.placement)
     gate = streams.new_event()
     streams.synchronize()
     try:
         if measure:
-            # Blocks that earlier calls have left on other streams would be used again, and so not counted.
+            # Earlier calls can have left blocks on other streams. New calls would use these blocks again, and the
+            # growth would not count them.
             streams.release_memory()
         before = streams.stranded_bytes()
         if measure:
@@ -147,7 +151,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _call_with(arm: Arm, case: Case, x: Tensor, y: Tensor | None) -> None:
-    """Make a call, and keep its tensors until it has returned: a recorded call has their addresses only."""
+    """Make a call. Its tensors exist until it has returned, because a bound call can have only their addresses."""
     arm.bind(case, x, y)()
 
 
@@ -172,7 +176,7 @@ def _holds(whole: Tensor, part: Tensor) -> bool:
 
 
 def _offset(part: Tensor, whole: Tensor) -> int:
-    """Return how many elements after ``whole`` the tensor ``part`` begins."""
+    """Return the number of elements from the start of ``whole`` to the start of ``part``."""
     return (part.data_ptr() - whole.data_ptr()) // whole.element_size()
 
 

@@ -22,7 +22,8 @@ def call_poisoned(
 ) -> list[Tensor]:
     """Poison the outputs, make the calls of an arm or replay its graph, and wait for the caller's stream.
 
-    Return the outputs. ``results`` is what the calls of ``graph`` have returned; a replay writes it again.
+    Return the outputs. ``results`` has the tensors that the calls of ``graph`` have returned; a replay writes them
+    again.
     """
     returned = [] if results is None else results
     context.buffers.poison(operations, context.placements[name], [*chain.from_iterable(map(tensors_of, returned))])

@@ -1,7 +1,7 @@
 """Profiles of untimed calls with torch.profiler, after all timed rounds of a run: a file for each arm and case.
 
-A profile is no measurement: the profiler makes each call slower. CUPTI, by which it sees the work of a GPU, also stays
-in the process and can slow down later calls. So no rounds are timed after the first profile.
+A profile is no measurement: the profiler makes each call slower. The profiler watches a GPU through CUPTI. CUPTI stays
+in the process, and can slow down later calls. So no rounds are timed after the first profile.
 """
 
 import gzip
@@ -34,8 +34,8 @@ def profile_case(
 ) -> list[RecordedProfile]:
     """Profile each arm but the twin, on the first rank of its processes, and return the profiles. Collective.
 
-    Calls are eager if one of ``timings`` makes eager calls, and in a graph if one of them captures calls. Ranks of the
-    first node have the ``run_directory``, into which the first rank of each process set writes.
+    Calls are eager if one of ``timings`` makes eager calls, and in a graph if one of them captures calls. The first
+    rank of each process set writes into ``run_directory``, which only ranks of the first node have.
     """
     declined = try_first_calls(context, names)
     names = [name for name in names if name not in declined and not is_twin(name)]
@@ -45,7 +45,7 @@ def profile_case(
     captures = [TIMINGS[timing].captured for timing in timings]
     eager_calls = 0 if all(captures) else CALLS
     not_captured = {*try_captures(context, names)} if any(captures) else {*names}
-    # An arm that declines in graphs has no calls in a run of graphs.
+    # If a run has only graphs, an arm that declines in graphs makes no calls.
     names = [name for name in names if eager_calls or name not in not_captured]
     profiles = {
         name: RecordedProfile(
@@ -102,7 +102,7 @@ def _add_group(context: CaseContext) -> None:
 
 
 def write_profile(export: Callable[[str], object], file: Path) -> None:
-    """Write the trace that ``export`` writes, compressed, into ``file``; raise ``RecordError`` if that fails."""
+    """Let ``export`` write a trace, and compress it into ``file``. Raise ``RecordError`` if writing fails."""
     parts = unpacked, packed = [file.with_name(f".{file.name}.{kind}") for kind in ("json", "part")]
     try:
         file.parent.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ class Record:
         self._store = store
         self._launch = launch
         self._facts = dict(facts)
-        # An arm that is no longer measured has no library now.
+        # Keep the libraries of arms that are no longer measured: only the earlier facts have them.
         libraries = {library["arm"]: library for meta in (earlier, facts) for library in meta.get("libraries") or ()}
         self._facts["libraries"] = list(libraries.values())
         self._facts["process_sets"] = _merged(earlier.get("process_sets") or (), facts.get("process_sets") or ())
@@ -46,7 +46,10 @@ class Record:
         self.registrations: dict[str, Registration] = {}
 
     def append(self, lines: Iterable[Samples | Skipped]) -> None:
-        """Write ``lines`` with the launch into the store, if there is one. They are on the disk after ``end_case``."""
+        """Write ``lines``, with the number of the launch, into the store if there is one.
+
+        They are on the disk after ``end_case``.
+        """
         if self._store is not None:
             self._store.append(*(replace(line, launch=self._launch) for line in lines))
 
@@ -74,7 +77,11 @@ class Record:
 
 
 def _merged(earlier: Iterable[Mapping[str, Any]], present: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the process sets ``present``, and in them or after them the arms that only ``earlier`` ranks measured."""
+    """Return the ``present`` process sets, with the arms that only ``earlier`` ranks measured.
+
+    Such an arm joins the present set that has another arm of its earlier set. Without such a set, it gets a set of its
+    own.
+    """
     merged = [{**each, "arms": list(each["arms"])} for each in present]
     measured = {arm for each in merged for arm in each["arms"]}
     for process_set in earlier:

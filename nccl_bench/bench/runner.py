@@ -79,7 +79,7 @@ class Runner:
     def _choose_streams(self) -> tuple[Any, Any]:
         """Choose the caller's stream, then the private streams of this process's arms.
 
-        Return the caller's stream, and its second stream if the scenario has one.
+        Return the caller's stream, and the caller's second stream if the scenario has one.
         """
         if self.config.caller_stream is CallerStream.DEFAULT:
             caller = self.device.streams.default_stream()
@@ -112,7 +112,7 @@ class Runner:
             self.record.end_case(planned.case)
 
     def measure_memory(self) -> None:
-        """Measure the memory that calls of each arm strand in torch's allocator, in a measured case, and record it."""
+        """Record the memory that calls of each arm strand in torch's allocator, in one of the measured cases."""
         planned = case_for_memory(self._ended)
         is_measured = SCENARIOS[self.config.scenario].measures_stranded_memory
         if planned is None or not is_measured or self.device.streams.stranded_bytes() is None:
@@ -131,10 +131,10 @@ class Runner:
         self.record.update()
 
     def profile(self, directory: Path | None) -> None:
-        """Profile some cases of the plan, also those of earlier ranks, and record the files in ``directory``."""
+        """Profile some cases of the plan, also cases that earlier ranks measured. Record the files in ``directory``."""
         profiles: list[RecordedProfile] = []
         for planned in self.plan.smallest_and_largest():
-            # All cases are measured. After a hang, no new ranks follow.
+            # This position is after all cases, so no new ranks start after a hang.
             after_all = len(self.plan.cases)
             self.progress.update(case_index=after_all, arm="", phase="profile", deadline_s=self.config.timeout_s)
             gc.collect()
@@ -144,7 +144,7 @@ class Runner:
         self.record.update(profiles=profiles)
 
     def _arena(self, planned: PlannedCase) -> Arena | str:
-        """Return an arena for ``planned`` that fits on every rank, or why it cannot be measured. Collective."""
+        """Return an arena for ``planned`` that fits on every rank, or why the case cannot be measured. Collective."""
         # Process sets can have different libraries, so any rank can refuse a case.
         reason = self._refusal(planned) if planned.arms else _NO_ARM[has_deadlocks(planned.case)]
         refused = self.arms.ranks.all_ranks.first_message(reason)
@@ -221,14 +221,14 @@ class Runner:
         )
 
     def _free_bytes(self) -> int:
-        """Return the bytes of free memory for each rank, of the rank with the least. Collective."""
+        """Return the bytes of memory that are free for a rank: the minimum over all ranks. Collective."""
         return self.arms.ranks.all_ranks.minimum(self.device.streams.memory()[0] // self.ranks_per_memory)
 
     def _error(self) -> float:
         """Return the error probability at which the interval of one launch must be narrow enough.
 
-        With one launch, it is that of the strictest step of Holm's method: no verdict has a smaller probability. With
-        several, the verdicts come from the launches together.
+        With one launch, it is the error probability of the strictest step of Holm's method, and no verdict needs a
+        smaller one. With several launches, the verdicts come from all launches together.
         """
         comparisons = self.plan.comparisons(self.config.baseline) if self.config.launches == 1 else 1
         return FAMILYWISE_ERROR / max(1, comparisons)

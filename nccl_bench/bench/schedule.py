@@ -10,14 +10,14 @@ from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, UNTIMED_CALLS, most_
 from nccl_bench.plan.memory import FEWEST_SLOTS
 from nccl_bench.plan.scenarios import NO_WORK, WorkPlan
 
-# The duration of a batch of enqueue: less than that of other batches, because the host's clock resolves nanoseconds.
+# The duration of a batch of enqueue. It is shorter than other batches, because the host's clock resolves nanoseconds.
 ENQUEUE_BATCH_S = 0.5e-3
-# The device runs the calls of an enqueue batch after the timed part. This is their longest time on the device.
+# The device runs the calls of an enqueue batch after the timed part. There they take at most this time.
 ENQUEUE_DEVICE_US = 4_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
 _GATE_MARGIN_S = 200e-6
-# A gate that opens early is noticed, its batch is discarded, and the next gates of the arm are longer.
+# A small factor is enough: if a gate opens early, its batch is discarded, and the next gates of the arm are longer.
 _GATE_FACTOR = 1.5
 
 
@@ -61,7 +61,7 @@ def make_schedule(
 ) -> Schedule:
     """Return a schedule. The batches are long enough for the fastest arm, and fit the launch queue for every arm.
 
-    If ``work`` has a number of operations, each batch has this number, or what fits into the launch queue.
+    If ``work`` has a number of operations, each batch has this number, or fewer if the launch queue is too short.
     """
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())

@@ -3,7 +3,7 @@
 The work of an arm can go on after its calls: an arm can drop the handle of its collective instead of waiting. This work
 then writes into buffers that the next arm uses, and makes the results of the next arm wrong. In the second look each
 arm has new buffers, which no other arm can reach, and every late write into these buffers is counted. Some ranks call
-later than the others, so that the result of a call that does not wait for them is late.
+later than the others, so that a call that does not wait for them writes its result late.
 """
 
 import time
@@ -16,7 +16,7 @@ from nccl_bench.bench.outputs import call_poisoned
 from nccl_bench.catalog.memory import Register
 from nccl_bench.plan.memory import slots_of_more_arenas
 
-# The ranks with an even number call so much later than those with an odd number, and then the other way round.
+# First the ranks with an even number call this much later than the other ranks, then the ranks with an odd number.
 _DELAY_S = 0.02
 # Within this time after the calls of the last rank, the work of every rank is usually done.
 _SETTLING_S = 0.02
@@ -29,7 +29,7 @@ class Errors:
     """The errors of an arm in one check, summed over all ranks."""
 
     wrong: int = 0  # elements of outputs that were wrong when the caller's stream had passed the arm's calls
-    late: int = 0  # elements of outputs, and in the second look of inputs, that the arm wrote after that
+    late: int = 0  # elements that the arm wrote after that, of outputs, and in the second look also of inputs
 
     @property
     def any(self) -> bool:

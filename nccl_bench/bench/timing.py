@@ -28,14 +28,14 @@ class Batch:
 
     time_us: float  # microseconds per operation
     valid: bool  # False if a gate opened before the last call was enqueued
-    began_s: float  # seconds from the clock's start to that of the timed part, on the clock of this host
+    began_s: float  # seconds from `Clock.started` to the start of the timed part, on this host
     delay_us: float | None = None  # how much later this rank came than the others; None if it is not the late rank
 
 
 class Clock:
     """A clock for batches on ``caller``, which must be the current stream. ``align`` aligns the ranks on the device.
 
-    ``started`` is a reading of ``time.monotonic``, from which the begins of batches count.
+    The starts of batches are counted from ``started``, which is a reading of ``time.monotonic``.
     """
 
     def __init__(self, streams: Streams, caller: Any, align: Operation, started: float = 0.0) -> None:

@@ -32,7 +32,7 @@ class ArmsInTurn:
         return self.own[name]
 
     def present(self, names: Iterable[str]) -> list[str]:
-        """Return those of ``names`` that are arms of this process."""
+        """Return the ``names`` that are arms of this process."""
         return [name for name in names if name in self.own]
 
     def share_memory(self, name: str, other: str) -> bool:

@@ -36,7 +36,7 @@ class Watch:
     def end(self) -> GpuState | None:
         """Return the state of the GPUs since ``begin``; ``None`` if no rank has sensors. Collective.
 
-        This gathers nothing, so its cost does not grow with the number of ranks.
+        The ranks exchange only maxima, so the cost does not grow with the number of ranks.
         """
         if not self._active:
             return None

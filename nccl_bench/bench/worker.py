@@ -64,7 +64,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # The arms of a round have another order in every launch.
     config = replace(config, seed=config.seed + launch - 1)
     plan = make_plan(config, ranks.own_set.world_size)
-    # After a relaunch, the launchers on several nodes can disagree about the cases that are left. Node 0 records.
+    # After a relaunch, the launchers on several nodes can disagree about the cases that are left. Rank 0 decides,
+    # because its node writes the record.
     to_measure = control.broadcast(list(range(len(plan.cases)) if spec.cases is None else spec.cases))
     deadlocks = {(index, arm) for index, arm in control.broadcast(spec.deadlocks)}
 
@@ -154,7 +155,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
     except RecordError:
-        raise  # whatever arm is at work, it is not to blame
+        raise  # no arm is to blame for an error of the record
     except (Exception, SystemExit) as error:
         user_arm = user_arm_of(config.user_arms, progress.position.arm)
         raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
@@ -172,10 +173,10 @@ def _make_arms(
     launch: int,
     growths: dict[str, MemoryUse] | None = None,
 ) -> dict[str, Arm]:
-    """Make and return the arms of the process set at ``set_index``, after the first launch in a random order.
+    """Make and return the arms of the process set at ``set_index``. Their order is random, except in the first launch.
 
-    An arm can be faster only because it was made before another. Random orders make that a part of the variance.
-    ``growths`` gets the memory that each arm took.
+    An arm can be faster only because it was made before another arm. With random orders, this difference becomes a part
+    of the variance. ``growths`` gets the memory that each arm took.
     """
     arms = {}
     names = [name for process_set in process_sets for name in process_set.arms]

@@ -5,9 +5,9 @@ weights, ``hidden / ranks`` x ``hidden``. An all_reduce then adds up the product
 produces its layer's message and consumes the message before it. All products run on the caller's stream.
 
 All results are equal, and exact. Token t holds ``token[t] * element[j]`` at j. The weights of rank r are ``factor[k] *
-element[j]``, where the sum of ``element[k] * factor[k]`` over the rank's part is ``share[r]``, and all shares add up
-to 1. So rank r sends ``share[r]`` times the result, and a product that reads a message before the all_reduce has
-written it makes all later results wrong.
+element[j]``. The sum of ``element[k] * factor[k]`` over the rank's part is ``share[r]``, and all shares add up to 1. So
+rank r sends ``share[r]`` times the result. A product that reads a message before the all_reduce has written it makes
+all later results wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ChainWork(Work):
         if case.placement is Placement.RETURNED:
             return self._returning_calls(arm, case, buffers, operations, keep)
         bound = bound_calls(arm, case, buffers, slots, keep)
-        # One slot in place cannot be both the input and the output of a product.
+        # With one slot in place, a product would read the memory that it writes.
         read = [self._first, *(self._part(self._output(buffers, case, index % slots)) for index in range(operations))]
         if slots == 1:
             read = [self._first] * operations
@@ -143,7 +143,7 @@ def element_values(hidden: int, largest: int, world_size: int) -> Integers:
 def weight_factors(part: int, share: int) -> Integers:
     """Return the factors of one rank's weights; none is 0. Two neighbours add up to 0, and the last two to ``share``.
 
-    The product of these factors and equal neighbours is exact, also if a library adds up even parts of it first.
+    The product of these factors and equal neighbours is exact, also if a library first adds up parts of an even length.
     """
     pairs = np.random.default_rng(part).integers(1, _LARGEST_FACTOR, part // 2, endpoint=True)
     values = np.stack([pairs, -pairs], axis=1)

@@ -1,9 +1,9 @@
 """The scenario ``contended``: two communicators in one program, such as tensor-parallel and data-parallel groups.
 
 Each call is two collectives of equal size. The arm's communicator makes the first one, as in other scenarios. Another
-communicator of the same kind makes the second one. Both communicators have all ranks, which contend most. On one
-stream the second collective follows the first. On two streams they run at the same time, and NCCL can deadlock: one
-rank's GPU may have started only the first, and another one's only the second.
+communicator of the same kind makes the second one. Both communicators have all ranks, because then they contend most.
+On one stream the second collective follows the first. On two streams they run at the same time, and NCCL can deadlock:
+the GPU of one rank may have started only the first collective, and the GPU of another rank only the second.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """The scenario ``overlap``: a collective on a second stream beside a matrix product on the caller's stream.
 
-Each arm gets a second stream if it needs one, see ``Arm.split``. The user can give the shape of the product. Without
-a shape, the product takes about as long as the collective of the baseline, so that it could hide all of it.
+Each arm gets a second stream if it needs one, see ``Arm.split``. The user can give the shape of the product. Without a
+shape, the product takes about as long as the collective of the baseline, so that the product could hide all of the
+collective.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.product import Shape, product_name
 from nccl_bench.records.scenario_times import PartTimes
 
-# The product of the calls before a shape is chosen.
+# The product in calls that are made before a shape is chosen.
 _SMALL: Shape = (64, 64, 64)
 
 
@@ -37,14 +38,14 @@ class OverlapWork(Work):
         self._overlap = self._with_product(self._given or _SMALL)
 
     def prepare(self, context: CaseContext, names: Sequence[str]) -> None:
-        """Choose the shape of the product, unless the user has, or an earlier launch of the run. Collective."""
+        """Choose the shape of the product, unless the user or an earlier launch has chosen it. Collective."""
         if self._given is not None:
             return
         known = context.control.broadcast(self._products.get(self._label))
         if known is None:
             baseline = context.config.baseline
             arm = baseline if baseline in names else names[0]
-            # The batches that measure the collective alone have no product beside it.
+            # These batches have no product beside the collective.
             collective_us = self._time_us(context, arm, lambda: self._collective(context, arm))
             shape = shape_that_takes(
                 collective_us,

@@ -1,7 +1,7 @@
 """A collective beside a matrix product: the calls of both together, of both in sequence, and of each alone.
 
 Together, the caller forks, calls the collective, enqueues the product on its own stream, and joins, as an engine does.
-No call is without the join, so every result is checked like that of any other call.
+Every such call joins, so its result is checked like the result of any other call.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Part(StrEnum):
 
 @dataclass(slots=True)
 class Spans:
-    """Times of single operations on their own streams, by two events around each operation."""
+    """The times of single operations, from two events around each operation on its own stream."""
 
     streams: Streams  # the streams of this rank's device
     pairs: list[tuple[Any, Any]] = field(default_factory=list)  # the two events of each operation
@@ -60,7 +60,7 @@ class OverlapCalls:
 
     streams: Streams  # the streams of this rank's device
     side: Any  # the caller's second stream, for communicators that run on the current stream
-    name: str  # the sides of the product
+    name: str  # the sides of the product, as a text
     product: Operation  # enqueues the product on the current stream
 
     def bind(
@@ -83,7 +83,7 @@ class OverlapCalls:
     ) -> Operation:
         """Return a call of ``part`` with events around the product and around the collective.
 
-        Together, a collective on a stream that a library hides has no events.
+        For ``Part.TOGETHER``, the collective has no events if its library hides the stream on which it runs.
         """
         caller = self.streams.current_stream()
         product = of_product.around(self.product, caller)

@@ -1,6 +1,6 @@
 """The times of the parts of an overlap, in rounds of their own.
 
-Each round measures every part of every arm, so that the compared times are of the same moment.
+Each round measures every part of every arm, so that the compared times come from the same moment.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.records.scenario_times import PartTimes
 from nccl_bench.streams.base import Graph
 
-# The events around the product and around the collective.
+# The number of events around the product and around the collective.
 _EVENTS = 4
-# The host's time for the replay of a graph is rarely longer. If it is, the next gates are longer.
+# The host rarely needs more time for the replay of a graph. If it does, the next gates are longer.
 _REPLAY_US = 30.0
 
 
@@ -61,7 +61,7 @@ def measure_parts(
 ) -> dict[str, PartTimes]:
     """Return the times of the parts of each arm, on the slowest rank. Collective.
 
-    An arm without a complete round is absent. In a timing of the CPU, all arms are.
+    An arm without a complete round is absent. In a timing of the CPU, all arms are absent.
     """
     if not TIMINGS[timing].moves_bytes:
         return {}
@@ -150,7 +150,7 @@ class _Measurement:
         return {name: self._part_times(name, rounds) for name, rounds in kept.items() if rounds}
 
     def _slowest(self, keys: Sequence[_Key], measured: Mapping[_Key, _Times]) -> dict[_Key, _Times]:
-        """Return the maximum over ranks of the times of each batch; some were measured in other processes."""
+        """Return the times of each batch, as maxima over the ranks. Some batches were measured in other processes."""
         numbers = [number for key in keys for number in measured.get(key, _NOT_MEASURED)]
         slowest = iter(self.context.control.maximum(numbers))
         return {key: _Times(next(slowest), next(slowest), next(slowest)) for key in keys}

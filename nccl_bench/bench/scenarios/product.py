@@ -31,8 +31,8 @@ def product(shape: Shape, streams: Streams) -> Operation:
 def shape_that_takes(target_us: float, time_us: Callable[[Shape], float], most_bytes: int) -> Shape:
     """Return the shape of a product that takes about ``target_us`` microseconds; ``time_us`` measures a shape.
 
-    The product has at most ``most_bytes`` bytes, unless the smallest one has more. It is a square, or as long in K as
-    several squares.
+    The product has at most ``most_bytes`` bytes, unless the smallest one has more. It is a square, or its K is a
+    multiple of its other two sides.
     """
     squares = [(side, side, side) for side in _SIDES]
     shape, shape_us = squares[0], time_us(squares[0])
@@ -51,7 +51,7 @@ def shape_that_takes(target_us: float, time_us: Callable[[Shape], float], most_b
 def _longer(shape: Shape, factor: float, most_bytes: int) -> Shape:
     """Return ``shape`` with a K that is about ``factor`` times as long: a multiple of its other sides."""
     m, n, k = shape
-    # The bytes without those of the output are proportional to K.
+    # The bytes of the two inputs are proportional to K.
     of_output = product_bytes((m, n, 0))
     most = (most_bytes - of_output) // (product_bytes((m, n, m)) - of_output)
     return m, n, max(1, min(round(k * factor / m), most)) * m

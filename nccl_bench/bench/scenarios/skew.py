@@ -36,7 +36,7 @@ class SkewClock(Clock):
         super().__init__(clock.streams, clock.caller, clock.align, clock.started)
         self._delay_s = delay_s
         self._is_late = is_late
-        # For each call of a batch: the events behind the alignment, at the start and at the end.
+        # For each call of a batch: the events after the alignment, at the start and at the end.
         self._events: list[tuple[Any, Any, Any]] = []
 
     def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:

@@ -62,8 +62,8 @@ class Work(Protocol):
         """Return ``operations`` calls, bound to the current stream: each is one collective with the work around it.
 
         One sample is the time of a batch divided by the number of its calls. Each call returns what the collective
-        returns, and passes it to ``keep``. The calls must be made in their order; the first call of a list can follow
-        the last one.
+        returns, and passes it to ``keep``. The calls must be made in their order. After the last call of a list, the
+        list can begin again.
         """
 
     def measure_parts(
