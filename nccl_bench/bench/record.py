@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +74,8 @@ class Record:
         }
         if self._store is not None and worker != self._written:
             self._store.update(worker=worker)
-            self._written = worker
+            # The memory and the products change in place. Without a copy, these changes would look written already.
+            self._written = deepcopy(worker)
 
 
 def _merged(earlier: Iterable[Mapping[str, Any]], present: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -36,3 +36,16 @@ def test_an_arm_that_is_no_longer_measured_keeps_its_process_set(
     store = RunStore(path=tmp_path)
     Record(store, {"process_sets": sets(*present)}, {"process_sets": sets(*earlier)}).update()
     assert store.meta()["worker"]["process_sets"] == sets(*recorded)
+
+
+def test_memory_and_products_that_change_after_a_write_are_written(tmp_path: Path) -> None:
+    (tmp_path / RUN).write_text(json.dumps(meta()))
+    store = RunStore(path=tmp_path)
+    record = Record(store, {"memory": {"torch": {"device_bytes": [1, 1]}}}, {"products": {"first": [8, 8, 8]}})
+    record.update()
+    record.memory["torch"]["stranded_bytes"] = 0
+    record.update()
+    assert store.meta()["worker"]["memory"] == {"torch": {"device_bytes": [1, 1], "stranded_bytes": 0}}
+    record.products["second"] = [16, 8, 8]
+    record.update()
+    assert store.meta()["worker"]["products"] == {"first": [8, 8, 8], "second": [16, 8, 8]}
