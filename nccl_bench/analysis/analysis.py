@@ -44,10 +44,11 @@ class Analysis:
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
     measured: Run | None = None  # the run as it was measured, with separate launches; None for the command `compare`
-    metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
+    # The content of each run's run.json, with the name of the run's side. The name is empty if there is one run.
+    metas: NamedRuns
     # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
     runs: tuple[tuple[str, Run], ...] = ()
-    # The rows of each run that has records, with the name of its side; for `compare` only of what is compared.
+    # The rows of each run that has records, with the name of the run's side. `compare` has only rows of compared cells.
     rows_of_runs: tuple[tuple[str, Rows], ...] = ()
     rows: Rows  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
@@ -66,7 +67,7 @@ class Analysis:
     steadiness: Steadiness | None = None  # whether the machine was steady; None if no records of rounds are known
     not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) without a cell to compare with
     not_measured: tuple[str, ...]  # everything that was requested but not measured
-    candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks, one that was asked about
+    candidate_incomplete: bool  # True if an asked candidate lacks a cell that the baseline has
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class Analysis:
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {run.meta['name']}")
         asked_arms = run.asked_arms
         comparisons, of_twin, other_ratios, step = _compare(run, limits)
-        # The comparisons that answer the question are the first ones, in tables too.
+        # Put the comparisons that answer the question first, in tables too.
         comparisons = tuple(sorted(comparisons, key=lambda each: each.candidate not in asked_arms))
         basis = basis_of(comparisons)
         rows = rows_of(run, comparisons, other_ratios)
@@ -128,7 +129,7 @@ class Analysis:
 
     @cached_property
     def unit(self) -> str:
-        """The work that one time belongs to: a call, or a layer. A run has one scenario."""
+        """The work that is timed: a call or a layer. It is the same in all cases, because a run has one scenario."""
         first = next(iter(self.comparisons), None)
         rows = (row for _, rows in self.rows_of_runs for row in rows if row.scenario)
         return unit_of(next(rows, None) if first is None else first.case)
@@ -183,7 +184,7 @@ class Analysis:
 
     @property
     def judged(self) -> tuple[Band | StepComparison, ...]:
-        """The verdicts that ``--fail-on`` checks: those of step times, or without any, those of the answer's bands."""
+        """The verdicts that ``--fail-on`` checks: those of step times if there are any, otherwise ``answer_bands``."""
         return self.answer_bands if self.step is None else self.step.of(self.asked_arms)
 
     @property
@@ -200,12 +201,12 @@ def _compare(
 ) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], OtherRatios, StepTime | None]:
     """Return the comparisons of ``run``, those of its twin, the ratios of arms without comparisons, and its step time.
 
-    The times in the form of comparisons need much memory, so they end with this function.
+    The ``ComparableRun`` needs much memory. Only this function has it, so its memory is free afterwards.
     """
     comparable = ComparableRun.of(run, run.meta["name"])
     comparisons = compare_arms(comparable, limits)
     of_twin: tuple[Comparison, ...] = ()
-    # With one launch, the twin sets the noise floor instead.
+    # Compare the twin only if there are several launches. With one launch, the twin sets the noise floor.
     if basis_of(comparisons).has_variance:
         base = run.recorded_baseline
         of_twin = compare_arms(comparable, limits, baseline=base, candidates=[twin_of(base)])

@@ -20,7 +20,7 @@ from nccl_bench.records.schema import Crash, Hang, Status
 
 # With more kinds of case and pairs of arms than this, all timings of a verdict share a line.
 _MOST_GROUPS = 2
-# What the line is about that counts the open comparisons of several kinds of case.
+# The subject of the line that counts the open comparisons of several kinds of case.
 _ALL_KINDS = "all kinds of case together"
 # The lines of each kind of case, by its name.
 _LinesOfKinds = list[tuple[str, Iterable[HeadlineLine]]]
@@ -83,7 +83,7 @@ def _title(
 
 
 def _with_sides(band: Band, run: Run | None) -> str:
-    """Return the arms before and after with their differences; empty if they have none, or for other arms."""
+    """Return the arms before and after, each with what differs between them; empty for other arms and equal arms."""
     names = named_sides(run) if run is not None else {}
     if not {band.baseline, band.candidate} <= names.keys() or len({*band.comparisons[0].placements}) > 1:
         return ""
@@ -92,9 +92,10 @@ def _with_sides(band: Band, run: Run | None) -> str:
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
-    """Yield the decided lines of each kind of case, and the open ones: of many kinds, below those of all kinds.
+    """Yield the decided and the open lines of each kind of case. Kinds of case with the same lines share these lines.
 
-    Kinds with the same lines share them.
+    If there are many kinds of case, all decided lines come first, then a line that counts all open comparisons, then
+    the open lines.
     """
     kinds: dict[str, dict[str, list[Band]]] = {}
     # Several candidates of one run are ranked.
@@ -123,7 +124,7 @@ def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> It
 
 
 def _about(of_kinds: _LinesOfKinds, *, several: bool) -> Iterator[HeadlineLine]:
-    """Yield the lines; of several kinds of case, with the names of all kinds that have these lines."""
+    """Yield the lines. If there are ``several`` kinds of case, each line names all kinds of case that have it."""
     abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
     for kind, lines in of_kinds:
         abouts.setdefault(tuple(lines), []).append(kind)
@@ -132,7 +133,7 @@ def _about(of_kinds: _LinesOfKinds, *, several: bool) -> Iterator[HeadlineLine]:
 
 
 def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:
-    """Return the name of a pair of arms beside other pairs: of a run and of equal arms, the arm alone."""
+    """Return a name for a pair of arms. The candidate's name is enough within one run, and if both arms are equal."""
     first = band.comparisons[0]
     if len({*first.placements}) == 1 and (run is not None or band.baseline == band.candidate):
         return band.candidate
@@ -159,7 +160,7 @@ def _kind(band: Band) -> str:
 
 
 def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
-    """Yield a sentence if the run is incomplete, and one about each asked arm that no comparison has."""
+    """Yield a sentence if the run is incomplete, and a sentence about each asked arm without a comparison."""
     status = status_text(run)
     if status != "complete":
         yield f"{status.upper()}: a part of the run is missing"
@@ -171,7 +172,7 @@ def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
 
 
 def _outcomes(run: Run, arm: str) -> Iterator[str]:
-    """Yield the status of each cell of ``arm``, and what ended its measurements."""
+    """Yield the statuses of the cells of ``arm``, and the kind of each hang and crash of ``arm``."""
     yield from run.samples.status.take(run.samples.arm.equals(arm)).distinct()
     for line in run.others:
         if isinstance(line, Hang | Crash) and line.arm == arm:

@@ -47,9 +47,9 @@ def decided_answers(
 
 
 def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[HeadlineLine]:
-    """Yield that nothing is slower, and that nothing is faster; if arms are ranked, only the former.
+    """Yield a line that no pair is slower, and a line that no pair is faster. If arms are ranked, omit the second line.
 
-    If this is not so of all pairs, the line names those of which it is. It counts what is not decided.
+    If some pairs are slower, the line names the pairs that are not. It counts the comparisons that are not decided.
     """
     directions: dict[tuple[tuple[str, ...], int], list[str]] = {}
     for verdict, word in ((Verdict.SLOWER, "slower"), (Verdict.FASTER, "faster"))[: 1 if ranked else 2]:
@@ -73,15 +73,14 @@ def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[
 
 
 def _has_none(bands: Sequence[Band], verdict: Verdict) -> bool:
-    """Return True if some of ``bands`` surely do not have ``verdict``, faster or slower, and none has it."""
+    """Return True if no band has ``verdict``, faster or slower, and at least one band surely excludes it."""
     return any(_excludes(band, verdict) for band in bands) and all(band.verdict is not verdict for band in bands)
 
 
 def _excludes(band: Band, verdict: Verdict) -> bool:
     """Return True if ``band`` surely does not have ``verdict``, faster or slower, by more than the threshold.
 
-    An open band can be sure of that: the far end of its interval does not reach this threshold, even if the noise floor
-    is added.
+    An open band excludes ``verdict`` if its interval, widened by the noise floor, does not reach the threshold.
     """
     if not is_open(band):
         return band.verdict is not verdict

@@ -45,7 +45,7 @@ class ArmPairs:
 
     @cached_property
     def cpu_speeds_differ(self) -> Mask:
-        """True if the ratio contains the difference between the CPU speeds of two processes."""
+        """True if two processes with different CPU speeds can cause the ratio."""
         includes_launch_cost: Mask = self.timing.map(lambda timing: TIMINGS[timing].includes_launch_cost)
         return self.in_different_processes & includes_launch_cost
 
@@ -73,7 +73,7 @@ class PairKind(NamedTuple):
 
 
 class _OwnTimes(NamedTuple):
-    """The own times of one pair, as ``unconfirmed`` needs them."""
+    """The times of one pair, in the form that ``unconfirmed`` needs."""
 
     baseline_us: float  # median time of the arm before, microseconds
     candidate_us: float  # median time of the arm after, microseconds
@@ -87,7 +87,7 @@ class Noise(Protocol):
         """Return the noise floor of a band with ``sizes`` sizes; ``None`` if no twin shows it."""
 
     def scatter(self, kind: PairKind) -> float:
-        """Return how far the ratios of neighbouring sizes differ by communicator variance alone."""
+        """Return by how much communicator variance alone makes the ratios of neighbouring sizes differ."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -99,7 +99,7 @@ class Evidence:
     noise: Noise | None  # the communicator variance; None if the intervals contain it
 
     def scatter(self, number: int) -> float:
-        """Return how far the ratios of sizes around the pair ``number`` differ by communicator variance alone."""
+        """Return by how much communicator variance alone makes the ratios of sizes near pair ``number`` differ."""
         return 0.0 if self.noise is None else self.noise.scatter(self.pairs.kind[number])
 
     def claims(self, thresholds: list[float], groups: Sequence[Sequence[int]] | None = None) -> Claims:
@@ -119,7 +119,7 @@ class Evidence:
         )
 
     def _floors(self, firsts: Indexes, sizes: Indexes) -> list[float | None]:
-        """Return the noise floor of each group as a share; ``firsts`` has its first pair, and ``sizes`` its length."""
+        """Return the noise floor of each group as a share; a group has ``sizes`` pairs, from the pair ``firsts`` on."""
         if self.noise is None:
             return [None] * len(firsts)
         kinds = self.pairs.kind
@@ -143,8 +143,8 @@ def compare_pairs(pairs: ArmPairs, limits: Limits, basis: Basis, noise: Noise | 
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
     Omit ``noise`` if the intervals already contain communicator variance; intervals over several runs do. With
-    ``noise``, a pair whose ``cpu_speeds_differ`` is never called faster or slower: a single twin shows that difference
-    only once.
+    ``noise``, a pair whose ``cpu_speeds_differ`` is never called faster or slower. The reason: one twin is one example
+    of the difference in CPU speed, which is too few.
     """
     evidence = Evidence(pairs=pairs, basis=basis, noise=noise)
     cases, timings = pairs.case.to_list(), pairs.timing.to_list()

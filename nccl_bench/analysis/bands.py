@@ -3,13 +3,13 @@
 How bands are made:
 
 1. Neighbouring sizes form a segment if their ratios differ no more than rounds and communicator variance explain.
-2. A segment is judged by the rule for a single size. Its ratio comes from the rounds of all its sizes, and its noise
-   floor from the twin over as many sizes.
+2. A segment is judged by the rule for a single size. The ratio of the segment comes from the rounds of all its sizes.
+   The noise floor of the segment comes from the twin's ratios over the same number of sizes.
 3. A size leaves its segment if its own interval excludes the verdict of the segment, or if the size is faster or slower
    and the segment is inconclusive. It then is a segment of its own.
-4. A size also leaves its segment if its ratio contradicts the verdict of the segment, and if it is farther from the
-   mean of the other sizes than sizes usually are. Usual is what the twin, the rounds and the sizes themselves show,
-   whichever is most. The test is corrected (Bonferroni) for the number of sizes.
+4. A size also leaves its segment if its ratio contradicts the verdict of the segment, and if the ratio is unusually far
+   from the mean of the other sizes. The usual distance is the largest of three: that of the twin's ratios, that of the
+   rounds, and that of the sizes themselves. The test is corrected (Bonferroni) for the number of sizes.
 5. Neighbouring segments with the same verdict, for the same reason, form a band.
 
 ``python -m tests.experiments.bands`` shows how often the verdicts of bands are right.
@@ -46,8 +46,8 @@ class Band:
     reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
     ratio: float  # the ratio of the band, from all rounds of all its sizes
     interval: Interval | None  # the interval of the band's ratio; None if rounds are too few
-    # The noise floor as a share: that of the segment nearest to 1 if the verdict is faster or slower, otherwise the
-    # largest of the segments. None if it is unknown or not needed.
+    # The noise floor as a share. If the verdict is faster or slower, it is that of the segment nearest to 1; otherwise
+    # it is the largest of all segments. None if it is unknown or not needed.
     noise_floor: float | None
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     # The largest change of one size alone that can stay hidden, as a share of the ratio of its neighbours. None if the
@@ -81,7 +81,7 @@ class Band:
 
     @property
     def direction(self) -> Verdict | None:
-        """``FASTER`` or ``SLOWER`` if the direction is sure, which says nothing about the threshold; else ``None``."""
+        """``FASTER`` or ``SLOWER`` if the direction is sure, even below the threshold; otherwise ``None``."""
         sure = self.reason in (None, OpenReason.BELOW_THRESHOLD)
         return direction(self.interval, self.noise_floor) if sure else None
 
@@ -98,12 +98,12 @@ class Band:
 
     @property
     def is_odd(self) -> bool:
-        """True if a size is beyond the threshold, although the band is the same."""
+        """True if the verdict of the band is ``equivalent`` although the ratio of one size is beyond the threshold."""
         return self.verdict is Verdict.EQUIVALENT and abs(self.farthest.ratio - 1) > self.threshold
 
     @cached_property
     def has_shared_arm(self) -> bool:
-        """True if the ratios are relative to a shared arm, so that they are not those of the arm's own times."""
+        """True if all times were divided by the times of a shared arm before the ratios were computed."""
         return any(each.shared is not None for each in self.comparisons)
 
     @cached_property
@@ -180,7 +180,7 @@ def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
 
 
 def _noise_floor(of_band: Sequence[Segment]) -> float | None:
-    """Return the noise floor that decides the verdict: of segments with a faster or slower arm that nearest to 1."""
+    """Return the noise floor that decides the verdict: for faster and slower, that of the segment nearest to 1."""
     known = [segment for segment in of_band if segment.noise_floor is not None]
     if of_band[0].verdict in (Verdict.FASTER, Verdict.SLOWER):
         known = sorted(known, key=_distance)[:1]
@@ -188,7 +188,7 @@ def _noise_floor(of_band: Sequence[Segment]) -> float | None:
 
 
 def _distance(segment: Segment) -> float:
-    """Return how far from 1 a decided segment is once its interval is nearer by the noise floor; a logarithm."""
+    """Return how far a decided segment's interval is from 1, after the noise floor is subtracted; a logarithm."""
     near = nearer(segment.interval, segment.noise_floor)
     return 0.0 if near is None else min(abs(math.log(near.low)), abs(math.log(near.high)))
 

@@ -4,7 +4,7 @@ An arm can heat the caches for its successor, or cool them. The order of the arm
 carry-over the times of an arm do not depend on its predecessor. This module tests that by ranks, with van Elteren's
 test: a rank-sum test within each size and launch. It needs no normal distribution, and the random order makes it valid.
 
-``python -m tests.experiments.carry_over`` shows how often a finding is wrong, and what is found.
+``python -m tests.experiments.carry_over`` shows how often this test is wrong, and which effects it finds.
 """
 
 import math
@@ -44,7 +44,7 @@ class _Pair:
     """The strata of an arm and its predecessor in one kind of case and one timing, as columns by size."""
 
     strata: NDArray[np.intp]  # the strata, as indexes of the columns of `RankSums`
-    starts: NDArray[np.intp]  # where the strata of each size begin in `strata`: a size has a stratum for each launch
+    starts: NDArray[np.intp]  # the index in `strata` at which each size begins; a size has a stratum for each launch
 
 
 def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
@@ -66,7 +66,7 @@ def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
             carry_over = _carry_over(sums, pair, of_pair[index])
             cases, timing = carry_over.cases, carry_over.timing
             limit = min(limits.threshold(case.collective, timing, case.size_bytes) for case in cases)
-            # With two predecessors, slower after one is faster after the other. Then name the one before slow times.
+            # With only two predecessors A and B, slower after A means faster after B. Then name A.
             certainty = (round(float(distances[index]), 9), carry_over.effect)
             key = (cases[0].kind, timing, carry_over.arm)
             known = most_certain.get(key)

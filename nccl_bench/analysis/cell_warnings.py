@@ -25,7 +25,7 @@ _Numbers = NDArray[np.float64]
 
 
 def cell_warnings(runs: Sequence[tuple[str, Rows]]) -> Iterator[str]:
-    """Yield the warnings about cells: one of each kind, with the worst cell of all ``runs``.
+    """Yield the warnings about cells: one for each kind of problem, with the worst cell of all ``runs``.
 
     ``runs`` has the name and the rows of each run; the name is empty if there is only one run.
     """
@@ -154,7 +154,7 @@ def _spread(rows: Rows) -> _Numbers:
     shares = np.divide(rows.numbers("rank_spread_us"), time_us, out=np.zeros(len(rows)), where=is_timed)
     is_late = rows.numbers("delay_us") > 0
     large = np.flatnonzero((shares > LARGE_SPREAD) & ~is_late).tolist()
-    # A rank can end before the others in `enqueue`, if there is a root, or if it comes late. Elsewhere, ranks wait.
+    # Ranks may end at different times in `enqueue`, in a collective with a root, and if one rank comes late.
     collectives, timings = rows.column("collective"), rows.column("timing")
     return _only(shares, [at for at in large if not COLLECTIVES[collectives[at]].rooted and _moves_bytes(timings[at])])
 
@@ -165,7 +165,7 @@ def _unchecked(rows: Rows) -> _Numbers:
 
 
 def _would_gain(rows: Rows) -> _Numbers:
-    """Return the sizes of the rows whose calls registered buffers would make faster, as far as this is measured."""
+    """Return the sizes of the rows whose calls would be faster with registered buffers, as measurements have shown."""
     sizes = rows.numbers("size_bytes")
     registered, collectives, timings = (rows.column(name) for name in ("registered", "collective", "timing"))
     large = np.flatnonzero((sizes >= LEAST_GAINING_BYTES) & (rows.numbers("world_size") > 1)).tolist()
@@ -179,7 +179,7 @@ def _throttled(rows: Rows) -> _Numbers:
 
 
 def _shared(rows: Rows) -> _Numbers:
-    # All of them are equally bad.
+    # No such cell is worse than another.
     return np.where(np.isnan(rows.numbers("other_process")), np.nan, 0.0)
 
 

@@ -32,11 +32,11 @@ class PairedLines:
     lines: Indexes  # the line of the arm
     bases: Indexes  # the line of the base in the same launch
     ratios: ListColumn  # the ratios arm / base of the rounds that both lines have; no list is empty
-    starts: Indexes  # where the lines of each cell begin
+    starts: Indexes  # the index of the first line of each cell
 
     @property
     def of_cells(self) -> ListColumn:
-        """The ratios of each cell, of all launches together."""
+        """The ratios of each cell; the ratios of all launches are in one list."""
         return self.ratios.joined(self.starts)
 
 
@@ -106,13 +106,13 @@ class Cells(Mapping[Cell, Rounds]):
 
     @property
     def most_rounds(self) -> int:
-        """The largest number of rounds of a cell, in all launches together."""
+        """The largest number of rounds of a cell, summed over its launches."""
         _, cells = np.unique(self.number, return_inverse=True)
         return int(np.bincount(cells, self.samples_us.lengths).max(initial=0))
 
     @cached_property
     def point(self) -> Indexes:
-        """A number for each line: the first line at its point. Lines of one case and timing have the same number."""
+        """The index, for each line, of the first line with the same case and timing."""
         _, first, point = np.unique(common_codes(self.case, self.timing), return_index=True, return_inverse=True)
         numbers: Indexes = first[point]
         return numbers
@@ -128,7 +128,7 @@ class Cells(Mapping[Cell, Rounds]):
 
     @cached_property
     def medians_us(self) -> NDArray[np.float64]:
-        """The median time of each line's cell, of all launches together, microseconds."""
+        """The median time of each line's cell over the rounds of all launches, microseconds."""
         order = np.argsort(self.number, kind="stable")
         starts = starts_of(self.number[order])
         times_us = self.samples_us.take(order).joined(starts)
@@ -168,8 +168,8 @@ class Cells(Mapping[Cell, Rounds]):
         return ListColumn.with_lengths(ratios, np.bincount(pairs, minlength=len(lines)))
 
     def _common_rounds(self, lines: Indexes, bases: Indexes) -> tuple[Indexes, Indexes, Indexes]:
-        """Return the rounds that both lines of a pair have: the number of the pair, and the places of both times."""
-        # The lines, and behind them their bases.
+        """Return each round that both lines of a pair have: the number of the pair, and the positions of both times."""
+        # All lines, followed by all bases.
         both = np.append(lines, bases)
         codes, count = round_codes(self.rounds.take(both))
         pairs = np.repeat(np.tile(np.arange(len(lines)), 2), codes.lengths)

@@ -29,7 +29,7 @@ class ComparableRun:
     kernels: Mapping[Cell, Kernels] = field(default_factory=dict)  # the kernels of each cell, if NCCL's log was read
     process_sets: Mapping[str, int] = field(default_factory=dict)  # the process set of each arm, if there are several
     medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
-    # The ratios of each cell, by arm and base; computed when somebody asks.
+    # The ratios of each cell, by arm and base; computed at the first use.
     _ratios: dict[tuple[str, str], Mapping[Cell, list[float]]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class ComparableRun:
 
     def placement(self, point: Point, arm: str) -> Placement:
         """Return the placement in which ``arm`` was called at ``point``."""
-        # Most runs have no such cells, and this is asked for every cell.
+        # Most runs have no cell with another placement. The first test is fast, because every cell comes here.
         return self.placements.get((*point, arm), point[0].placement) if self.placements else point[0].placement
 
     def kernels_with(self, cell: Cell, other: ComparableRun, other_cell: Cell) -> tuple[Kernels, Kernels] | None:

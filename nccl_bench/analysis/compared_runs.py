@@ -37,7 +37,7 @@ from nccl_bench.records.schema import Skipped, Status
 
 
 def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None, command: str = "") -> Analysis:
-    """Compare the second of ``arms`` with the first, within one run. ``command`` is the command that does it.
+    """Compare the second of ``arms`` with the first, within one run. ``command`` is the command of this comparison.
 
     Without ``limits``, the thresholds recorded in the run apply. Raises ``UsageError`` if an arm is not in the
     run, or if the run is a summary, which has no rounds.
@@ -115,7 +115,7 @@ def analyse_sides(
     allow_mismatch: bool,
     command: str = "",
 ) -> Analysis:
-    """Compare the side ``after`` with the side ``before``. ``command`` is the command that does it.
+    """Compare the side ``after`` with the side ``before``. ``command`` is the command of this comparison.
 
     Raises ``UsageError`` if a run lacks a requested arm. Raises ``UsageError`` if the runs differ in the machine,
     the ranks or the settings, unless ``allow_mismatch`` is true.

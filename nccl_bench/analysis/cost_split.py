@@ -31,12 +31,12 @@ class CostedCall:
 
     @property
     def rest_us(self) -> float | None:
-        """The time that the parts do not explain; negative if they take longer alone. ``None`` if it is unknown."""
+        """The call's time minus the sum of its parts; negative if parts take longer alone. ``None`` if unknown."""
         return None if self.sum_us is None or self.enqueue_us is None else self.enqueue_us - self.sum_us
 
 
 def costed_calls(rows: Rows) -> tuple[CostedCall, ...]:
-    """Return the calls of all arms but twins; nothing if neither parts were measured nor nodes counted."""
+    """Return the calls of all arms but twins; empty if no part of a call was measured and no node was counted."""
     if all(value is None for each in fields(CostSplit) for value in rows.column(each.name)):
         return ()
     of_cells: dict[tuple[object, ...], dict[str, Row]] = {}

@@ -1,6 +1,7 @@
-"""Find out which times wait for the CPU, so that they follow its speed, and which wait only for the device.
+"""Find out which times wait for the CPU, and which times wait only for the device.
 
-An eager time that is no longer than the time of the device alone does not say how fast the CPU was.
+A time that waits for the CPU depends on the CPU's speed. An eager time that is no longer than the time of the device
+alone does not depend on the CPU's speed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +15,14 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 
 # An eager time waits for the device if it is longer than the device's own time by at most this share.
 _LAUNCH_SHARE = 0.05
-# The timings of the device alone; the first one that was measured counts.
+# The timings of the device alone. If several of them were measured, the first one is used.
 _DEVICE_TIMINGS = tuple(timing for timing in Timing if not TIMINGS[timing].includes_launch_cost)
-# Any factor: nothing shows how the speed of the CPU changed.
+# Any factor is possible, because no time shows how the speed of the CPU changed.
 _UNKNOWN: Factors = (0.0, float("inf"))
 
 
 class CpuWaits:
-    """The times of two sides that wait for the CPU, and how those of the shared arm changed."""
+    """The times of two sides that wait for the CPU, and how such times of the shared arm changed."""
 
     def __init__(
         self, before: Sequence[ComparableRun], after: Sequence[ComparableRun], shared_arm: str, points: Iterable[Point]
@@ -37,8 +38,8 @@ class CpuWaits:
     def factors(self, point: Point, baseline: str, candidate: str) -> Factors | None:
         """Return the smallest and the largest factor by which the CPU changed times of the shared arm.
 
-        Returns ``None`` if they are not needed. Either the shared arm waits for the CPU at ``point`` too, so its time
-        shows the change; or ``baseline`` and ``candidate``, the arms before and after, do not wait for the CPU.
+        ``baseline`` is the arm before, and ``candidate`` the arm after. Returns ``None`` in two cases. Either both arms
+        do not wait for the CPU, or the shared arm also waits for the CPU at ``point``, so its time shows the change.
         """
         arms = zip(self._sides, (baseline, candidate), strict=True)
         # If no time of the device is known, the time of the shared arm counts as waiting for the CPU.

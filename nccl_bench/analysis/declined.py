@@ -13,7 +13,7 @@ from nccl_bench.records.schema import Samples, Status
 
 def declined_cells(run: Run) -> Iterator[str]:
     """Yield a line for each arm and kind of case that the arm declined, with the sizes; twins are left out."""
-    # Without configured placements, each arm has its own, and a declined call has none.
+    # Without configured placements, each arm chooses its placement. A declined call has no placement.
     placements = () if run.meta["config"].get("placements", ()) is None else None
     samples = run.samples
     declined = samples.arm.take(samples.status.equals(Status.DECLINED)).distinct()
@@ -33,7 +33,7 @@ def declined_cells(run: Run) -> Iterator[str]:
 
 
 def _sizes_in_words(lines: list[Samples]) -> str:
-    """Return the sizes that were declined, which is shorter with the sizes that were not; empty if none was."""
+    """Return the declined sizes in words, as short as the other sizes allow; empty if no size was declined."""
     declined = sorted({line.case.size_bytes for line in lines if line.status is Status.DECLINED})
     taken = sorted({line.case.size_bytes for line in lines if line.status is not Status.DECLINED})
     if not declined:

@@ -15,7 +15,7 @@ from nccl_bench.records.run import PROFILES, Run
 
 
 def title(run: Run) -> str:
-    """Return the title of ``run``: name, ranks, device, NCCL, start, cases; if incomplete, also its status."""
+    """Return the title of ``run``: name, ranks, device, NCCL, start, cases, and the status of an incomplete run."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device in DEVICES and DEVICES[run.device].has_gpus else run.device
     status = status_text(run)
@@ -36,7 +36,7 @@ def progress_text(run: Run) -> str:
 
 
 def status_text(run: Run) -> str:
-    """Return the status of ``run``. If nobody recorded the end of the run, its command may have been killed."""
+    """Return the status of ``run``. If the record has no end of the run, the command may have been killed."""
     status = str(run.meta["status"])
     if status != "running":
         return status
@@ -107,7 +107,7 @@ def _other_versions(process_set: Mapping[str, Any], first: Mapping[str, Any]) ->
 
 
 def _interpreters(run: Run, separate: Collection[str]) -> Iterator[str]:
-    """Yield the interpreters of the first process set. The notes on the arms in ``separate`` name theirs."""
+    """Yield the Python interpreters of the first process set. Omit arms in ``separate``: other notes name theirs."""
     arms: dict[str, list[str]] = {}
     for arm in run.meta["config"].get("user_arms") or ():
         if arm.get("python") and arm["name"] not in separate:
@@ -117,7 +117,7 @@ def _interpreters(run: Run, separate: Collection[str]) -> Iterator[str]:
 
 
 def figures_notices(devices: Collection[object]) -> Iterator[str]:
-    """Yield what the figures of ``devices`` do not show."""
+    """Yield sentences about what figures measured on ``devices`` do not show."""
     yield from filter(None, (row.figures_notice for row in DEVICES.values() if row.name in devices))
 
 

@@ -15,7 +15,7 @@ from nccl_bench.analysis.statistics import Interval, decisive_error, interval, p
 from nccl_bench.analysis.student import student_error, student_quantile
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
 
-# The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
+# The largest half width of an interval, as a logarithm. Without this limit, the end of an interval could overflow.
 _FARTHEST = math.log(1e6)
 # The logarithms of the ratios of each side: one for each launch or run.
 Logarithms = Sequence[Sequence[float]]
@@ -107,8 +107,7 @@ class RelativeRatios(Estimate):
     def pooled(self, other_sizes: Sequence[Self]) -> RelativeRatios | PairedRatios:
         """Return the median over rounds of the quotients of all sizes.
 
-        The quotient of two rounds, one of each run, is distributed evenly around the true ratio, whichever two rounds
-        are chosen.
+        A quotient has one round of each run. It is distributed evenly around the true ratio for any two rounds.
         """
         pairs = [pair for each in (self, *other_sizes) for pair in zip(each._before, each._after, strict=False)]
         return PairedRatios([after / before for before, after in pairs]) if other_sizes else self
@@ -126,16 +125,16 @@ class RelativeRatios(Estimate):
 
 
 class MeanRatio(Estimate):
-    """A geometric mean of ratios, or the quotient of two such means, whose variation is estimated.
+    """A geometric mean of ratios, or the quotient of two such means. Its variation is estimated.
 
-    The ratios are medians of launches or of runs, so the interval contains communicator variance.
+    Each ratio is the median of a launch or of a run, so the interval contains communicator variance.
     """
 
     def __init__(self, log_ratio: float, weight: float, variations: Sequence[Variation], sides: Logarithms) -> None:
         self.ratio = math.exp(log_ratio)
         self._log_ratio = log_ratio
         self._weight = weight
-        # Each of them estimates how one launch or run varies; the narrowest interval counts.
+        # Each variation is an estimate for one launch or one run. `interval` takes the narrowest of their intervals.
         self._variations = [variation for variation in variations if variation.freedom]
         self._sides = sides
         self.deviation = self._standard_error(self._variations[0]) if self._variations else None
@@ -143,8 +142,8 @@ class MeanRatio(Estimate):
     def pooled(self, other_sizes: Sequence[Self]) -> MeanRatio:
         """Return the mean over the sizes.
 
-        It varies at most like one size, which is true even if communicators deviate at all sizes alike. The means of
-        the launches over all sizes show how much less it varies. They are unknown if a launch lacks some of the sizes.
+        The mean varies at most as much as one size, even if each communicator deviates equally at all sizes. The mean
+        of each launch over all sizes shows how much less it varies. If a launch lacks a size, this is unknown.
         """
         sizes = (self, *other_sizes)
         known = [each._variations[0] for each in sizes if each._variations]
@@ -168,7 +167,7 @@ class MeanRatio(Estimate):
     def interval(self, error: float) -> Interval | None:
         """Return the interval from Student's t distribution; ``None`` if the variation is unknown.
 
-        Of several variations, each has an equal share of the error.
+        If there are several variations, each gets an equal share of the error.
         """
         if not self._variations:
             return None
@@ -198,12 +197,13 @@ class MeanRatio(Estimate):
 class Medians:
     """The medians of one cell in several launches or runs; for two sides, the medians of each side."""
 
-    kind: Hashable  # cells of one kind vary alike
-    sides: tuple[Sequence[float], ...]  # the medians of one run's launches, or those before and those after
+    kind: Hashable  # cells of one kind have the same variation
+    # The medians of one run's launches. For two sides, the medians before and the medians after.
+    sides: tuple[Sequence[float], ...]
 
 
 def mean_ratios(cells: Sequence[Medians]) -> list[MeanRatio]:
-    """Return the estimate of each cell. The cells of one kind learn their variation from each other."""
+    """Return the estimate of each cell. The variation of a cell is estimated from all cells of its kind."""
     logarithms = [[[math.log(value) for value in side] for side in cell.sides] for cell in cells]
     variations = moderated([pooled_variation(sides) for sides in logarithms], [cell.kind for cell in cells])
     estimates = []

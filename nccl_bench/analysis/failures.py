@@ -71,7 +71,7 @@ def failures(run: Run) -> Iterator[str]:
             rank = f"rank {line.rank} on {line.host}"
             launch = f"launch {line.launch}" if run.launches > 1 else ""
             where = ", ".join(filter(None, (launch, activity, line.arm and f"arm {line.arm}", rank)))
-            # Before schema 4 a line does not say this: then it is so for every user arm.
+            # Records before schema 4 lack `excludes_arm`. There, a failure excluded the arm if it was a user arm.
             excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
             how = "in another try"
             if isinstance(line, Hang) and has_deadlocks(line.case):
@@ -98,7 +98,7 @@ def failures(run: Run) -> Iterator[str]:
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each status that is a failure; ``left_out`` has the count of rows without a time by status."""
+    """Yield a line for each status that is a failure; ``left_out`` counts the rows without a time by status."""
     for status, rows in left_out.items():
         if status not in _NO_FAILURES:
             mark = DISCARDED if status == Status.OK else status.upper()

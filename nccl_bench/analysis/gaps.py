@@ -66,7 +66,7 @@ def candidate_incomplete(
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
     """Yield lines about the cells of each side that have no counterpart on the other side."""
-    # Cells that both sides have, although one run of a side lacks the cell or has no common round with the shared arm.
+    # Both sides have these cells. But a run lacks the cell, or has no round with both the cell and the shared arm.
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
     beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
@@ -83,7 +83,7 @@ def unmatched(sides: SidesComparison) -> Iterator[str]:
 def describe_cells(cells: Iterable[Cell], known: Iterable[Cell]) -> Iterator[str]:
     """Yield texts that together name all ``cells``; cells that differ only in size, timing or arm share a text.
 
-    ``known`` are all cells of the comparison. Their sizes are those that the words "all 28 sizes" mean.
+    ``known`` are all cells of the comparison. The words "all 28 sizes" mean all sizes of these cells.
     """
     known_sizes: dict[str, set[int]] = {}
     for case, _, _ in known:
@@ -126,9 +126,9 @@ def _span(sizes: Sequence[int]) -> str:
 
 
 def _missing(collectives: Sequence[str], placements: Sequence[str] | None, supported: Sequence[str]) -> str:
-    """Return what was requested and is not in ``supported``, which has collectives with a placement; empty if nothing.
+    """Return what was requested but is not in ``supported``, a list of collectives with a placement; can be empty.
 
-    Without ``placements``, any placement of a collective would do.
+    Without ``placements``, a collective with any placement is enough.
     """
     if placements is None:
         have = {form.partition(" ")[0] for form in supported}

@@ -41,7 +41,7 @@ class Fact:
     name: str  # Step, Kernels, Sure, Basis, Caution, Results, Machine, Steady, Order, Command or Next
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
-    side: str = ""  # the side whose command it is, with which the text begins; empty if there is one command
+    side: str = ""  # the side that has the command; the text begins with it. Empty if there is only one command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

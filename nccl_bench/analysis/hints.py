@@ -31,7 +31,7 @@ _MORE_ATTACHED: Mapping[Basis, str] = {
 def hints(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> Iterator[str]:
     """Yield a hint for each reason why some of ``bands`` are open.
 
-    ``meta`` is the content of run.json of a run behind them.
+    ``meta`` is the content of run.json of a run that the bands come from.
     """
     what, options = new_communicators(basis, meta)
     new_processes = f"Measure {what}{f': {options}' if options else ''}."
@@ -66,7 +66,7 @@ def hints(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> Itera
             f"{_comparisons(without_twin)} open because no twin was measured, so the communicator "
             f"variance is unknown. {new_processes}"
         )
-    # What the interval alone would say.
+    # The verdict of the interval alone, without the noise floor.
     by_interval: dict[Verdict, list[Band]] = {verdict: [] for verdict in Verdict}
     for band in (*opened[OpenReason.WITHIN_NOISE], *opened[OpenReason.BELOW_THRESHOLD]):
         by_interval[verdict_of(band.interval, band.threshold)].append(band)

@@ -1,4 +1,4 @@
-"""Finds equal numbers in arrays, by which lines of columns are grouped and paired."""
+"""Functions that find equal numbers in arrays. Lines of columns are grouped and paired by such numbers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def indexes_in(known: Indexes, numbers: Indexes) -> Indexes:
 
 
 def round_codes(rounds: ValueColumn[tuple[int, ...]]) -> tuple[ListColumn, int]:
-    """Return a code for the number of each round of each line, and the number of codes.
+    """Replace each round number of each line by a code. Return the codes and how many there are.
 
-    Equal numbers have equal codes, and codes are small even if numbers are large.
+    Equal round numbers have equal codes. Codes are small even if round numbers are large.
     """
     present, of_lines = np.unique(rounds.codes, return_inverse=True)
     numbers = ListColumn.of([rounds.values[code] for code in present.tolist()], np.int64)

@@ -19,16 +19,17 @@ from nccl_bench.records.scenario_times import PartTimes, Skew
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Status
 
 _Number = TypeVar("_Number", int, float)
-# The statuses, the one that counts first.
+# The statuses by priority: a joined cell gets the first of these that one of its launches has.
 _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
 
 
 def join_launches(run: Run) -> Run:
-    """Return ``run`` with one record of samples for each cell; the rounds of all launches are numbered in a row."""
+    """Return ``run`` with one record of samples for each cell; its rounds are numbered through all launches."""
     samples = run.samples
     if not len(samples) or ((samples.launch == 1).all() and all(line.launch == 1 for line in run.others)):
         return run
-    # The lines of each cell in a row. `starts` has where each cell begins, the cell that was measured first first.
+    # Put the lines of each cell together, in the order in which the cells were first measured. `starts` has the index
+    # of each cell's first line.
     _, first, cell = np.unique(samples.cell, return_index=True, return_inverse=True)
     order = np.argsort(first[cell], kind="stable")
     starts = starts_of(first[cell][order])
@@ -37,11 +38,11 @@ def join_launches(run: Run) -> Run:
 
 
 def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColumns:
-    """Return the lines ``order`` joined by cell; ``starts`` has where each cell begins in ``order``."""
+    """Return the lines ``order`` joined by cell; ``starts`` has the index in ``order`` of each cell's first line."""
     counts = np.diff(starts, append=len(order))
     cell, is_joined = np.repeat(np.arange(len(starts)), counts), counts > 1
     severity = samples.status.map(_WORST_FIRST.index, np.intp)[order]
-    # The first of the worst lines of each cell.
+    # For each cell, the first of its lines with the worst status.
     worst = samples.take(order[np.lexsort((severity, cell))[starts]])
     ordered = samples.take(order)
     samples_us = ordered.samples_us.joined(starts)
@@ -76,7 +77,7 @@ def _join(samples: SampleColumns, order: Indexes, starts: Indexes) -> SampleColu
 def _numbered(
     rounds: ValueColumn[tuple[int, ...]], samples_us: ListColumn, chosen: NDArray[np.bool_]
 ) -> ValueColumn[tuple[int, ...]]:
-    """Return ``rounds`` with those of the ``chosen`` lines numbered in a row."""
+    """Return ``rounds``, but number the rounds of each of the ``chosen`` lines from 0."""
     counts, codes = np.unique(samples_us.lengths, return_inverse=True)
     values = (*rounds.values, *(tuple(range(count)) for count in counts.tolist()))
     return ValueColumn(values, np.where(chosen, codes + len(rounds.values), rounds.codes).astype(np.int32))
@@ -129,7 +130,7 @@ def _join_skews(launches: Sequence[Skew]) -> Skew:
 
 
 def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration:
-    """Return the extremes of all operations, and the median over the launches of each percentile and of the cost."""
+    """Return the extremes of all operations. Percentiles and the cost are medians over the launches."""
     return PerIteration(
         operations=sum(each.operations for each in launches),
         min_us=min(each.min_us for each in launches),
@@ -142,7 +143,7 @@ def _join_percentiles(launches: Sequence[PerIteration]) -> PerIteration:
 
 
 def _join_parts(launches: Sequence[PartTimes]) -> PartTimes:
-    """Return the rounds of all launches in a row. A time that a launch lacks is left out."""
+    """Return the rounds of all launches, one launch after the other. Omit a kind of time that a launch lacks."""
     products = dict.fromkeys(each.product for each in launches)
     names = [each.name for each in fields(PartTimes) if each.name != "product"]
     of_launches = {name: [getattr(each, name) for each in launches] for name in names}
@@ -151,7 +152,7 @@ def _join_parts(launches: Sequence[PartTimes]) -> PartTimes:
 
 
 def _join_states(states: Sequence[GpuState]) -> GpuState:
-    """Return the worst state; what belongs together, such as a throttled rank and its share, is of one launch."""
+    """Return the worst state. Take values that belong together, such as a throttled rank and share, from one launch."""
     throttled = max(states, key=lambda state: (state.throttled_rank is not None, state.throttled_share or 0.0))
     shared = next((state for state in states if state.other_process is not None), states[0])
     return GpuState(

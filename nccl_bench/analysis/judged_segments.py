@@ -1,4 +1,4 @@
-"""Judged segments: neighbouring sizes whose ratios are alike, with one verdict from the rounds of all of them."""
+"""Judged segments: neighbouring sizes with similar ratios, and one verdict from the rounds of all these sizes."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ Sizes = tuple[Comparison, ...]
 
 # Ratios of neighbouring sizes may differ by this share of the threshold, even if rounds and twin hardly vary.
 _LEAST_DEVIATION = 0.05
-# So many standard deviations beyond a limit, 98 % of all values exceed the limit.
+# If a mean lies this many standard deviations beyond a limit, 98 % of all values exceed the limit.
 _SURE = NormalDist().inv_cdf(0.98)
 # The largest logarithm of one size's ratio. Without this limit, its exponential could overflow.
 _FARTHEST = math.log(1e6)
@@ -27,7 +27,7 @@ _FARTHEST = math.log(1e6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Neighbouring sizes with ratios that are alike, and the verdict about them."""
+    """Neighbouring sizes with similar ratios, and one verdict about these sizes."""
 
     sizes: Sizes  # the comparisons of the sizes; never empty
     verdict: Verdict | None  # the verdict; None if the variation is unknown
@@ -39,7 +39,7 @@ class Segment:
 
     @property
     def shown_with(self) -> tuple[object, ...]:
-        """Neighbouring segments for which this value is equal are shown as one band."""
+        """A key for bands: neighbouring segments with equal keys are shown as one band."""
         threshold, lean = self.sizes[0].threshold, None
         if self.reason is OpenReason.BELOW_THRESHOLD:
             lean = direction(self.interval, self.noise_floor)
@@ -62,7 +62,7 @@ class Segment:
         contrary = {
             Verdict.FASTER: math.log1p(-threshold) - mean,
             Verdict.SLOWER: mean - math.log1p(threshold),
-            # A difference below the noise floor hides nothing.
+            # A size whose difference is below the noise floor does not contradict the verdict.
             Verdict.EQUIVALENT: max(math.log1p(threshold) - mean, mean - math.log1p(-threshold))
             + math.log1p(self.noise_floor or 0.0),
         }[self.verdict]
@@ -97,7 +97,7 @@ class Segment:
         """Return the indices of the ``ranges`` of ratios that the verdict of the segment excludes."""
         threshold, factor = self.sizes[0].threshold, 1 + (self.noise_floor or 0.0)
         faster, slower = 1 - threshold, 1 + threshold
-        # A difference below the noise floor contradicts nothing.
+        # A difference below the noise floor does not contradict a verdict.
         excluded: Mapping[Verdict | None, Callable[[float, float], bool]] = {
             Verdict.FASTER: lambda low, _: low >= faster,
             Verdict.SLOWER: lambda _, high: high <= slower,
@@ -150,8 +150,8 @@ def _single(sizes: Sizes) -> list[tuple[int, int]]:
 
 
 def _deviation(sizes: Sizes) -> float:
-    """Return how far the ratio of a size usually lies from those of the others, as a logarithm."""
-    # The rounds of a single size show badly how much they vary, so the usual size stands for all.
+    """Return the usual distance between the ratio of a size and the ratios of the other sizes, as a logarithm."""
+    # The rounds of a single size are too few to estimate its deviation, so take the median over the sizes.
     return max(_scatter(sizes), median(_sampling_errors(sizes)), _LEAST_DEVIATION * sizes[0].threshold)
 
 

@@ -44,7 +44,7 @@ class Claim:
     noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
     needs_noise_floor: bool  # True if the interval does not contain communicator variance
     cpu_speeds_differ: bool  # True if the ratio contains the difference between the CPU speeds of two processes
-    # The directions, of FASTER and SLOWER, that the own times of two sides do not confirm: see `shared_arm`.
+    # FASTER, SLOWER or both, if the arm's own times on both sides do not confirm this direction: see `shared_arm`.
     unconfirmed: Collection[Verdict] = ()
 
 
@@ -57,8 +57,8 @@ class Claims:
     noise_floors: list[float | None]  # the noise floor as a share; None if it is unknown or not needed
     needs_noise_floor: Mask  # True if the interval does not contain communicator variance
     cpu_speeds_differ: Mask  # True if the ratio contains the difference between the CPU speeds of two processes
-    # A row for FASTER and a row for SLOWER: True if the own times of two sides do not confirm this direction. See
-    # `shared_arm`.
+    # A row for FASTER and a row for SLOWER: True if the arm's own times on both sides do not confirm this direction.
+    # See `shared_arm`.
     unconfirmed: Mask
 
     @classmethod
@@ -117,7 +117,7 @@ def judge(claims: Claims) -> Judgements:
     near = low / (1 + floors), high * (1 + floors)
     verdicts, sure = _codes(low, high, thresholds), _codes(*near, np.zeros(len(low)))
     is_same = verdicts == _EQUIVALENT
-    # True if the direction of the verdict, or the direction that is sure, is unconfirmed.
+    # `unconfirmed` is about the direction of the verdict; `unsure` is about the direction that is sure.
     unconfirmed, unsure = (np.choose(codes, [*claims.unconfirmed, np.False_, np.False_]) for codes in (verdicts, sure))
     stays = (verdicts != _INCONCLUSIVE) & (_codes(*near, thresholds) == verdicts)
     stays &= ~claims.cpu_speeds_differ & ~unconfirmed

@@ -23,7 +23,7 @@ from nccl_bench.records.kernels import Kernels
 if TYPE_CHECKING:
     from nccl_bench.analysis.comparison import Comparison
 
-# The headline describes so many differences, and only counts the others.
+# The headline describes this many differences at most, and counts the others.
 _MOST_DIFFERENCES = 3
 
 
@@ -88,7 +88,7 @@ def kernels_fact(comparisons: Sequence[Comparison], sides: tuple[str, str]) -> F
 
 
 def how_called(timing: Timing) -> str:
-    """Return how the calls of ``timing`` are made; NCCL chooses its kernels by that."""
+    """Return how ``timing`` makes its calls. NCCL's choice of kernels depends on it."""
     return "in graphs" if TIMINGS[timing].captured else "eagerly"
 
 

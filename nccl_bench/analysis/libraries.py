@@ -10,7 +10,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.machine import NamedRuns, library_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 
-# The keys of a user arm in a configuration that say what it calls, besides its libnccl.
+# The keys in the configuration of a user arm that say what the arm calls, besides its libnccl.
 _WAYS = ("target", "tree", "order", "adapter", "transport", "python", "variables")
 
 
@@ -29,19 +29,19 @@ class Library:
         return f"{self.name} {self.version}" + (f" at {self.path}" if self.path else "")
 
     def equals(self, other: Library) -> bool:
-        """Return True if both are the same code, as far as the records can say."""
+        """Return True if the records show no difference between the code of both libraries."""
         if self.sha256 is not None and other.sha256 is not None:
             return self.sha256 == other.sha256
         return (self.name, self.version) == (other.name, other.version)
 
 
 def libraries_of(meta: Mapping[str, Any]) -> dict[str, Library]:
-    """Return the libnccl of each arm whose libnccl is known; ``meta`` is the content of ``run.json``."""
+    """Return the libnccl of each arm, if it is known; ``meta`` is the content of ``run.json``."""
     worker = meta.get("worker") or {}
     recorded = worker.get("libraries")
     name = library_of(worker) or "NCCL"
     if recorded is None and library_of(worker) is not None:
-        # Before these records, and in imports, the transport's library is the only one that is known.
+        # Older records and imports have only the library of the transport.
         recorded = [{"arm": arm, **worker["transport"]} for arm in meta["config"].get("arms") or ()]
     return {
         str(each.get("arm")): Library(
@@ -76,7 +76,7 @@ def notes_on_arms(meta: Mapping[str, Any], arms: Iterable[str], baseline: str) -
 def notes_on_sides(
     before: NamedRuns, after: NamedRuns, comparisons: Iterable[Comparison], *, alone: bool
 ) -> Iterator[str]:
-    """Yield a note for each two libnccl that differ between the arms of ``comparisons``, one from each side.
+    """Yield a note for each difference between the libnccl before and the libnccl after in ``comparisons``.
 
     ``alone`` is true if the runs differ in nothing else.
     """
@@ -96,7 +96,7 @@ def notes_on_sides(
 
 
 def mixed_libraries(side: NamedRuns) -> Iterator[str]:
-    """Yield a line for each arm whose libnccl is not the same one in all runs of a side."""
+    """Yield a line for each arm whose libnccl differs between the runs of a side."""
     by_arm: dict[str, dict[str, Library]] = {}
     for name, meta in side:
         for arm, library in libraries_of(meta).items():
@@ -132,7 +132,7 @@ def _joined(libraries: Iterable[Library]) -> str:
 
 
 def _way(meta: Mapping[str, Any], arm: str) -> dict[str, object]:
-    """Return what ``arm`` calls and how, without its libnccl."""
+    """Return what ``arm`` calls and how it makes its calls; omit the libnccl."""
     name = arm.removesuffix(TWIN_SUFFIX)
     user_arms = meta["config"].get("user_arms") or ()
     user_arm = next((each for each in user_arms if each.get("name") == name), {"target": name})

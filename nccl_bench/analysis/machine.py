@@ -20,8 +20,8 @@ _BINDINGS = {"nccl": "ctypes", "nccl4py": "nccl4py"}
 _LIBRARIES = {**dict.fromkeys(_BINDINGS, "NCCL"), RCCL: "RCCL"}
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# These variables change nothing in NCCL: nccl-tests and nccl-bench read their own; container images set NCCL_VERSION,
-# which has no effect; torchrun sets the last.
+# These variables change nothing in NCCL. nccl-tests reads the first prefix, and nccl-bench the second. Container images
+# set NCCL_VERSION, which has no effect. torchrun sets the last variable.
 _NO_SETTINGS = ("NCCL_TESTS_", "NCCL_BENCH_", "NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
@@ -33,7 +33,7 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "ranks": meta["launch"].get("world_size"),
         "nodes": meta["launch"].get("nnodes"),
         "device": meta["config"].get("device"),
-        # An import names all hosts.
+        # An import has a list of all hosts.
         "host": environment.get("hostname") or ", ".join(map(str, environment.get("hostnames") or ())),
         "CPU": environment.get("cpu"),
         "GPUs": _each(environment.get("gpus"), "name"),
@@ -47,7 +47,7 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "memory": memory_text(meta),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
-    # The key "" is there if the run recorded its variables. In such a run, a variable without a value was not set.
+    # The key "" means that the run recorded its variables. In such a run, a variable without a value was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 

@@ -54,7 +54,7 @@ class Numbers:
 
 
 def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict[str, Column]:
-    """Return the columns of ``samples`` that need no other arm; ``launches`` have a time of each line."""
+    """Return the columns of ``samples`` that need no other arm; ``launches`` counts the launches with a time."""
     # If nothing was timed, some numbers are absent, not 0.
     timed = samples.ops_per_batch > 0
     spreads, skews = cache(partial(spreads_of, samples)), cache(partial(_skews, samples))
@@ -63,7 +63,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
     def spread(name: str) -> Numbers:
         numbers = spreads()[name]
         is_known = ~np.isnan(numbers)
-        # All other numbers can have a fraction.
+        # Only a rank is a whole number.
         whole = np.where(is_known, numbers, -1).astype(np.int64) if name == "slowest_rank" else numbers
         return Numbers(whole, is_known)
 
@@ -95,7 +95,7 @@ def measured_columns(samples: SampleColumns, launches: NDArray[np.intp]) -> dict
 
 
 def attributes(objects: Callable[[], Sequence[Any]], name: str) -> list[Any]:
-    """Return an attribute of each of ``objects``; ``None`` for ``None``."""
+    """Return the attribute ``name`` of each of ``objects``; an object that is ``None`` gives ``None``."""
     return [each and getattr(each, name) for each in objects()]
 
 
@@ -104,7 +104,7 @@ def _part(columns: Callable[[], Mapping[str, Value]], name: str) -> Value:
 
 
 def _mapped(column: ValueColumn[Any], function: Callable[[Any], Any]) -> list[Any]:
-    """Return the result of ``function`` for the value of each line; a line without a value passes ``None``."""
+    """Return the result of ``function`` for the value of each line; for a line without a value, pass it ``None``."""
     values: list[Any] = column.map(function, object).tolist()
     return values
 
@@ -142,7 +142,7 @@ def _skews(samples: SampleColumns) -> dict[str, list[float | None]]:
 
 
 def _bandwidths(samples: SampleColumns, times_us: NDArray[np.float64]) -> dict[str, Numbers]:
-    """Return both bandwidths of each line whose timing moves bytes, if its scenario has nothing but the collective."""
+    """Return both bandwidths of each line. A line has them if its timing moves bytes and its scenario is isolated."""
     algbw, busbw = np.empty((2, len(samples)))
     sizes = samples.case.map(lambda case: case.size_bytes, np.int64)
     collectives = samples.case.map(lambda case: case.collective, object)

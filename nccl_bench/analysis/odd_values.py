@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist, fmean, median
 
-# The allowed probability that a segment of equal values has a value that seems to be odd.
+# The allowed probability that a value seems odd although the true values of the segment are equal.
 _ERROR = 0.05
 _NORMAL = NormalDist()
 
 
 def odd_values(values: Sequence[float], deviation: float) -> list[int]:
-    """Return the indices of the values that differ from the mean of all other values, in order.
+    """Return the sorted indices of the odd values.
 
-    ``deviation`` is the least standard deviation of a value. A value is odd if its distance is larger than
-    ``odd_distance``. The value that differs most is taken away first. Then the others are tested again without it.
+    A value is odd if its distance from the mean of all other values is larger than ``odd_distance``. ``deviation`` is
+    the least standard deviation of a value. The most distant value is removed first. Then the rest is tested again.
     """
     left, odd = list(range(len(values))), list[int]()
     limit = odd_distance(values, deviation) if len(values) > 1 else math.inf
@@ -30,7 +30,7 @@ def odd_values(values: Sequence[float], deviation: float) -> list[int]:
 
 
 def odd_distance(values: Sequence[float], deviation: float) -> float:
-    """Return the distance from the mean of the others up to which a value is not odd; there are two values or more.
+    """Return the largest distance from the mean of the others at which a value is not odd; needs two values or more.
 
     The distance is corrected (Bonferroni) for the number of values.
     """
@@ -39,7 +39,7 @@ def odd_distance(values: Sequence[float], deviation: float) -> float:
 
 def deviation_of_distance(values: Sequence[float], deviation: float) -> float:
     """Return the standard deviation of the distance of a value from the mean of the others."""
-    # The values can show a larger deviation. Few odd values hardly change the median of the distances.
+    # The values can show a larger deviation than `deviation`. A few odd values hardly change a median of distances.
     middle = median(values)
     shown = median(abs(value - middle) for value in values) / _NORMAL.inv_cdf(0.75)
     return max(deviation, shown) * math.sqrt(1 + 1 / (len(values) - 1))

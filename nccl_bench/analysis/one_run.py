@@ -30,7 +30,7 @@ def compare_arms(
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
     cells, paired = run.cells, run.cells.paired(arms, base)
-    # The first line of each pair, that of the baseline and that of the arm.
+    # The first line of the baseline and the first line of the arm, for each pair.
     of_base, of_arm = paired.bases[paired.starts], paired.lines[paired.starts]
     launches = np.diff(paired.starts, append=len(paired.lines))
     several = bool((launches > 1).any())
@@ -56,7 +56,7 @@ def compare_arms(
 
 
 def _means_of_launches(cells: Cells, paired: PairedLines) -> EstimateList:
-    """Return the mean of each cell's median ratios, one for each launch in which a round has times of both arms."""
+    """Return the mean of each cell's median ratios. Each launch with a round of both arms has one median ratio."""
     of_cells = zip(paired.lines[paired.starts].tolist(), median_ratios(paired), strict=True)
     medians = []
     for line, of_cell in of_cells:
@@ -86,6 +86,6 @@ def basis_of(comparisons: Iterable[Comparison]) -> Basis:
 
 
 def median_ratios(paired: PairedLines) -> list[list[float]]:
-    """Return, for each cell of ``paired``, the median ratio of each launch in which a round has times of the base."""
+    """Return the median ratios of each cell of ``paired``. Each launch with a round of both arms has one."""
     medians = PairedColumns(paired.ratios).ratios
     return [medians[first:after] for first, after in pairwise([*paired.starts.tolist(), len(medians)])]

@@ -33,7 +33,7 @@ from nccl_bench.analysis.wording import (
 )
 from nccl_bench.catalog.timings import Timing
 
-# Reason -> what is said of the comparisons that are open for it, after their number or the word "which".
+# Reason -> the words about the comparisons that are open for this reason. Their number or "which" stands before.
 _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{noise}",
     OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
@@ -46,7 +46,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
 _SHARED = (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)
-# A line names a size whose change is at least so many times the change of its band.
+# A line names a size if its change is more than this many times the change of its band.
 _MUCH_MORE = 1.2
 
 
@@ -54,10 +54,10 @@ _MUCH_MORE = 1.2
 class _OpenLine:
     """The open sizes of a line."""
 
-    timing: Timing | None = None  # the timing; None if `places` has it
-    reason: str  # why they are open, in words
+    timing: Timing | None = None  # the timing; None if `places` names it
+    reason: str  # the reason why the sizes are open, in words
     places: str  # the sizes, and their changes if these matter
-    with_reason: str  # the same with the reason
+    with_reason: str  # `places` with the reason
 
 
 def open_answers(
@@ -77,7 +77,7 @@ def open_answers(
         return
     if count:
         yield _line(count)
-    # There is one reason, and the line with the count has it.
+    # True if all lines have one reason and the line with the count names it.
     known_reason = bool(count) and len({line.reason for line in lines}) == 1
     yield from (_line(line.places if known_reason else line.with_reason, line.timing) for line in lines)
 
@@ -106,7 +106,7 @@ def _count_text(bands: Sequence[Band]) -> str:
 
 
 def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
-    """Return what is said of the comparisons of ``bands``, which are open for ``reason``."""
+    """Return the words of `_WHICH` about ``bands``, which are open for ``reason``."""
     number = comparisons_of(bands)
     return _WHICH[reason].format(
         threshold=format_share(max(band.threshold for band in bands)),
@@ -147,7 +147,7 @@ def _lines_of(
 
 
 def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
-    """Return in words why ``bands`` are open. All of them have this reason."""
+    """Return in words why ``bands`` are open; all of these bands have the same ``reason``."""
     noise = _noise_alone(bands) if reason is OpenReason.WITHIN_NOISE else ""
     threshold = format_share(max(band.threshold for band in bands))
     return f"{WHY_OPEN[reason].format(threshold=threshold, moved=_moved(bands))}{noise}"
@@ -158,7 +158,7 @@ def _moved(bands: Sequence[Band]) -> str:
 
 
 def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes) -> Mapping[Timing, str]:
-    """Return for each timing the names of the pairs and their sizes; there are ``pairs`` in all."""
+    """Return for each timing the names of the pairs and their sizes; the headline has ``pairs`` pairs in all."""
     names: dict[Timing, dict[str, list[str]]] = {}
     for name, bands in of_pairs.items():
         for of_timing in by_timing(bands):
@@ -178,7 +178,7 @@ def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: 
 def _places(
     reason: OpenReason | None, bands: Sequence[Band], known: KnownSizes, *, brief: bool
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the open sizes of one pair of arms, and whether the text has the reason.
+    """Yield the open sizes of one pair of arms as texts, and True for each text that includes the reason.
 
     Sizes whose change is known are divided by timing and direction. In a ``brief`` line, and within noise, the sizes
     stand together and have no differences.
@@ -196,7 +196,7 @@ def _places(
 
 
 def _moved_places(bands: Sequence[Band], known: KnownSizes) -> Iterator[str]:
-    """Yield the sizes between whose two sides the machine changed: those at which the shared arm shows it first."""
+    """Yield the sizes that are open because the machine changed. Sizes at which the shared arm shows it come first."""
     timing = bands[0].timing
     groups: dict[bool, list[Comparison]] = {False: [], True: []}
     for each in chain.from_iterable(band.comparisons for band in bands):
@@ -207,7 +207,7 @@ def _moved_places(bands: Sequence[Band], known: KnownSizes) -> Iterator[str]:
 
 
 def _noise_alone(bands: Sequence[Band]) -> str:
-    """Return the noise floor of ``bands``, if it alone withholds the verdict that they are the same."""
+    """Return the noise floor of ``bands``, if only the noise floor prevents the verdict ``equivalent``."""
     alone = all(verdict_of(band.interval, band.threshold) is Verdict.EQUIVALENT for band in bands)
     floor = max(band.noise_floor or 0.0 for band in bands)
     return f" of {format_share(floor)}" if alone and floor else ""
@@ -220,19 +220,19 @@ def _by_direction(bands: Sequence[Band]) -> list[list[Band]]:
 
 
 def _change(bands: Sequence[Band]) -> str:
-    """Return the change of ``bands``, and that of the size with the largest one."""
+    """Return the change of ``bands``, and the change of the size that changed most."""
     ratios = [band.ratio for band in bands]
     most = farthest(bands)
-    # `ratios` and `most` can lie on different sides of 1: then no line about this direction names the size.
+    # If `ratios` and `most` lie on different sides of 1, do not name the size in a line about the other direction.
     if (most.ratio > 1) == (ratios[0] > 1) and abs(most.ratio - 1) > _MUCH_MORE * max(abs(each - 1) for each in ratios):
         return f"{change_range(ratios)} ({percent_range([most.ratio])} at {size_with_unit(most.case.size_bytes)})"
     return change_range(ratios)
 
 
 def _change_below(bands: Sequence[Band]) -> str:
-    """Return the change of ``bands``, and how much of it is sure: less than the threshold."""
+    """Return the change of ``bands``, and the part of the change that is sure, which is below the threshold."""
     near = filter(None, (nearer(band.interval, band.noise_floor) for band in bands))
-    # A band has the widest interval of its segments and their largest noise floor, which together can reach over 1.
+    # A band has the widest interval and the largest noise floor of its segments. Both together can reach beyond 1.
     sure = min((max(0.0, 1 - each.high, each.low - 1) for each in near), default=0.0)
     return f"{_change(bands)}, but only {format_share(sure)} is sure (limit {format_share(bands[0].threshold)})"
 
@@ -244,5 +244,5 @@ def _ends(bands: Sequence[Band]) -> str:
         return ""
     one_sided = max(ends) <= 1 or min(ends) >= 1
     interval = percent_range(ends) if one_sided else change_range(ends)
-    # A narrow interval has one number in these digits, that of the change.
+    # Both ends of a narrow interval can round to the same number. Then the change already shows it.
     return f", interval {interval}" if " to " in interval else ""

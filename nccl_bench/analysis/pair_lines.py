@@ -25,7 +25,7 @@ from nccl_bench.catalog.timings import Timing
 
 # With more bands of one verdict in one timing, one line names all their sizes.
 _MOST_BANDS = 2
-# With more sizes than this, a line names the slowest one.
+# With more sizes than this, a line names the slowest size.
 _FEW_SIZES = 2
 # The sizes of each timing.
 KnownSizes = Mapping[Timing, Sequence[int]]
@@ -33,7 +33,7 @@ _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
 
 
 def known_sizes(bands: Iterable[Band], swept: Collection[int] = ()) -> KnownSizes:
-    """Return the sizes of each timing; ``swept`` are sizes that were tried, of which ``bands`` can have fewer."""
+    """Return the sizes of each timing in ``bands`` and ``swept``; ``swept`` are the sizes that were tried."""
     of_timings: dict[Timing, set[int]] = {}
     for band in bands:
         of_timings.setdefault(band.timing, {*swept}).update(sizes_of([band]))
@@ -51,7 +51,7 @@ def comparisons_of(bands: Iterable[Band]) -> int:
 
 
 def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
-    """Return how many comparisons of ``bands`` are in ``some`` of them: all 32 comparisons, 2 of 32 comparisons."""
+    """Return how many comparisons of ``bands`` are in ``some``: all 32 comparisons, 2 of 32 comparisons."""
     number, of_all = comparisons_of(some), comparisons_of(bands)
     if number == of_all:
         return every_comparison(of_all)
@@ -91,16 +91,16 @@ def same_lines(bands: Sequence[Band], known: KnownSizes) -> Iterator[HeadlineLin
 
 
 def _differences(bands: Sequence[Band], *, names_most: bool, in_short: bool = False) -> Iterator[str]:
-    """Yield the change of ``bands``, which are of one timing, and what it means in microseconds.
+    """Yield the change of ``bands``, which are of one timing, as a share and in microseconds.
 
-    ``names_most`` is that of `decided_lines`. A text ``in_short`` does not say that a time is one of the CPU.
+    See `decided_lines` about ``names_most``. A text ``in_short`` does not mention CPU time.
     """
     change = percent_range([ratio for band in bands for ratio in band.ratios])
     yield change
     if names_most and bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _FEW_SIZES and " to " in change:
         yield f"most at {size_with_unit(farthest(bands).case.size_bytes)}"
     if any(band.has_shared_arm for band in bands):
-        # The ratio is not that of the arm's own times, so only these say how long a call takes.
+        # The ratio is relative to a shared arm. Only the arm's own times show how long a call takes.
         yield own_change_text([each for band in bands for each in band.comparisons])
     else:
         yield saved_text([us for band in bands for us in band.saved_us], None if in_short else bands[0].timing)
@@ -119,7 +119,7 @@ def where(bands: Sequence[Band], known: KnownSizes) -> str:
 
 
 def _odd_size(bands: Sequence[Band]) -> str:
-    """Return the size with the largest change, if it is beyond the threshold although its band is the same."""
+    """Return the size with the largest change, if it is beyond the threshold in an ``equivalent`` band."""
     odd = farthest(bands)
     if not any(band.is_odd for band in bands):
         return ""

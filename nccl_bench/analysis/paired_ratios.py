@@ -1,4 +1,4 @@
-"""Medians of the ratios of two arms, one ratio for each round of one run; the medians of many pairs at once."""
+"""Medians of the ratios of two arms, for many pairs of arms at once. A run has one ratio of a pair for each round."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class PairedColumns:
             rank = _inner_rank(ordered.shape[1])
             medians[lines] = _middles(ordered)
             deviations[lines] = [math.log(each) / 2 for each in (ordered[:, -1 - rank] / ordered[:, rank]).tolist()]
-        self._ordered = ListColumn(numbers, ratios.ends)  # the ratios in order
+        self._ordered = ListColumn(numbers, ratios.ends)  # the ratios, sorted
         self.ratios: list[float] = medians.tolist()
-        # Half of the distance between two middle ratios, between which the true median is in two of three cases.
+        # Half of the distance between two ratios near the middle. They enclose the true median in two of three cases.
         self.deviations: list[float | None] = deviations.tolist()
         self.communicator_variances: list[float | None] = [None] * len(ratios)
 
@@ -38,7 +38,7 @@ class PairedColumns:
         return len(self.ratios)
 
     def of_estimate(self, index: int) -> list[float]:
-        """Return the ratios of an estimate in order."""
+        """Return the sorted ratios of an estimate."""
         ratios: list[float] = self._ordered[index].tolist()
         return ratios
 
@@ -55,7 +55,7 @@ class PairedColumns:
             ordered, threshold = self._ordered.matrix(lines), of_all[lines, None]
             rounds = ordered.shape[1]
             below, above = (ordered < 1 - threshold).sum(axis=1), (ordered > 1 + threshold).sum(axis=1)
-            # The ratios against `faster`, against `slower` and against `equivalent`.
+            # The number of ratios that contradict `faster`, `slower` and `equivalent`.
             outside = np.minimum(rounds - np.maximum(below, above), np.maximum(below, above))
             errors = np.array([*interval_errors(rounds), 1.0])
             least[lines] = errors[np.minimum(outside, len(errors) - 1)]
@@ -109,7 +109,7 @@ class PairedRatios:
 
 
 def intervals_of(ends: Floats) -> list[Interval | None]:
-    """Return the intervals with these lower ends, upper ends and errors, a row each; ``None`` for NaN."""
+    """Return intervals from a row of lower ends, a row of upper ends and a row of errors; ``None`` for NaN."""
     return [
         None if math.isnan(low) else Interval(low=low, high=high, error=error)
         for low, high, error in zip(*ends.tolist(), strict=True)
@@ -117,7 +117,7 @@ def intervals_of(ends: Floats) -> list[Interval | None]:
 
 
 def median_ratio(ratios: Sequence[float]) -> float:
-    """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
+    """Return the median of the logarithms, as a ratio. With two middle ratios, it is their geometric mean."""
     return _middles(np.sort(np.array([ratios])))[0]
 
 
@@ -127,7 +127,7 @@ def _inner_rank(count: int) -> int:
 
 
 def _middles(ordered: Floats) -> list[float]:
-    """Return the median of the logarithms of the ratios in each row, which are in order, as a ratio."""
+    """Return, for each row of sorted ratios, the median of the logarithms, as a ratio."""
     middle, odd = divmod(ordered.shape[1], 2)
     logarithms = [math.log(ratio) for ratio in ordered[:, middle].tolist()]
     if not odd:

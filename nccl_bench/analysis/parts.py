@@ -21,8 +21,8 @@ class PartFigures:
     # The share of the collective's time that the overlap hides: (sequence - together) / (sequence - product). Negative
     # if together is slower than in sequence; None if the collective adds no time in sequence.
     hidden_share: float | None
-    product_slowdown: float | None  # the product's time together against in sequence, minus 1; None: no events
-    collective_slowdown: float | None  # the same for the collective; None: no events
+    product_slowdown: float | None  # the product's time together / its time in sequence, minus 1; None without events
+    collective_slowdown: float | None  # the collective's time together / in sequence, minus 1; None without events
 
     @classmethod
     def of(cls, times: PartTimes) -> PartFigures:

@@ -17,13 +17,13 @@ from nccl_bench.analysis.indexes import round_codes, starts_of
 from nccl_bench.records.columns import SampleColumns
 from nccl_bench.records.run import Run
 
-# A time is taken relative to this many of the arm's times before it and as many after it, because the machine drifts.
+# The machine drifts, so a time is divided by the median of the arm's times around it: this many on either side.
 _NEIGHBOURS = 2
-# This many lines of samples are computed at once. More would only need more memory.
+# This many lines of samples are computed at once. More lines would need more memory and save no time.
 _LINES = 20_000
-# A number of arms that no round reaches. The predecessors of arms behind so many others are not looked at.
+# More arms than any round has. Ignore the predecessor of an arm after this many others in a round.
 _MOST_ARMS = 1_000
-# A table with so many rows takes little memory.
+# A table with this many rows takes little memory.
 _LEAST_ROWS = 1_000_000
 _Floats = NDArray[np.float64]
 _Integers = NDArray[Any]
@@ -36,9 +36,9 @@ class RankSums:
     samples: SampleColumns  # the lines of samples that have the order of arms
     line: _Integers  # the line, as an index of `samples`
     predecessor: _Integers  # the predecessor, as a code of `samples.arm`
-    surplus: _Floats  # how far the rank sum of the times after the predecessor is from its expectation, weighted
+    surplus: _Floats  # the rank sum of the times after the predecessor, minus its expectation, weighted
     variance: _Floats  # the variance of `surplus`
-    relative: NDArray[np.float32]  # the logarithms of all times of `samples`, relative to the rounds around
+    relative: NDArray[np.float32]  # the logarithms of all times of `samples`, relative to the rounds around each time
     predecessors: NDArray[np.int32]  # the predecessor of each of these times, -1 for none
 
     def times(self, line: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -103,7 +103,7 @@ def _predecessors(samples: SampleColumns, lines: _Integers, groups: _Integers) -
     # A number for each round of each case and timing in each launch.
     rounds = np.repeat(groups, lengths) * count + codes.numbers
     if rounds.max(initial=0) > _LEAST_ROWS + 4 * len(rounds):
-        # Most of these rounds do not exist, so number them in a row.
+        # Most of these numbers are of no round, so give the existing rounds the numbers 0, 1, 2, ...
         _, rounds = np.unique(rounds, return_inverse=True)
     before = samples.arms_before.take(lines).numbers.clip(0, _MOST_ARMS)
     # The arm at each place of each round; place 0 is before the first arm.
@@ -114,7 +114,7 @@ def _predecessors(samples: SampleColumns, lines: _Integers, groups: _Integers) -
 
 
 def _relative(logarithms: _Floats) -> _Floats:
-    """Return each value minus the median of the values around it in its row."""
+    """Return each value minus the median of its neighbours in the same row."""
     rounds = logarithms.shape[1]
     relative = np.zeros_like(logarithms)
     inner = range(_NEIGHBOURS, max(_NEIGHBOURS, rounds - _NEIGHBOURS))
@@ -128,7 +128,7 @@ def _relative(logarithms: _Floats) -> _Floats:
         first, second, third, fourth = (
             logarithms[:, inner.start + offset : inner.stop + offset] for offset in (-2, -1, 1, 2)
         )
-        # Of four values, the two in the middle; this takes a fraction of the time of sorting.
+        # Find the two middle values of four; sorting would take several times as long.
         lower = np.maximum(np.minimum(first, second), np.minimum(third, fourth))
         upper = np.minimum(np.maximum(first, second), np.maximum(third, fourth))
         relative[:, inner.start : inner.stop] = logarithms[:, inner.start : inner.stop] - (lower + upper) / 2
@@ -136,7 +136,10 @@ def _relative(logarithms: _Floats) -> _Floats:
 
 
 def _strata(values: _Floats, predecessors: _Integers, arms: int) -> Iterator[tuple[int, _Integers, _Floats, _Floats]]:
-    """Yield each predecessor with its rows that have times after it and others, their surpluses and variances."""
+    """Yield each predecessor with rows, their surpluses and their variances.
+
+    Such a row has times after this predecessor, and times after other arms.
+    """
     known = predecessors >= 0
     count = known.sum(axis=1)
     ranks, ties = _ranks(np.where(known, values, np.inf), count)
@@ -151,14 +154,14 @@ def _strata(values: _Floats, predecessors: _Integers, arms: int) -> Iterator[tup
         (rows,) = np.nonzero((ours > 0) & (ours < count))
         if not len(rows):
             continue
-        # Without this weight, a size with many rounds would outweigh all others.
+        # Without this weight, a size with many rounds would count far more than the other sizes.
         weight = count[rows] + 1
         variance = ours[rows] * (count[rows] - ours[rows]) / 12 * (count[rows] + 1 - ties[rows])
         yield index, rows, sums[rows, index + 1] / weight, variance / weight**2
 
 
 def _ranks(values: _Floats, count: _Integers) -> tuple[_Floats, _Floats]:
-    """Return the ranks in each row, where ``count`` values are finite, and what ties take off from the variance."""
+    """Return the ranks in each row, and the decrease of the variance by ties; ``count`` values of a row are finite."""
     order = np.argsort(values, axis=1, kind="stable")
     ranks = np.empty_like(values)
     np.put_along_axis(ranks, order, np.arange(1.0, values.shape[1] + 1)[None, :], axis=1)

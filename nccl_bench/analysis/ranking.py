@@ -1,8 +1,8 @@
 """Lines of the headline about several arms of one run: which arm is the fastest at which sizes.
 
-All intervals of an analysis hold together with its confidence. So two arms differ if their intervals against the
-baseline lie apart by more than the threshold and the noise floor. No further statistics are needed. An arm is called
-one of the fastest only if its own verdict against the baseline is decided.
+All intervals of an analysis are right together, with the confidence of the analysis. So two arms differ if the gap
+between their intervals against the baseline is larger than the threshold and the noise floor. No other test is needed.
+An arm is called one of the fastest only if its own verdict against the baseline is decided.
 """
 
 import math
@@ -26,7 +26,7 @@ from nccl_bench.analysis.wording import (
 )
 from nccl_bench.catalog.timings import Timing
 
-# The rank of an arm by its verdict against the baseline. An open verdict has none.
+# The rank of an arm by its verdict against the baseline. An arm with an open verdict has no rank.
 _RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
 
 
@@ -48,11 +48,11 @@ class _Place:
 
     sizes: tuple[int, ...]  # the sizes
     entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
-    fastest: frozenset[str]  # the fastest of all arms with a verdict, and those that do not differ from it
-    still_open: Mapping[str, tuple[int, ...]]  # the arms without a verdict that can be as fast, with their sizes
+    fastest: frozenset[str]  # the fastest arm with a verdict, and the arms with a verdict that do not differ from it
+    still_open: Mapping[str, tuple[int, ...]]  # the arms with an open verdict that can be as fast, with their sizes
 
     def has_a_winner(self, baseline: str) -> bool:
-        """Return True if candidates are faster than ``baseline``, or if it is faster than those with a verdict."""
+        """Return True if a candidate beats ``baseline``, or if ``baseline`` beats all candidates with a verdict."""
         if baseline not in self.fastest:
             return True
         return len(self.fastest) == 1 and len(self.still_open) < len(self.entries[0]) - 1
@@ -78,11 +78,11 @@ def fastest_lines(bands: Sequence[Band], known_sizes: KnownSizes) -> Iterator[He
 
 
 def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
-    """Yield the places of one timing. Sizes at which each arm is in one band share a place."""
+    """Yield the places of one timing. Neighbouring sizes with the same bands of all arms share a place."""
     by_size: dict[int, list[tuple[int, _Entry]]] = {}
     for number, band in enumerate(bands):
         for each in band.comparisons:
-            # Without an interval nothing is known, so the arm can be as fast as any other.
+            # Without an interval, the arm can be as fast as any other arm.
             low, high = (each.interval.low, each.interval.high) if each.interval else (0.0, math.inf)
             entry = _Entry(
                 arm=band.candidate,
@@ -113,7 +113,7 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
 
 
 def _place(sizes: tuple[int, ...], entries: tuple[tuple[_Entry, ...], ...], baseline: str) -> _Place:
-    """Return the place of ``sizes``: each arm that does not differ from the fastest at most of them."""
+    """Return the place of ``sizes``. Its fastest arms do not differ from the fastest arm at most of these sizes."""
     by_arm: dict[str, list[_Entry]] = {}
     for of_size in entries:
         for entry in of_size:
@@ -149,14 +149,14 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
     """Return True if it is certain that ``other`` is slower than ``fast`` by more than the margin."""
     if fast.rank is not None and other.rank is not None and fast.rank != other.rank:
         return fast.rank < other.rank
-    # About the baseline, the verdict of the other arm has said everything.
+    # The verdict of an arm against the baseline is its only comparison with the baseline.
     if baseline in (fast.arm, other.arm) or fast.rank == other.rank == 0:
         return False
     return other.low > fast.high * (1 + max(fast.margin, other.margin))
 
 
 def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
-    """Return ``places``, with those joined that have the same fastest arms, also if they are not neighbours."""
+    """Return ``places``, but join all places with the same fastest arms, even if these are not neighbours."""
     by_fastest: dict[frozenset[str], _Place] = {}
     for place in places:
         before = by_fastest.get(place.fastest)
@@ -165,7 +165,7 @@ def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
 
 
 def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
-    """Return the fastest arms and their difference to the baseline, the last one of ``arms``."""
+    """Return the fastest arms and how much faster they are than the baseline, which is the last of ``arms``."""
     *_, baseline = arms
     text = joined([arm for arm in arms if arm in place.fastest])
     best = [
@@ -187,7 +187,7 @@ def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
 
 
 def _open_arms(place: _Place, arms: Sequence[str], known: Sequence[int]) -> str:
-    """Return the arms that can be as fast as the fastest; with their sizes if these are not all sizes of the place."""
+    """Return the open arms that can be as fast as the fastest; with sizes, unless an arm has all sizes of the place."""
     texts = [
         arm if sizes == place.sizes else f"{arm} {sizes_in_short(sizes, known)}"
         for arm in arms

@@ -16,13 +16,13 @@ from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run, is_import
 from nccl_bench.records.schema import BuffersRegistered, Registration
 
-# Measured on 2x H200: smaller messages were not measured. See the page `measuring` of the guide.
+# The smallest size that was measured, on 2x H200. See the page `measuring` of the guide.
 LEAST_GAINING_BYTES = 16 * 1024**2
 GAINING = tuple(name for name, row in COLLECTIVES.items() if row.gains_from_registration)
 
 
 def registration_notes(run: Run) -> Iterator[str]:
-    """Yield the allocator of the buffers, the arms with which they were registered, and what NCCL's log says."""
+    """Yield the allocator of the buffers, the arms with registered buffers, and what NCCL's log says about them."""
     memory = memory_text(run.meta)
     if memory not in (None, Memory.TORCH):
         yield f"buffers: {memory} memory"
@@ -52,7 +52,7 @@ def arms_with(run: Run, *registrations: Registration) -> list[str]:
 
 
 def _lines_by_arm(run: Run) -> dict[str, SampleColumns]:
-    """Return the lines of each arm about which NCCL's log says something."""
+    """Return, by arm, the lines for which NCCL's log says whether buffers were registered."""
     samples = run.samples
     known = ~samples.registered.equals(None, BuffersRegistered.UNKNOWN) & ~samples.arm.map(is_twin)
     arms = samples.arm.take(known).distinct()

@@ -19,7 +19,7 @@ class RoundTimes:
     timing: Timing  # the way of measuring
     count: int  # the number of rounds that were measured
     positions: tuple[int, ...]  # the position of each kept round among all rounds, from 0
-    times_us: Mapping[str, tuple[float | None, ...]]  # arm -> its time in each kept round; None if it has no time there
+    times_us: Mapping[str, tuple[float | None, ...]]  # arm -> its time in each kept round; None for no time
 
 
 def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tuple[RoundTimes, ...]:
@@ -55,7 +55,7 @@ class _Line(NamedTuple):
 
 
 def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
-    """Return the rounds of a case and timing that are kept; ``lines`` are its arms."""
+    """Return the rounds to keep of a case and timing; ``lines`` has a line for each arm."""
     columns, rounds = [line.samples_us for line in lines], lines[0].rounds
     varying = max(lines, key=lambda line: line.extremes)
     _, *extremes = varying.extremes

@@ -25,7 +25,7 @@ class RowLines:
     baseline: str  # the name of the baseline
     comparisons: Sequence[Comparison]  # all comparisons of the arms of the run
     compared: Indexes  # the index of the row's own comparison; -1 for none
-    other_ratios: NDArray[np.float64]  # the ratio to the baseline without a comparison; NaN for none
+    other_ratios: NDArray[np.float64]  # the ratio to the baseline of a row without a comparison; NaN for none
 
     def take(self, lines: Indexes) -> RowLines:
         """Return the data of some rows."""

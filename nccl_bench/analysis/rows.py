@@ -1,4 +1,4 @@
-"""The rows of the summary. A run can have a million rows, so an object of a row is made only when it is read."""
+"""The rows of the summary. A run can have a million rows, so the object of a row is made when the row is read."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from nccl_bench.records.lines import without_gaps
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Skipped, Status
 
-# The ratio to the baseline of each case and timing, and arm.
+# The ratio to the baseline, by case and timing, and by arm.
 OtherRatios = Mapping[tuple[Point, str], float]
-# An iteration over the rows makes so many objects at once.
+# An iteration over the rows makes this many objects at once.
 _AT_ONCE = 50_000
 
 
@@ -37,7 +37,7 @@ class Rows(Sequence[Row]):
 
     def __init__(self, lines: RowLines | None, places: Indexes, without_samples: Mapping[int, Row]) -> None:
         self._lines = lines  # the data of the rows with samples
-        self._places = places  # the index of each of them among all rows, increasing
+        self._places = places  # the index of each row with samples among all rows, increasing
         self._without_samples = without_samples  # all other rows by their index, increasing
         self._functions = {} if lines is None else columns_of(lines)
         self._columns: dict[str, Sequence[Any]] = {}
@@ -98,7 +98,7 @@ class Rows(Sequence[Row]):
         return together
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return the number of a column in each row, NaN for an absent one."""
+        """Return the number that each row has in a column; NaN for an absent number."""
         # A list of a million numbers needs much memory, so it is neither made nor kept.
         values = self._of_samples(name)
         numbers = np.empty(len(self))
@@ -115,8 +115,8 @@ class Rows(Sequence[Row]):
 def rows_of(run: Run, comparisons: Sequence[Comparison] = (), other_ratios: OtherRatios | None = None) -> Rows:
     """Return a row for each record of ``run``, in the order of measurement; the launches of a cell share a row.
 
-    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``other_ratios``
-    are those of the other arms.
+    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run.
+    ``other_ratios`` has the ratios of arms without comparisons.
     """
     if other_ratios is None:
         other_ratios = other_ratios_of(run, ComparableRun.of(run, run.meta["name"]), comparisons)
@@ -163,7 +163,7 @@ def other_ratios_of(run: Run, comparable: ComparableRun, comparisons: Iterable[C
 
 
 def _launches(run: Run) -> NDArray[np.intp]:
-    """Return the number of launches with a time for each cell, by the number of the cell; 0 if results are wrong."""
+    """Return how many launches of each cell have a time; the index is the cell's number. 0 if results are wrong."""
     samples = run.samples
     _, cells = np.unique(samples.cell, return_inverse=True)
     counts = np.bincount(cells, samples.is_timed).astype(np.intp)

@@ -49,7 +49,7 @@ def segments(series: Sequence[Series]) -> list[list[tuple[int, int]]]:
 
 
 def _starts(values: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return, for each index of a row of ``values``, where the last segment of the best cut before it begins."""
+    """Cut the values before each index in the best way. Return the start of the last segment of each such cut."""
     rows, length = values.shape
     penalty = 4 * math.log(max(2, length))
     weight = deviations**-2.0
@@ -57,7 +57,7 @@ def _starts(values: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDA
     weights, firsts, seconds = (
         np.cumsum(np.pad(column, ((0, 0), (1, 0))), axis=1) for column in (weight, weight * values, weight * values**2)
     )
-    # For each index: the cost of the best way to cut the values before it, and where its last segment begins.
+    # For each index: the cost of the best cut of the values before the index, and the start of the cut's last segment.
     costs = np.zeros((rows, length + 1))
     starts = np.zeros((rows, length + 1), dtype=np.intp)
     every = np.arange(rows)

@@ -19,7 +19,7 @@ from nccl_bench.catalog.cases import Case
 
 # The smallest and the largest factor by which the machine alone can have changed a time, after / before.
 Factors = tuple[float, float]
-# Where calls wait for the CPU, an arm can follow its speed up to twice as much as the shared arm, as logarithms.
+# If calls wait for the CPU, the CPU's speed can change an arm up to twice as much as the shared arm, as logarithms.
 _MOST_RESPONSE = 2
 
 
@@ -42,7 +42,7 @@ class SharedTimes:
         cls, arm: str, before: Sequence[float], after: Sequence[float], *, follows_cpu: bool = False
     ) -> "SharedTimes":
         """Return the times of ``arm`` from its rounds at one size, ``before`` and ``after``, microseconds."""
-        # This interval is not corrected for other sizes, so it is narrower than that of a verdict and finds more.
+        # Do not correct this interval for the number of sizes. So it is narrower than that of a verdict and finds more.
         estimate = RelativeRatios(before, after)
         interval = estimate.interval(FAMILYWISE_ERROR)
         low, high = (interval.low, interval.high) if interval else (estimate.ratio, estimate.ratio)
@@ -85,10 +85,10 @@ class OwnTimesAtSize(OwnTimes, Protocol):
 
 
 def unconfirmed(sizes: Sequence[OwnTimes], threshold: float) -> frozenset[Verdict]:
-    """Return ``FASTER`` or ``SLOWER`` or both, if own times do not confirm this direction.
+    """Return the directions, ``FASTER``, ``SLOWER`` or both, that the arm's own times do not confirm.
 
-    A direction is not confirmed if the own time changed by no more than the machine alone can have changed it, plus
-    the ``threshold``. If there are several sizes, the median change counts.
+    The machine alone can have changed the arm's own time by some factor. Own times confirm a direction only if they
+    changed by more than this factor and the ``threshold``. If there are several sizes, the median change counts.
     """
     shared = [each.shared for each in sizes if each.shared is not None]
     factors = _machine_factors(shared, threshold) if shared else None
@@ -101,7 +101,7 @@ def unconfirmed(sizes: Sequence[OwnTimes], threshold: float) -> frozenset[Verdic
 
 
 def _machine_factors(shared: Sequence[SharedTimes], threshold: float) -> Factors | None:
-    """Return the factors by which the machine can have changed the arm's own time; ``None`` if it was steady."""
+    """Return the factors by which the machine can have changed the arm's own time; ``None`` for a steady machine."""
     elsewhere = [each.cpu_factors for each in shared if each.cpu_factors is not None]
     if 2 * len(elsewhere) > len(shared):
         changes = [factor for factors in elsewhere for factor in factors]
@@ -115,7 +115,7 @@ def _machine_factors(shared: Sequence[SharedTimes], threshold: float) -> Factors
 
 
 def moved_text(sizes: Sequence[OwnTimesAtSize]) -> str:
-    """Return why ``sizes`` cannot be compared, with all times of that size at which the arm's own time changed most."""
+    """Return why ``sizes`` cannot be compared, with the times of the size at which the arm's own time changed most."""
     most = max(sizes, key=lambda each: abs(math.log(each.candidate_us / each.baseline_us)))
     shared, own = most.shared, own_times_text([most])
     cpu = what_moved([most])

@@ -12,9 +12,9 @@ from nccl_bench.records.run import Run
 
 
 def named_sides(run: Run) -> Mapping[str, str]:
-    """Return how the arms before and after of ``run`` differ, by arm: in tree, target or order.
+    """Return the tree, target or order of the arms ``before`` and ``after`` of ``run``, as far as these differ.
 
-    Empty if the run does not have both arms, or if nothing of this differs.
+    Empty if the run does not have both arms, or if none of these differs.
     """
     arms = {str(arm.get("name")): arm for arm in run.meta["config"].get("user_arms") or ()}
     if not {BEFORE, AFTER} <= arms.keys():
@@ -27,7 +27,7 @@ def named_sides(run: Run) -> Mapping[str, str]:
         {name: str(arms[name].get("target") or "") for name in trees},
         {name: f"order {orders[name]}" if orders.get(name) else "" for name in trees},
     )
-    # A tree with the name of its arm says nothing new.
+    # Omit trees that have the same names as the arms.
     differing = [
         texts
         for texts in known
@@ -39,8 +39,8 @@ def named_sides(run: Run) -> Mapping[str, str]:
 def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterable[str]) -> str:
     """Return in words the recorded differences between ``runs``, which are compared arm by arm.
 
-    ``differing`` are the lines about their machines and settings, and ``libraries`` those about their libraries. The
-    text is empty if a run is a summary, which records neither, and if nothing differs but the tool itself.
+    ``differing`` has the lines about differing machines and settings, and ``libraries`` the lines about differing
+    libraries. The text is empty if only the tool itself differs, or if a run is a summary, which records none of these.
     """
     if any("version" not in meta for _, meta in runs):
         return ""

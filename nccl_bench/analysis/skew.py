@@ -1,4 +1,4 @@
-"""The slope of a skew: the growth of the early ranks' time for each microsecond of the late rank's delay."""
+"""The slope of a skew: by how much the early ranks' time grows for each microsecond of the late rank's delay."""
 
 from __future__ import annotations
 

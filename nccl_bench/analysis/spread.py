@@ -13,8 +13,8 @@ _Floats = NDArray[np.float64]
 # The columns of the summary that describe the times of a cell.
 SPREADS = (
     *("time_us", "min_us", "max_us", "q1_us", "q3_us"),
-    # The median over rounds of the slowest rank's time minus the fastest rank's, the rank that was slowest in most
-    # rounds, of several the lowest, and the share of these rounds.
+    # The slowest rank's time minus the fastest rank's time, median over rounds. The rank that was slowest in most
+    # rounds; of several such ranks, the lowest. The share of the rounds in which this rank was slowest.
     *("rank_spread_us", "slowest_rank", "slowest_rank_share"),
 )
 
@@ -22,7 +22,7 @@ SPREADS = (
 def spreads_of(samples: SampleColumns) -> dict[str, _Floats]:
     """Return the spread of each line of ``samples``: columns of the summary, NaN without times."""
     columns = np.full((len(SPREADS), len(samples)), np.nan)
-    # Lines with equally many rounds are the rows of a matrix, if all of them or none have the times of ranks.
+    # A matrix has lines with the same number of rounds. Either all of its lines or none have the times of ranks.
     for lines in samples.samples_us.of_equal_length():
         has_ranks = samples.slowest_rank.lengths[lines] > 0
         for of_ranks in (False, True):
@@ -51,17 +51,17 @@ def _spreads(samples: SampleColumns, lines: Indexes, of_ranks: bool) -> list[NDA
 
 
 def quartile(ordered: _Floats, number: int) -> _Floats:
-    """Return a quartile of each row of values in order; quartile 2 is the median. Between two values: interpolated."""
+    """Return a quartile of each row of sorted values, interpolated between two values. Quartile 2 is the median."""
     index, rest = divmod((ordered.shape[1] - 1) * number, 4)
     return (ordered[:, index] * (4 - rest) + ordered[:, index + 1] * rest) / 4 if rest else ordered[:, index]
 
 
 def _most_frequent(ranks: NDArray[np.int64]) -> tuple[NDArray[np.int64], _Floats]:
-    """Return the most frequent rank of each row, of several the lowest, and its share."""
+    """Return the most frequent rank of each row and its share; of several ranks that are most frequent, the lowest."""
     ordered = np.sort(ranks, axis=1)
     places = np.arange(ordered.shape[1])
     is_first = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
-    # How often each rank occurs up to its place: the largest count is that of the most frequent rank.
+    # At each place, how often its rank has occurred so far. The most frequent rank has the largest count.
     counts = places - np.maximum.accumulate(np.where(is_first, places, 0), axis=1) + 1
     rows, at = np.arange(len(ordered)), counts.argmax(axis=1)
     return ordered[rows, at], counts[rows, at] / ordered.shape[1]

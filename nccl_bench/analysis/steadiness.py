@@ -19,7 +19,7 @@ from nccl_bench.records.run import Run
 
 # A share of the median. Users look for differences of roughly ten percent between arms.
 LARGE_NOISE = 0.1
-# If at least this share of the noisy cells has two speeds, these explain the noise.
+# If at least this share of the noisy cells has two speeds, the two speeds explain the noise.
 _TWO_SPEEDS_SHARE = 0.25
 # If fewer cells than this share are noisy, and nothing else is wrong, the machine was mostly steady.
 _MOSTLY = 0.25
@@ -118,13 +118,13 @@ class Steadiness:
 
 
 def steadiness_of(rows_of_runs: Sequence[tuple[str, Rows]], runs: Sequence[tuple[str, Run]]) -> Steadiness:
-    """Return what was not steady in ``runs``; both have the name of each run, empty if there is only one."""
+    """Return what was not steady in ``runs``. Both arguments name each run; with only one run, the name is empty."""
     timed: Counter[Timing] = Counter()
     counts: Counter[str] = Counter()
     noisy: list[NoisyCell] = []
     for side, rows in rows_of_runs:
         time_us, first_us, third_us = (rows.numbers(name) for name in ("time_us", "q1_us", "q3_us"))
-        # Absent numbers are NaN, which is above nothing.
+        # Absent numbers are NaN, and NaN > 0 is False.
         is_timed = time_us > 0
         timed.update(compress(rows.column("timing"), is_timed))
         for name in ("throttled", "other_process", "sm_clock_mhz"):

@@ -83,7 +83,7 @@ def _sentence(comparison: StepComparison, sides: tuple[str, str], step: StepTime
 
 
 def named_arms(comparison: StepComparison, sides: tuple[str, str]) -> tuple[str, str]:
-    """Return the names of both arms; of two sides, with the name of the side."""
+    """Return the names of both arms; if two sides are compared, each with the name of its side."""
     first, second = comparison.baseline.arm, comparison.candidate.arm
     if sides == ("baseline", "candidate"):
         return first, second
@@ -162,7 +162,7 @@ def _contributions(comparison: StepComparison, total: str) -> str:
 
 
 def time_texts(*times_us: float) -> list[str]:
-    """Return times with a common unit and equally many decimals: 0.412 ms, 47.3 us. The largest has three digits."""
+    """Return times with one unit and the same number of decimals: 0.412 ms, 47.3 us. The largest has three digits."""
     largest = max(map(abs, times_us))
     unit, scale = ("ms", 1e3) if largest >= _MILLISECOND_US else ("us", 1.0)
     digits = 3 - len(f"{int(largest / scale)}") if largest / scale >= 1 else 3

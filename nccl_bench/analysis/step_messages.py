@@ -19,7 +19,7 @@ from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMessage:
-    """A message of a workload that a run has the ranks for."""
+    """A message of a workload, in a group with as many ranks as the run has."""
 
     name: str  # the message in words: 32 KiB all-reduces in graphs
     message: WorkloadMessage  # the message
@@ -57,7 +57,7 @@ def step_messages(run: Run, workload: Workload) -> tuple[StepMessage, ...]:
 
 
 def other_groups(workload: Workload, world_size: int) -> str:
-    """Return how many calls are of groups with another number of ranks than a run; empty if there are none."""
+    """Return how many calls need another number of ranks than the run has; empty if there are no such calls."""
     left_out = [message for message in workload.messages if message.ranks != world_size]
     if not left_out:
         return ""
@@ -91,7 +91,7 @@ def reason_without_time(run: Run, message: StepMessage, arm: str) -> str:
 
 
 def calls_text(some: Collection[StepMessage], every: Sequence[StepMessage]) -> str:
-    """Return how many messages ``some`` are of ``every``, and how many of the calls."""
+    """Return the number of messages in ``some`` and in ``every``, and the number of their calls."""
     part, total = (sum(each.message.count for each in messages) for messages in (some, every))
     return f"{len(some)} of {counted(len(every), 'message')}, {part} of {counted(total, 'call')}"
 

@@ -1,7 +1,8 @@
-"""The ratio of two sums of times, whose terms were measured one after the other: the interval carries all of them.
+"""The ratio of two sums of times. Its interval contains the uncertainty of all terms of the sums.
 
-The sums are communication times of a step. Each term is the calls of a message in a step times its time. The terms come
-from different rounds, so they are independent, and the squares of their standard errors add up.
+The sums are communication times of a step. Each term belongs to a message: its number of calls in a step, times the
+time of a call. The terms come from different rounds, so they are independent. The squares of their standard errors
+add up.
 
 A term's standard error comes from the exact interval of its median: the distance of an end from the median, divided by
 Student's quantile at the error of that interval. So a skewed term has two standard errors, one for each side of its
@@ -25,7 +26,7 @@ from nccl_bench.analysis.paired_ratios import median_ratio
 from nccl_bench.analysis.statistics import Interval, interval_errors, pairs_needed
 from nccl_bench.analysis.student import student_quantile
 
-# The middle of an interval is at most so many times its lower end. Without this limit the end could be below 0.
+# The middle of an interval is at most this many times its lower end. Without this limit the lower end could be below 0.
 _FARTHEST = 1e6
 
 
@@ -45,7 +46,7 @@ class Term:
 
 
 class StepRatio(Estimate):
-    """The ratio of the sums: the mean of the terms' ratios, weighted by the baseline's time."""
+    """The ratio of the sums. It is the mean of the terms' ratios, each weighted by the baseline's time in the term."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self.terms = terms
@@ -55,7 +56,7 @@ class StepRatio(Estimate):
         self.ratio = sum(share * ratio for share, ratio in zip(shares, ratios, strict=True))
         columns = list(zip(terms, shares, ratios, strict=True))
         summands = [Summand(values=term.ratios, median=ratio, factor=share) for term, share, ratio in columns]
-        # A term whose ratio is above that of the sums raises it if the baseline's time in the term is longer.
+        # If the ratio of a term is above the ratio of the sums, a longer baseline time in this term raises the latter.
         summands += [
             Summand(
                 values=term.base_times_us,
@@ -71,7 +72,7 @@ class StepRatio(Estimate):
         return StepRatio([term for each in (self, *ratios) for term in each.terms])
 
     def interval(self, error: float) -> Interval | None:
-        """Return the interval; ``None`` if a term has too few rounds for one at the same error."""
+        """Return the interval; ``None`` if a term has too few rounds for an interval at ``error``."""
         return self._sum.interval(self.ratio, error)
 
     def pairs_needed(self, error: float) -> int:
@@ -80,7 +81,7 @@ class StepRatio(Estimate):
 
 
 class StepQuotient(Estimate):
-    """The quotient of two ratios of sums, after / before: those of an arm to a shared arm, on two sides."""
+    """The quotient of two ratios of sums, after / before. Each ratio is that of an arm to a shared arm, on one side."""
 
     def __init__(self, before: StepRatio, after: StepRatio) -> None:
         self._before, self._after = before, after
@@ -94,7 +95,7 @@ class StepQuotient(Estimate):
         )
 
     def interval(self, error: float) -> Interval | None:
-        """Return the quotient of both intervals; each of them has half of the error."""
+        """Return the quotient of both intervals; each interval has half of the error."""
         before, after = self._before.interval(error / 2), self._after.interval(error / 2)
         if before is None or after is None:
             return None
@@ -111,7 +112,7 @@ class Summand:
 
     values: Sequence[float] | NDArray[np.float64]  # the values that have this median, one for each round
     median: float  # the median
-    factor: float  # how often it is in the sum; negative if a larger median makes the sum smaller
+    factor: float  # the factor of the median in the sum; negative if a larger median makes the sum smaller
 
 
 class MedianSum:
@@ -121,7 +122,7 @@ class MedianSum:
         by_rounds: dict[int, list[Summand]] = {}
         for each in medians:
             by_rounds.setdefault(len(each.values), []).append(each)
-        # The distances of the sorted values from their median, times the factor, for medians with equally many rounds.
+        # By number of rounds: the distances of the sorted values from their median, times the factor.
         self._deviations = {
             rounds: np.array([each.factor for each in alike])[:, None]
             * (np.sort([each.values for each in alike], axis=1) - np.array([each.median for each in alike])[:, None])

@@ -47,7 +47,7 @@ class StepRun:
 
     @classmethod
     def of(cls, run: Run, comparable: ComparableRun) -> StepRun | None:
-        """Return ``run``, whose times are ``comparable``; ``None`` if it measured no message of a workload."""
+        """Return the step times of ``run``, whose times are ``comparable``; ``None`` without a measured workload."""
         workload = workload_of_run(run)
         step_run = None if workload is None else cls(run, comparable, workload)
         return step_run if step_run is not None and step_run.messages else None
@@ -59,7 +59,7 @@ class StepRun:
 
     @cached_property
     def calls(self) -> Mapping[Point, float]:
-        """The calls in a step at each case and timing; several messages can round to one."""
+        """The calls in a step at each case and timing. Several messages can be rounded to the same case."""
         calls: dict[Point, float] = {}
         for message in self.messages:
             if message.point is not None:
@@ -149,13 +149,13 @@ class StepRun:
         )
 
     def differ_in_cpu_speed(self, arm: str, base: str) -> bool:
-        """Return True if the ratio of two arms contains the difference between the CPU speeds of two processes."""
+        """Return True if two processes with different CPU speeds can cause the ratio of two arms."""
         follows_cpu = any(TIMINGS[timing].includes_launch_cost for _, timing in self.calls)
         return follows_cpu and self.comparable.in_different_processes(arm, base)
 
 
 class StepNoise:
-    """The noise floor of step times of a run of one launch, from the twin of ``base`` or another twin."""
+    """The noise floor of step times, for a run of one launch. It comes from the twin of ``base`` or another twin."""
 
     def __init__(self, step_run: StepRun, base: str) -> None:
         self._variance = CommunicatorVariance(step_run.comparable, base)
@@ -171,8 +171,9 @@ class StepNoise:
     def floor(self, *, in_different_processes: bool) -> float | None:
         """Return the noise floor of the ratio of two step times, as a logarithm; ``None`` if no twin shows it.
 
-        The messages of one kind and timing have the floor of a band of as many sizes as their times are equal to.
-        Different kinds count as if their communicators deviated alike, so their floors add up by their time.
+        All messages of one kind and timing get the floor of a band. If they all take the same time, the band has as
+        many sizes as there are messages. If a few messages take most of the time, the band has fewer sizes. The result
+        is the mean of the floors, weighted by time, because communicators may deviate equally in all kinds and timings.
         """
         by_kind: dict[Point, list[float]] = {}
         for point, weight in self._weights:

@@ -37,7 +37,7 @@ _Compared = Mapping[Point, Comparison]
 def step_time_of_sides(
     before: Sequence[LoadedRun], after: Sequence[LoadedRun], sides: SidesComparison, limits: Limits
 ) -> tuple[StepTime | None, str]:
-    """Return the step times of two sides, and why there are none; the text is empty if no run has a workload."""
+    """Return the step times of two sides, and the reason if there are none. It is empty if no run has a workload."""
     every = [None if loaded.run is None else StepRun.of(loaded.run, loaded.comparable) for loaded in (*before, *after)]
     known = [step_run for step_run in every if step_run is not None]
     if not known:
@@ -178,7 +178,10 @@ class _Sides:
         )
 
     def _cpu_factors(self, compared: _Compared) -> Factors | None:
-        """Return how the CPU's speed can have changed the messages with most of the time; ``None`` if it is shown."""
+        """Return the factors by which the CPU's speed can have changed messages of the shared arm.
+
+        Returns ``None`` if messages with factors have at most half of the step time: then step times show the change.
+        """
         calls = self._before[0].calls
         weights = {point: calls[point] * each.baseline_us for point, each in compared.items() if point in calls}
         factors = {

@@ -1,11 +1,12 @@
 """Step time: the communication time of one step of a model, from the messages of a workload.
 
-It is the sum of calls times time over the messages, divided by the steps. One number for each arm answers which arm is
-better for this model, and its interval carries the uncertainty of all messages.
+For each message, multiply its number of calls by the time of a call. The step time is the sum over all messages,
+divided by the number of steps. So one number for each arm shows which arm is better for this model. The interval of
+this number contains the uncertainty of all messages.
 
-- With one launch, the interval comes from those of the messages: see ``step_ratio``. The noise floor is the mean of the
-  noise floors of the messages, weighted by their time, as if their communicators deviated alike. It is at least the
-  deviation of the twin's own step time.
+- With one launch, the interval comes from the intervals of the messages: see ``step_ratio``. The noise floor is the
+  mean of the noise floors of the messages, weighted by their time. It is at least the deviation of the twin's own step
+  time.
 - With several launches, each launch has its own step time, and the interval comes from the differences between them.
 
 A sum that lacks a message is no step time, so it gets no verdict.
@@ -25,7 +26,7 @@ from nccl_bench.config.workload import Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingMessage:
-    """A message without a time of an arm."""
+    """A message for which an arm has no time."""
 
     message: StepMessage  # the message without a time
     # The reason why there is no time: declined, wrong, skipped, hang, crash, discarded, not measured, or not compared.
@@ -47,8 +48,8 @@ class Contribution:
     """A message and its share of the step times of two arms or sides."""
 
     message: StepMessage  # the message
-    baseline_us: float  # the time of all its calls in a step, of the baseline, microseconds
-    candidate_us: float  # the same of the candidate
+    baseline_us: float  # the baseline's time for all calls of the message in a step, microseconds
+    candidate_us: float  # the candidate's time for all calls of the message in a step, microseconds
     ratio: float  # the ratio of the message, candidate / baseline
 
     @property
@@ -66,7 +67,7 @@ class StepComparison:
     contributions: tuple[Contribution, ...]  # the messages that both arms have, in the order of the workload
     threshold: float  # the smallest difference that matters, as a share
     ratio: float | None  # candidate / baseline; None if a message is missing
-    interval: Interval | None  # the interval of the ratio; None without one
+    interval: Interval | None  # the interval of the ratio; None if there is no interval
     verdict: Verdict | None  # the verdict; None if a message is missing or the variation is unknown
     reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
     noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
@@ -75,7 +76,7 @@ class StepComparison:
 
     @property
     def missing(self) -> tuple[MissingMessage, ...]:
-        """The messages without a time of one of both arms."""
+        """The messages for which the baseline or the candidate has no time."""
         return tuple(dict.fromkeys((*self.baseline.missing, *self.candidate.missing)))
 
     @property
@@ -94,8 +95,8 @@ class StepTime:
     """The step times of a run, or of two sides."""
 
     workload: Workload  # the messages
-    messages: tuple[StepMessage, ...]  # the messages that the run has the ranks for
-    other_groups: str  # how many calls are of groups with another number of ranks, in words; empty if there are none
+    messages: tuple[StepMessage, ...]  # the messages of groups with as many ranks as the run has
+    other_groups: str  # how many calls need another number of ranks, in words; empty if there are no such calls
     arms: tuple[ArmStep, ...]  # the step time of each arm
     comparisons: tuple[StepComparison, ...]  # each candidate against the baseline
     shared_arm: str | None = None  # the arm to which the ratios of two sides are relative; None if there is none

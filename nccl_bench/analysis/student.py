@@ -17,7 +17,7 @@ _FARTHEST = math.log(1e100)
 
 @lru_cache(maxsize=4096)
 def student_quantile(error: float, freedom: float) -> float:
-    """Return the distance, in standard errors, that a mean exceeds with the two-sided probability ``error``.
+    """Return a distance in standard errors. The two-sided probability that a mean is farther off is ``error``.
 
     ``freedom`` is the number of degrees of freedom of Student's distribution, which need not be whole.
     """

@@ -15,7 +15,7 @@ from msgspec import Meta
 from nccl_bench.catalog.timings import Timing
 
 
-# No dataclass: msgspec makes a row in a third of the time, and without the collector.
+# No dataclass: msgspec makes a row in a third of the time, and the garbage collector need not track it.
 class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 

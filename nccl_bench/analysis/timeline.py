@@ -91,7 +91,7 @@ def _in_order(run: Run, has_begins: bool) -> list[Batch]:
         if not isinstance(line, Samples):
             continue
         group = groups.setdefault((line.launch, line.case, line.timing), len(groups))
-        # An import can lack the number.
+        # An import can lack the number of operations.
         operations = max(1, line.ops_per_batch)
         for index, (number, slowest_us) in enumerate(zip(line.rounds, line.samples_us, strict=True)):
             begin_ns = round(line.began_s[index] * 1e9) if has_begins else 0
@@ -143,7 +143,7 @@ def _spans(batches: Sequence[Batch]) -> Iterator[Span]:
 
 
 def _groups(batches: Sequence[Batch], *names: str) -> Iterator[list[Batch]]:
-    """Yield the neighbours among ``batches`` that are equal in the fields ``names``."""
+    """Yield groups of neighbouring ``batches`` with equal values in the fields ``names``."""
     for _, group in groupby(batches, key=attrgetter(*names)):
         yield list(group)
 
@@ -162,7 +162,7 @@ def _lanes(run: Run, batches: Sequence[Batch]) -> tuple[tuple[Lane, ...], str]:
     if run.world_size > 2 or not ranks <= {*range(run.world_size)}:
         lanes = (Lane(name="slowest rank", times_us=slowest), Lane(name="fastest rank", times_us=fastest))
         return lanes, f"{_MANY_RANKS} {_ONE_CLOCK}"
-    # Of two ranks, the one that is not the slowest is the fastest.
+    # With two ranks, the rank that is not the slowest is the fastest.
     of_ranks = (
         tuple(batch.slowest_us if batch.slowest_rank == rank else batch.fastest_us for batch in batches)
         for rank in range(run.world_size)

@@ -2,8 +2,8 @@
 
 Rounds of two runs are not paired, so a verdict needs the variation between runs. Several runs on each side show this
 variation, and so do several launches of one run. With one launch on each side, all times are divided by the time of an
-arm that both runs measured. Such quotients do not depend on the machine's clock rate, if both arms follow it alike: see
-`shared_arm`. Without a shared arm there are no verdicts, only median ratios.
+arm that both runs measured. Such quotients do not depend on the machine's clock rate, if it changes the times of both
+arms by the same factor: see `shared_arm`. Without a shared arm there are no verdicts, only median ratios.
 """
 
 import math
@@ -77,7 +77,7 @@ def compare_sides(
             first, second = (
                 [us for run in side for us in run.cells[*point, shared_arm].values()] for side in (before, after)
             )
-            # With several runs, the interval contains that the CPUs of two runs differ.
+            # With several runs, the interval already contains the difference in CPU speed between runs.
             follows_cpu = basis is Basis.SHARED_ARM and TIMINGS[point[1]].includes_launch_cost
             shared_times[point] = SharedTimes.of(shared_arm, first, second, follows_cpu=follows_cpu)
     waits = CpuWaits(before, after, shared_arm, shared_times) if basis is Basis.SHARED_ARM and shared_arm else None
@@ -181,7 +181,7 @@ def _in_different_processes(side: Side, arm: str, shared_arm: str | None) -> boo
 
 
 def _estimates(before: Side, after: Side, basis: Basis, shared_arm: str | None, keys: Sequence[_Key]) -> list[Estimate]:
-    """Return the estimated ratio, after / before, for each of ``keys``. Each launch is a run of its own here."""
+    """Return the estimated ratio, after / before, for each of ``keys``. Here each launch counts as a run."""
     if basis is Basis.SHARED_ARM and shared_arm is not None:
         return [
             RelativeRatios(before[0].ratios(point, first, shared_arm), after[0].ratios(point, second, shared_arm))
@@ -206,9 +206,9 @@ def _medians(side: Side, point: Point, arm: str, shared_arm: str | None) -> list
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Pair each arm that all runs have with itself; without any, each arm of ``before`` with each arm of ``after``.
+    """Pair each arm that all runs have with itself. Without such an arm, pair each arm before with each arm after.
 
-    A pair of another tool and the arm that makes its calls in the same way is the first.
+    If another tool and the arm that calls NCCL in the same way are a pair, this pair is the first.
     """
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
@@ -231,7 +231,7 @@ def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -
 def _same_placement(runs: Side, point: Point, arm: str) -> bool:
     """Return True if all runs called ``arm`` in the same placement.
 
-    A call in another placement is another call, so their times are not compared.
+    Times of calls in different placements are not compared.
     """
     return len({run.placement(point, arm) for run in runs}) == 1
 

@@ -21,7 +21,8 @@ from nccl_bench.records.run import Run
 _LEAST_ROUNDS = 9
 # Each speed has at least this share of the rounds.
 _LEAST_SHARE = 0.2
-# The two groups explain at least this share of the variance of the times: even times reach 0.75, and normal ones 0.64.
+# The two groups explain at least this share of the variance of the times. Evenly distributed times reach 0.75, and
+# normally distributed times 0.64.
 _LEAST_EXPLAINED = 0.85
 
 # The fields of a case, and of a case with an arm and a timing.
@@ -39,7 +40,7 @@ class TwoSpeeds:
 
 
 def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]]:
-    """Return each of ``rows``, which are of ``run``, whose rounds come in two speeds, with its speeds."""
+    """Return the rows whose rounds come in two speeds, each with its speeds; ``rows`` are rows of ``run``."""
     samples, by_cell = run.samples, {_cell(row, row.arm, row.timing): row for row in rows}
     by_case: dict[_Case, list[Row]] = {}
     for row in rows:
@@ -69,7 +70,7 @@ def _cell(of: Case | Row, arm: str | None, timing: str | None) -> _Cell:
 
 
 def two_speeds(samples_us: NDArray[np.float64]) -> list[TwoSpeeds | None]:
-    """Return the two speeds of each row; ``None`` if a row has too few times, or they do not fall into two groups."""
+    """Return the two speeds of each row; ``None`` for a row whose times are too few or do not form two groups."""
     cells, rounds = samples_us.shape
     least = max(2, int(np.ceil(_LEAST_SHARE * rounds)))
     if rounds < _LEAST_ROUNDS:

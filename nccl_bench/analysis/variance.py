@@ -38,7 +38,7 @@ class _Twin:
     """The twin's ratios in one kind of case and one timing; all numbers are logarithms."""
 
     medians: Sequence[float]  # the median ratio of each size, the smallest size first
-    sampling_error: float  # the standard error of the mean of ``medians`` that the rounds cause
+    sampling_error: float  # the standard error of the mean of ``medians``, because there are few rounds
 
     @property
     def mean(self) -> float:
@@ -64,7 +64,7 @@ class _Twin:
         for first, after in zip(self.medians, self.medians[sizes:], strict=False):
             total += after - first
             squares.append(total**2)
-        # A few long bands can be near 1 by chance, so the variance of independent sizes is the least.
+        # The few long bands can be near 1 by chance. So take at least the variance that independent sizes would have.
         variance = max(fmean(squares) / sizes**2, of_one / sizes)
         return math.sqrt(max(0.0, variance - self.sampling_error**2 * len(self.medians) / sizes))
 
@@ -86,7 +86,7 @@ class CommunicatorVariance:
         # The ratio of each size, and its deviation.
         ratios: dict[Point, dict[int, tuple[float, float | None]]] = {}
         self._apart = False
-        # The twin of `arm` is the first. Each size needs only one twin.
+        # The first twin is that of `arm`. Each size needs only one twin.
         for twin in twins:
             base = twin.removesuffix(TWIN_SUFFIX)
             paired = cells.paired([twin], base)
@@ -108,9 +108,9 @@ class CommunicatorVariance:
         """Return the noise floor of a band with ``sizes`` sizes of the kind of ``point``, as a logarithm.
 
         The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
-        contains the variance of both. If the arms of the pair ran ``in_different_processes``, the floor also covers the
-        largest deviation of the twin at any size: the process of the twin is one draw of what differs between
-        processes. Returns ``None`` if no size has times of a twin.
+        contains the variance of both. If the arms of the pair ran ``in_different_processes``, the floor is at least the
+        largest deviation of the twin at any size, because the twin's process is one example of how processes differ.
+        Returns ``None`` if no size has times of a twin.
         """
         kind = without_size(point)
         twin = self._twins.get(kind)
@@ -130,9 +130,9 @@ class CommunicatorVariance:
     def _floor_of_run(self, kind: Point) -> float:
         """Return the distance from 1 that the mean over all sizes of a timing does not exceed, with high probability.
 
-        It comes from the means of all timings. But if the twin has processes of its own, the CPU's speed can differ
-        between them. Then there are two groups: the timings that depend on the CPU's speed, and the others. Only the
-        group of this timing counts.
+        The distance comes from the means of all timings. But if the twin has processes of its own, they can differ in
+        CPU speed. Then there are two groups of timings: timings that depend on the CPU's speed, and the others. Only
+        the group of this timing counts.
         """
         case, timing = kind
         twins = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]

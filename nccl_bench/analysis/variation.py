@@ -1,9 +1,10 @@
 """The variation of a ratio from launch to launch, or from run to run, estimated for many cells at once.
 
-Five launches show the variance of one cell badly: with 95 % confidence it lies between a third and eight times the
-estimate. Cells of one timing and one pair of arms have similar variances, so each cell can learn from the others. This
-is the moderated t statistic of Smyth (2004), "Linear models and empirical Bayes methods for assessing differential
-expression". ``python -m tests.experiments.launches`` shows how often its verdicts are right.
+Five launches are too few to estimate the variance of one cell: with 95 % confidence the variance lies between a third
+and eight times the estimate. Cells of one timing and one pair of arms have similar variances, so the other cells
+improve the estimate of each cell. The method is the moderated t statistic of Smyth (2004), "Linear models and empirical
+Bayes methods for assessing differential expression". ``python -m tests.experiments.launches`` shows how often its
+verdicts are right.
 """
 
 import math
@@ -27,7 +28,7 @@ class Variation:
 
 
 def pooled_variation(groups: Sequence[Sequence[float]]) -> Variation:
-    """Return the variation of values around the mean of their group; all groups vary equally."""
+    """Return the variation of values around the mean of their group. It is the same for all groups."""
     freedom = sum(len(group) - 1 for group in groups)
     means = [fmean(group) for group in groups]
     squares = sum((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
@@ -35,9 +36,9 @@ def pooled_variation(groups: Sequence[Sequence[float]]) -> Variation:
 
 
 def moderated(variations: Sequence[Variation], kinds: Sequence[Hashable]) -> list[Variation]:
-    """Return each variation, moved towards the usual variation of its kind; it gains degrees of freedom by that.
+    """Return each variation, moved towards the usual variation of its kind. This adds degrees of freedom.
 
-    The more the variances of a kind differ from each other, the less each of them moves.
+    The more the variances of a kind differ from each other, the less each variance moves.
     """
     by_kind: dict[Hashable, list[Variation]] = {}
     for variation, kind in zip(variations, kinds, strict=True):
@@ -55,7 +56,7 @@ def _mixed(own: Variation, usual: Variation) -> Variation:
 
 
 def _usual(variations: Sequence[Variation]) -> Variation:
-    """Return the usual variation. Its degrees of freedom are the weight that it has for a cell."""
+    """Return the usual variation. Its degrees of freedom are its weight in the estimate of a cell."""
     known = [each for each in variations if each.freedom and each.variance > 0]
     if len(known) < 2:
         return Variation(variance=0.0, freedom=0.0)
@@ -64,14 +65,14 @@ def _usual(variations: Sequence[Variation]) -> Variation:
     mean = fmean(logarithms)
     deviations = [(value - mean) ** 2 for value in logarithms]
     margin = _MARGIN * math.sqrt(variance(deviations) / len(deviations))
-    # What of the differences between the estimates does not come from their few degrees of freedom.
+    # The variance between the estimates, minus the part that comes from their few degrees of freedom.
     surplus = variance(logarithms) - fmean(_polygamma(1, each.freedom / 2) for each in known)
     most = _LARGEST_SHARE * (sum(each.freedom for each in known) - fmean(each.freedom for each in known))
     return Variation(variance=math.exp(mean + _bias(_freedom(surplus))), freedom=min(_freedom(surplus + margin), most))
 
 
 def _freedom(surplus: float) -> float:
-    """Return the degrees of freedom of the distribution of variances whose logarithms have the variance ``surplus``."""
+    """Return the degrees of freedom of a distribution of variances; ``surplus`` is the variance of their logarithms."""
     return 2 * _inverse_trigamma(surplus) if surplus > 0 else math.inf
 
 

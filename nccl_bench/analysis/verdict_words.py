@@ -30,7 +30,7 @@ _REASON_WORDS: Mapping[OpenReason, str] = {OpenReason.SHARED_ARM_MOVED: "the mac
 
 
 def verdict_text(band: Band) -> str:
-    """Return the verdict of ``band`` in words, an open one with its reason: faster, same, open: within noise."""
+    """Return the verdict of ``band`` in words, such as faster or same; an open verdict has its reason."""
     word = VERDICT_WORDS[band.verdict]
     if band.reason is None:
         return word
@@ -41,6 +41,6 @@ def verdict_text(band: Band) -> str:
 
 
 def noise_hides_the_rest(band: Band) -> bool:
-    """Return True if ``band`` is open only because its difference may be below the threshold without the noise."""
+    """Return True if ``band`` is open only because the noise floor lowers its difference below the threshold."""
     beyond = verdict_of(band.interval, band.threshold) in (Verdict.FASTER, Verdict.SLOWER)
     return band.reason is OpenReason.BELOW_THRESHOLD and bool(band.noise_floor) and beyond

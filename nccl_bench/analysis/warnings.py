@@ -22,7 +22,7 @@ from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run, is_attached
 from nccl_bench.records.schema import Registration
 
-# The second way out of two copies of libnccl in one process.
+# The second remedy for two copies of libnccl in one process.
 _OR_PROCESSES = (
     ", or choose the libnccl of an arm with --arm NAME=ARM,library=PATH: then its processes load no other copy"
 )
@@ -38,7 +38,7 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
         yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, option=option, cells=cells)
     if libraries := worker.get("other_nccl_libraries"):
         callers = callers_of(run.meta, [*arms, baseline])
-        # Ranks of another launcher cannot have processes for one arm alone.
+        # If another launcher started the ranks, no arm can have processes of its own.
         or_processes = "" if is_attached(run.meta) else _OR_PROCESSES
         yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), callers=callers, or_processes=or_processes)
     if variables := worker.get("unread_variables"):
@@ -74,7 +74,7 @@ def carry_over_warnings(run: Run, limits: Limits) -> Iterator[str]:
 
 
 def twin_warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield a warning if the twin gets a verdict that no twin should get; ``comparisons`` are the twin's."""
+    """Yield a warning if the twin is faster or slower than the baseline; ``comparisons`` are the twin's."""
     different = [each for each in comparisons if each.verdict in (Verdict.FASTER, Verdict.SLOWER)]
     if different:
         worst = max(different, key=lambda each: abs(math.log(each.ratio)))
