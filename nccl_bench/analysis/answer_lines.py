@@ -13,11 +13,12 @@ from nccl_bench.analysis.pair_lines import (
     is_open,
     known_sizes,
     same_lines,
-    share_of,
 )
 from nccl_bench.analysis.ranking import fastest_lines
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.wording import format_share, joined
+from nccl_bench.analysis.wording import counted, format_share, joined
+
+_NOT = {Verdict.SLOWER: Label.NOT_SLOWER, Verdict.FASTER: Label.NOT_FASTER}
 
 
 def decided_answers(
@@ -51,25 +52,28 @@ def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[
 
     If some pairs are slower, the line names the pairs that are not. It counts the comparisons that are not decided.
     """
-    directions: dict[tuple[tuple[str, ...], int], list[str]] = {}
-    for verdict, word in ((Verdict.SLOWER, "slower"), (Verdict.FASTER, "faster"))[: 1 if ranked else 2]:
+    absences: dict[tuple[str, ...], list[tuple[Verdict, int]]] = {}
+    for verdict in (Verdict.SLOWER,) if ranked else (Verdict.SLOWER, Verdict.FASTER):
         without = tuple(name for name, bands in pairs.items() if _has_none(bands, verdict))
         left = comparisons_of(band for name in without for band in pairs[name] if not _excludes(band, verdict))
-        directions.setdefault((without, left), []).append(word)
-    for (without, left), words in directions.items():
-        if not without:
-            continue
+        if without:
+            absences.setdefault(without, []).append((verdict, left))
+    for without, of_pairs in absences.items():
         bands = [band for name in without for band in pairs[name]]
-        text = f"{' or '.join(words)} by over {format_share(max(band.threshold for band in bands))}"
-        names = f": {joined(list(without))}" if len(without) < len(pairs) else ""
-        if left:
-            every = f"{'their ' if names else ''}{comparisons_of(bands)} comparisons"
-            text = f"found {text}{names}; {left} of {every} can still be {' or '.join(words)}"
-            yield HeadlineLine(label=Label.NONE, timing=None, text=text)
-        else:
-            every = share_of(bands, bands)
-            text += f"{names} ({every})" if names else f", in {every}"
-            yield HeadlineLine(label=Label.NOWHERE, timing=None, text=text)
+        names = f"{joined(list(without))}, " if len(without) < len(pairs) else ""
+        limit = f"(limit {format_share(max(band.threshold for band in bands))})"
+        number = comparisons_of(bands)
+        if len(of_pairs) > 1 and not any(left for _, left in of_pairs):
+            yield HeadlineLine(label=Label.NO_CHANGE, timing=None, text=f"{names}in {_out_of(number, number)} {limit}")
+            continue
+        for verdict, left in of_pairs:
+            text = f"{names}in {_out_of(number - left, number)} {limit}"
+            text += f"; {left} can still be {verdict}" if left else ""
+            yield HeadlineLine(label=_NOT[verdict], timing=None, text=text)
+
+
+def _out_of(number: int, of_all: int) -> str:
+    return f"{number} of {counted(of_all, 'comparison')}"
 
 
 def _has_none(bands: Sequence[Band], verdict: Verdict) -> bool:

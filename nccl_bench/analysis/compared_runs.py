@@ -189,7 +189,6 @@ def analyse_sides(
             *mismatches,
             *over_ranks(metas),
             *one_process(metas),
-            *versions(metas),
             *cell_warnings(rows_of_runs),
             *noise_warnings(steadiness),
             *_merged((label, loaded.warnings) for label, loaded in runs),

@@ -12,7 +12,6 @@ from nccl_bench.analysis.headline_facts import (
     command_fact,
     command_facts,
     command_with,
-    comparisons_text,
     machine_text,
     minute,
     order_fact,
@@ -60,7 +59,7 @@ def comparison_facts(
         yield Fact(name="Basis", text=reason)
     yield from (Fact(name="Caution", text=caution) for caution in cautions)
     if rows:
-        yield Fact(name="Results", text="; ".join(filter(None, [_results(runs, rows), comparisons_text(bands)])))
+        yield Fact(name="Results", text=_results(runs, rows))
     if metas:
         started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
         machine = ", ".join(filter(None, [machine_text(metas), started]))

@@ -12,8 +12,9 @@ class Label(StrEnum):
     FASTEST = "FASTEST"  # among several arms, without a question about one of them
     FASTER = "FASTER"
     SLOWER = "SLOWER"
-    NOWHERE = "NOWHERE"  # every comparison is surely not slower, or surely not faster
-    NONE = "NONE"  # no comparison is slower, or faster, but some are not decided
+    NOT_SLOWER = "NOT SLOWER"  # no comparison is slower; the text says how many are surely not
+    NOT_FASTER = "NOT FASTER"  # no comparison is faster; the text says how many are surely not
+    NO_CHANGE = "NO CHANGE"  # every comparison is surely neither faster nor slower
     SAME = "SAME"
     OPEN = "OPEN"  # not decided
     STEP = "STEP"  # the communication time of a step of a workload, of an arm that is compared with no other

@@ -12,7 +12,6 @@ from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
 from nccl_bench.analysis.next_step import confidence_text, confirming_step, duration_text, next_step
-from nccl_bench.analysis.pair_lines import comparisons_of
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import counted
@@ -52,7 +51,7 @@ def run_facts(
     for sure in sure_fact(bands, basis):
         yield sure
         yield Fact(name="Basis", text=_SOURCES[basis].format(launches=counted(run.launches, "launch")))
-    results = [results_text(results_of(rows)), comparisons_text(bands), progress_text(run)]
+    results = [results_text(results_of(rows)), progress_text(run)]
     yield Fact(name="Results", text="; ".join(filter(None, results)))
     yield Fact(name="Machine", text=machine_text(metas))
     if steady:
@@ -100,14 +99,6 @@ def results_text(results: Iterable[Result]) -> str:
     if declined:
         parts.append(f"declined in {counted(declined, 'cell')}")
     return ", ".join(parts) or "none"
-
-
-def comparisons_text(bands: Sequence[Band]) -> str:
-    """Return how many cells ``bands`` compare with those of a baseline; empty if there are none."""
-    number = comparisons_of(bands)
-    if not number:
-        return ""
-    return f"{number} {'is' if number == 1 else 'are'} compared"
 
 
 def machine_text(metas: NamedRuns) -> str:

@@ -87,10 +87,12 @@ def versions(runs: NamedRuns) -> Iterator[str]:
     if len(names) > 1:
         same_version = len({version for version, _ in names}) == 1
         texts = [
-            f"{'' if same_version and number else f'{version} with '}schema {schema} ({', '.join(of_version)})"
-            for number, ((version, schema), of_version) in enumerate(names.items())
+            f"{f'schema {schema}' if same_version else version} {', '.join(of_version)}"
+            for (version, schema), of_version in names.items()
         ]
-        yield f"nccl-bench {joined(texts)} can measure differently"
+        yield (
+            f"the benchmark itself changed between the runs ({joined(texts)}), so a small difference can come from it"
+        )
 
 
 def over_ranks(runs: NamedRuns) -> Iterator[str]:

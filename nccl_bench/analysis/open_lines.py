@@ -21,7 +21,7 @@ from nccl_bench.analysis.pair_lines import (
 )
 from nccl_bench.analysis.shared_arm import moved_text, what_moved
 from nccl_bench.analysis.statistics import Verdict, verdict_of
-from nccl_bench.analysis.verdict_words import WHY_OPEN, noise_hides_the_rest
+from nccl_bench.analysis.verdict_words import WHY_OPEN
 from nccl_bench.analysis.wording import (
     change_range,
     every_timing,
@@ -33,9 +33,9 @@ from nccl_bench.analysis.wording import (
 )
 from nccl_bench.catalog.timings import Timing
 
-# Reason -> the words about the comparisons that are open for this reason. Their number or "which" stands before.
+# Reason -> the words about the comparisons that are open for this reason. Their number stands before.
 _WHICH: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{noise}",
+    OpenReason.BELOW_THRESHOLD: "{differ}, but not surely by {threshold}",
     OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
     OpenReason.TOO_FEW_ROUNDS: "{have} too few rounds",
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
@@ -100,7 +100,7 @@ def _count_text(bands: Sequence[Band]) -> str:
     ]
     share = share_of(still_open, bands)
     if len(texts) == 1:
-        return f"{share}, which {texts[0][1]}"
+        return f"{share} {texts[0][1]}"
     by_number = sorted(texts, key=lambda text: -text[0])
     return f"{share}: {'; '.join(f'{number} {which}' for number, which in by_number)}"
 
@@ -109,9 +109,9 @@ def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
     """Return the words of `_WHICH` about ``bands``, which are open for ``reason``."""
     number = comparisons_of(bands)
     return _WHICH[reason].format(
-        threshold=format_share(max(band.threshold for band in bands)),
-        noise=" if the noise is taken off" if any(map(noise_hides_the_rest, bands)) else "",
+        threshold=_limits(bands),
         moved=_moved(bands),
+        differ="differs" if number == 1 else "differ",
         are="is" if number == 1 else "are",
         have="has" if number == 1 else "have",
     )
@@ -149,8 +149,11 @@ def _lines_of(
 def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
     """Return in words why ``bands`` are open; all of these bands have the same ``reason``."""
     noise = _noise_alone(bands) if reason is OpenReason.WITHIN_NOISE else ""
-    threshold = format_share(max(band.threshold for band in bands))
-    return f"{WHY_OPEN[reason].format(threshold=threshold, moved=_moved(bands))}{noise}"
+    return f"{WHY_OPEN[reason].format(threshold=_limits(bands), moved=_moved(bands))}{noise}"
+
+
+def _limits(bands: Sequence[Band]) -> str:
+    return percent_range([1 + band.threshold for band in bands])
 
 
 def _moved(bands: Sequence[Band]) -> str:
@@ -234,7 +237,7 @@ def _change_below(bands: Sequence[Band]) -> str:
     near = filter(None, (nearer(band.interval, band.noise_floor) for band in bands))
     # A band has the widest interval and the largest noise floor of its segments. Both together can reach beyond 1.
     sure = min((max(0.0, 1 - each.high, each.low - 1) for each in near), default=0.0)
-    return f"{_change(bands)}, but only {format_share(sure)} is sure (limit {format_share(bands[0].threshold)})"
+    return f"{_change(bands)}, but only {format_share(sure)} is sure"
 
 
 def _ends(bands: Sequence[Band]) -> str:

@@ -17,7 +17,6 @@ from nccl_bench.analysis.wording import (
     every_timing,
     percent_range,
     saved_text,
-    size_range,
     size_with_unit,
     sizes_in_short,
 )
@@ -77,7 +76,7 @@ def decided_lines(
     for of_timing in by_timing(decided):
         for group in [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]:
             timing = group[0].timing
-            sizes = (size_range if len(group) == 1 else sizes_in_short)(sizes_of(group), known[timing])
+            sizes = sizes_in_short(sizes_of(group), known[timing])
             text = ", ".join([sizes, *_differences(group, names_most=names_most)])
             yield HeadlineLine(label=label, timing=timing, sizes=sizes, text=text)
 

@@ -21,7 +21,6 @@ from nccl_bench.analysis.wording import (
     joined,
     percent_range,
     saved_text,
-    size_range,
     sizes_in_short,
 )
 from nccl_bench.catalog.timings import Timing
@@ -70,9 +69,7 @@ def fastest_lines(bands: Sequence[Band], known_sizes: KnownSizes) -> Iterator[He
         places = [place for place in _places(of_timing, baseline) if place.has_a_winner(baseline)]
         for place in _with_the_same_fastest(places):
             known = known_sizes[timing]
-            first, last = known.index(place.sizes[0]), known.index(place.sizes[-1])
-            neighbours = last - first < len(place.sizes)
-            sizes = (size_range if neighbours else sizes_in_short)(place.sizes, known)
+            sizes = sizes_in_short(place.sizes, known)
             text = f"{sizes}, {_in_words(place, arms, timing)}{_open_arms(place, arms, known)}"
             yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
 

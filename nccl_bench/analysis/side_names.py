@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from nccl_bench.analysis.description import recorded_user_arms
-from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.machine import NamedRuns, versions
 from nccl_bench.analysis.wording import joined
 from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.records.run import Run
@@ -47,7 +47,7 @@ def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterab
     names = list(dict.fromkeys(line.partition(":")[0] for line in differing))
     names += ["the library"] if any(True for _ in libraries) else []
     names += ["the user arms"] if len({str(_definitions(meta)) for _, meta in runs}) > 1 else []
-    return f"recorded differences: {joined([*names, *_tool_differences(runs)])}" if names else ""
+    return f"recorded differences: {joined(names)}" if names else ""
 
 
 def likeness_text(runs: NamedRuns, difference: str) -> str:
@@ -57,16 +57,7 @@ def likeness_text(runs: NamedRuns, difference: str) -> str:
     """
     if difference or any("version" not in meta for _, meta in runs):
         return ""
-    tool = _tool_differences(runs)
-    return f"recorded alike except for {joined(tool)}" if tool else "recorded alike"
-
-
-def _tool_differences(runs: NamedRuns) -> list[str]:
-    return [
-        f"the {key} of nccl-bench"
-        for key in ("version", "schema")
-        if len({str(meta[key]) for _, meta in runs if key in meta}) > 1
-    ]
+    return "recorded alike but for nccl-bench itself" if any(versions(runs)) else "recorded alike"
 
 
 def _definitions(meta: Mapping[str, Any]) -> object:

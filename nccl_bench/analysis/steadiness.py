@@ -78,13 +78,12 @@ class Steadiness:
 
     @property
     def in_short(self) -> str:
-        """The answer in a few words, such as "no: rounds differ by over 10 % in 69 of 560 cells"."""
+        """The answer in a few words, such as "eager; not enqueue: 9 of 56 cells differ by over 10 % ..."."""
         if not self.timed:
             return ""
         if self._unsteady:
-            mostly = any(cell.row.timing not in self._unsteady for cell in self.noisy)
             steady = joined([timing for timing, _ in self.timed_by_timing if timing not in self._unsteady])
-            answer = f"{steady} {'mostly' if mostly else 'yes'}, {joined(self._unsteady)} not"
+            answer = f"{steady}; not {' or '.join(self._unsteady)}"
         else:
             answer = self.answer.partition(":")[0].lower()
         faults = []
@@ -92,7 +91,7 @@ class Steadiness:
             speeds = ", the CPU has two speeds" if self.has_two_speeds else ""
             of_runs = "" if self.runs == 1 else " of both runs" if self.runs == 2 else f" of all {self.runs} runs"
             share = f"{len(self.noisy)} of {counted(self.timed, 'cell')}{of_runs}"
-            faults.append(f"rounds differ by over {percent(LARGE_NOISE)} % in {share}{speeds}")
+            faults.append(f"{share} differ by over {percent(LARGE_NOISE)} % from round to round{speeds}")
         faults += ["a GPU lowered its clocks"] if self.lowered else []
         faults += ["another process used a GPU"] if self.shared else []
         return ": ".join(filter(None, (answer, " and ".join(faults))))

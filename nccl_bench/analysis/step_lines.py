@@ -21,7 +21,6 @@ _LABELS: Mapping[Verdict | None, Label] = {
 # Why a step time is open, behind the numbers.
 _OPEN: Mapping[OpenReason | None, str] = {
     **WHY_OPEN,
-    OpenReason.BELOW_THRESHOLD: "may be under the limit of {threshold}{taken_off}",
     OpenReason.WITHIN_NOISE: "within noise{of}",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed it",
 }
@@ -137,11 +136,7 @@ def _range(interval: Interval) -> str:
 def _open(comparison: StepComparison) -> str:
     floor = comparison.noise_floor
     of = f" of {format_share(floor)}" if floor else ""
-    return _OPEN[comparison.reason].format(
-        threshold=format_share(comparison.threshold),
-        of=of,
-        taken_off=f" if the noise{of} is taken off" if floor else "",
-    )
+    return _OPEN[comparison.reason].format(threshold=format_share(comparison.threshold), of=of)
 
 
 def _contributions(comparison: StepComparison, total: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.statistics import Verdict, verdict_of
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import format_share
 
 VERDICT_WORDS: Mapping[Verdict | None, str] = {
@@ -16,7 +16,7 @@ VERDICT_WORDS: Mapping[Verdict | None, str] = {
 }
 # Reason -> why a comparison or a step time is open, in words. Lines of the headline are in this order.
 WHY_OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
+    OpenReason.BELOW_THRESHOLD: "different, but not surely by {threshold}",
     OpenReason.WITHIN_NOISE: "within noise",
     OpenReason.TOO_FEW_ROUNDS: "too few rounds",
     OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
@@ -36,11 +36,4 @@ def verdict_text(band: Band) -> str:
         return word
     if band.reason is not OpenReason.BELOW_THRESHOLD:
         return f"{word}: {_REASON_WORDS.get(band.reason, band.reason)}"
-    noise = f" after noise of {format_share(band.noise_floor or 0)}" if noise_hides_the_rest(band) else ""
-    return f"{word}: may be under {format_share(band.threshold)}{noise}"
-
-
-def noise_hides_the_rest(band: Band) -> bool:
-    """Return True if ``band`` is open only because the noise floor lowers its difference below the threshold."""
-    beyond = verdict_of(band.interval, band.threshold) in (Verdict.FASTER, Verdict.SLOWER)
-    return band.reason is OpenReason.BELOW_THRESHOLD and bool(band.noise_floor) and beyond
+    return f"{word}: {WHY_OPEN[band.reason].format(threshold=format_share(band.threshold))}"

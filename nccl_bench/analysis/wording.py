@@ -13,7 +13,7 @@ from nccl_bench.config.sizes import format_size
 
 EVERY_SIZE = "every size"
 # With more ranges of sizes than this, a text counts the sizes and does not list them.
-_MOST_RANGES = 3
+_MOST_RANGES = 5
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.comparison import Comparison
@@ -164,33 +164,23 @@ def time_range(changes_us: Sequence[float]) -> str:
     return f"{from_to(*texts)} us"
 
 
-def size_range(sizes: Sequence[int], known: Sequence[int]) -> str:
-    """Return the range of ``sizes``: 8 B to 2 MiB; or every size, if these are all ``known`` sizes.
-
-    Both are sorted. No known size is missing between the first and the last of ``sizes``.
-    """
-    if len(sizes) == len(known) > 1:
-        return EVERY_SIZE
-    return _from_to(sizes)
-
-
 def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
-    """Return the ranges of ``sizes`` among the ``known`` sizes in few words: 8 B to 2 KiB, 1 MiB and from 16 MiB.
+    """Return the ranges of ``sizes`` among the ``known`` sizes in few words: 8 B to 2 KiB, 1 MiB and 4 to 16 MiB.
 
-    Both are sorted. With more than three ranges, the text counts the sizes.
+    Both are sorted. Fewer sizes are named as exceptions: 8 B to 8 MiB except 64 B, 2 KiB and 1 MiB. With many ranges
+    and many exceptions, the text counts the sizes.
     """
     if len(sizes) == len(known) > 1:
         return EVERY_SIZE
-    ranges: list[list[int]] = []
-    for position, size in enumerate(known):
-        if size in sizes:
-            if not position or known[position - 1] not in sizes:
-                ranges.append([])
-            ranges[-1].append(size)
+    between = [size for size in known if sizes[0] <= size <= sizes[-1]]
+    exceptions = [size for size in between if size not in sizes]
+    ranges, without = _ranges(sizes, known), _ranges(exceptions, known)
+    if len(without) > 1 and 2 * len(exceptions) < len(sizes) and len(without) <= _MOST_RANGES:
+        every = EVERY_SIZE if len(between) == len(known) else _from_to(sizes)
+        return f"{every} except {joined(list(map(_from_to, without)))}"
     if len(ranges) > _MOST_RANGES:
-        between = sum(sizes[0] <= size <= sizes[-1] for size in known)
-        return f"{len(sizes)} of the {between} sizes from {_from_to(sizes)}"
-    return joined([_in_short(of_range, known) for of_range in ranges])
+        return f"{len(sizes)} of the {len(between)} sizes from {_from_to(sizes)}"
+    return joined(list(map(_from_to, ranges)))
 
 
 def every_timing(places: Sequence[str]) -> str:
@@ -200,9 +190,15 @@ def every_timing(places: Sequence[str]) -> str:
     return "; ".join(places)
 
 
-def _in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
-    to_the_end = len(sizes) > 1 and sizes[-1] == known[-1]
-    return f"from {size_with_unit(sizes[0])}" if to_the_end else _from_to(sizes)
+def _ranges(sizes: Collection[int], known: Sequence[int]) -> list[list[int]]:
+    """Return ``sizes`` in groups of neighbours among the sorted ``known`` sizes."""
+    ranges: list[list[int]] = []
+    for position, size in enumerate(known):
+        if size in sizes:
+            if not position or known[position - 1] not in sizes:
+                ranges.append([])
+            ranges[-1].append(size)
+    return ranges
 
 
 def _from_to(sizes: Sequence[int]) -> str:

@@ -23,19 +23,22 @@ _NOTES: Mapping[str, str] = {
     _NOT_COMPARABLE: "x is not comparable, because the machine changed between the two sides.",
 }
 # The note of a table that leaves sizes out.
-SOME_SIZES = "Sizes where a verdict changes, and others; --full prints all, with intervals."
+SOME_SIZES = "Selected sizes; all with --full."
 # Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
 _MOST_SIZES, _STEP = 16, 4
+# The size that many engines ask about: between the small messages of decoding and the large ones of prefill.
+_ALWAYS = 64 * 1024
 
 
 def some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int] = ()) -> list[int]:
     """Return the sizes at the ends of bands, those that the headline names, the ``failed`` ones and some others.
 
-    These are all sizes if they are not many.
+    One of the others is 64 KiB. These are all sizes if they are not many.
     """
     if len(sizes) <= _MOST_SIZES:
         return list(sizes)
-    needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)} | {*failed}
+    needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)}
+    needed |= {_ALWAYS, *failed}
     needed |= {band.farthest.case.size_bytes for band in bands if _names_a_size(band)}
     chosen: list[int] = []
     step = 0

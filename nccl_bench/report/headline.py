@@ -16,8 +16,9 @@ _STYLES = {
     Label.WEAK: "yellow",
     Label.LEAK: "yellow",
 }
-# The widths of the columns of labels, timings and names of facts, with the space behind them.
-_LABEL, _TIMING, _FACT = 8, 8, 9
+# The widths of the columns of labels, of timings and of names of facts; the latter two with the space behind them.
+# A longer label moves its text to the right.
+_LABEL, _TIMING, _FACT = 7, 8, 9
 # Longer sizes stand before the text and not in a column.
 _SIZES = 18
 
@@ -44,7 +45,7 @@ def fact_entry(name: str, text: str, command: str = "") -> Entry:
 
 
 def _line(line: HeadlineLine, width: int) -> Entry:
-    mark = f"  {line.label:<{_LABEL}}"
+    mark = f"  {line.label:<{_LABEL}} "
     text = line.text
     if line.timing:
         mark += f"{line.timing:<{_TIMING}}"

@@ -82,7 +82,7 @@ def _notes(
         notes.append(f"Where {shared_arm} itself changed, % is not the change of the two times beside it.")
     notes += marks
     if left_out:
-        notes.append(f"Not shown, because every arm is the same there: {joined(left_out)}.")
+        notes.append(f"Not shown, because every arm is the same there: {joined(left_out)}. --full shows it.")
     if not is_complete:
         notes.append(SOME_SIZES)
     return tuple(notes)

@@ -45,7 +45,7 @@ def heading(analysis: Analysis) -> str:
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     floor = ", after the noise floor is taken off" if any(each.noise_floor for each in comparisons) else ""
-    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}{floor}."
+    return f"Ratios below 1 are faster; a difference of {matters}{floor}."
 
 
 def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Remarks]:

@@ -40,7 +40,7 @@ def fact(of: Run) -> str | None:
         (lambda line: RING if line.arm == "torch" else None, None),
         (
             lambda line: NVLS if line.arm == "torch" and line.case.size_bytes > 1024 else RING,
-            "the arms ran different kernels: NVLS/SIMPLE on 16 channels against RING/LL on 4 channels, from 64 KiB",
+            "the arms ran different kernels: NVLS/SIMPLE on 16 channels against RING/LL on 4 channels, 64 KiB to 1 MiB",
         ),
         (
             lambda line: NVLS if line.arm == "torch" and line.timing is Timing.GRAPH else RING,

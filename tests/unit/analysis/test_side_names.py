@@ -18,7 +18,7 @@ def test_a_difference_names_what_was_recorded_to_differ() -> None:
     same = side()
     assert text(same, same) == text(same, side(schema=6)) == ""
     assert text(same, side(version="0.2.0"), "driver: 1 (before); 2 (after)", libraries=("The libnccl differs",)) == (
-        "recorded differences: driver, the library and the version of nccl-bench"
+        "recorded differences: driver and the library"
     )
     tree = side(config={"user_arms": [{"name": "mine", "tree": "new"}]})
     assert text(same, tree) == "recorded differences: the user arms"
@@ -32,5 +32,5 @@ def test_runs_that_are_recorded_alike_are_called_so_but_for_the_tool() -> None:
 
     same = side()
     assert text(same, same) == "recorded alike"
-    assert text(same, side(schema=6)) == "recorded alike except for the schema of nccl-bench"
+    assert text(same, side(schema=6)) == "recorded alike but for nccl-bench itself"
     assert text(same, same, "recorded differences: driver") == text(same, {"config": {}}) == ""

@@ -74,8 +74,8 @@ bfloat16 sum in-place
   FASTER  gated   8 to 16 B  37 to 39 %, saves 3.7 to 3.9 us
   SLOWER  eager   1 KiB      25 %, costs 2.5 us
   SAME    gated 32 B
-  OPEN    1 of 5 comparisons, which is within noise (the times vary more than
-          the arms differ): gated 64 B
+  OPEN    1 of 5 comparisons is within noise (the times vary more than the arms
+          differ): gated 64 B
   Sure     95 % that no verdict about these two runs is wrong, but new runs can
            differ; 4 of 5 comparisons decided in 3 verdicts
   Basis    a reason
@@ -96,8 +96,8 @@ size  before after                       before after
   64                                       10.0  10.5 -0.50 +5.0?     |+
   1K    10.0  12.5  -2.5 +25      |+++
 
-Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters, after the
-noise floor is taken off.
+Ratios below 1 are faster; a difference of 2.0 % matters, after the noise floor
+is taken off.
 
                                            interval  noise
 timing     size  verdict      ratio      over sizes  floor
@@ -231,9 +231,7 @@ def test_the_heading_says_what_matters() -> None:
     def text(*cells: Comparison) -> str:
         return heading(compared_runs(cells))
 
-    assert text(comparison(), comparison(16, SLOWER)) == (
-        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
-    )
+    assert text(comparison(), comparison(16, SLOWER)) == ("Ratios below 1 are faster; a difference of 2.0 % matters.")
     assert text(comparison(noise_floor=0.01)).endswith("matters, after the noise floor is taken off.")
     assert "a difference of 2.0 % to 10 % matters (see the column limit)." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
