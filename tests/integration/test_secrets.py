@@ -98,7 +98,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         ("compare", "run", "--arms", "stream-free,torch", "--format", "json"),
         ("import", "output.json", "--out", "imported"),
         ("report", "imported", "--format", "json"),
-        ("run", *SMALL, "--arm", f"x=arms.py:Raises,API_TOKEN={SECRET}-typed,unknown=1"),
+        ("run", *SMALL, "--arm", f"x=arms.py:Raises,unknown=1,API_TOKEN={SECRET}-typed"),
         ("run", *SMALL, "--env", f"lower_token={SECRET}-typed"),
     ]
     for record in ("run", "verification"):
