@@ -23,5 +23,5 @@ class RecordedCommunicator(StreamFreeCommunicator):
         return self.library_call(operation)
 
     def stream_fetches(self) -> list[Operation]:
-        """Return nothing: a recorded call has the handle of its stream."""
+        """Return no functions: a recorded call already contains the handle of its stream."""
         return []

@@ -34,9 +34,9 @@ class ArmCommunicator(Communicator):
     may_share_stream = False  # True if another arm is allowed to have the same private stream
     has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a CUDA graph
     untraced_path = "no transport"  # the description of a call for which `traced` records nothing
-    reason_not_ended: str | None = None  # the reason why the user's object does not end with the arm; None if it does
+    reason_not_ended: str | None = None  # why the user's object does not end with the arm; None if it ends
     is_dropped = False  # True if the arm drops the user's object, because the object has no method that ends it
-    reason_without_async_gather: str | None = None  # the reason why `async_gather` is None; None if it is not
+    reason_without_async_gather: str | None = None  # why there is no `async_gather`; None if there is one
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps until it is closed."""
@@ -71,8 +71,8 @@ class ArmCommunicator(Communicator):
         """Return the placement in which a call of ``case`` worked; ``result`` is what the call returned.
 
         ``output`` has the elements, data type and device of a right result; ``None`` if this rank gets no result. A
-        user's call shows its placement only by what it returns. Return ``None`` if the call returned nothing: then it
-        has written into a tensor, or it has declined. Raises ``SetupError`` if ``result`` cannot be a result.
+        user's call shows its placement only by what it returns. Return ``None`` if the call returned nothing: it has
+        written into a tensor, or it has declined. Raises ``SetupError`` if ``result`` cannot be a result.
         """
         return case.placement
 
@@ -81,7 +81,7 @@ class ArmCommunicator(Communicator):
         return case.row.operation
 
     def known(self, case: Case) -> frozenset[Observation]:
-        """Return what is known about the method of ``case``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""
+        """Return ``RETURNS`` or ``RETURNS_NOTHING`` if this is known of the method of ``case``; else an empty set."""
         return frozenset()
 
     def prepare(self, operation: Operation) -> Operation:
@@ -89,20 +89,20 @@ class ArmCommunicator(Communicator):
         return operation
 
     def call_on(self, case: Case, x: Tensor, y: Tensor, side: Any) -> Operation | None:
-        """Return the call of ``case`` that gets the stream ``side`` as an argument; ``None`` if it takes no stream."""
+        """Return the call of ``case`` that takes the stream ``side`` as an argument; ``None`` if it takes none."""
         return None
 
     def deferring(self) -> tuple[ArmCommunicator, Operation] | None:
         """Return this communicator with calls that do not wait, and a function that makes the current stream wait.
 
-        ``None`` if nobody can wait for the end of the communicator's calls later.
+        ``None`` if the communicator has no way to wait for its calls later.
         """
         return None
 
     def cost_parts(self, operation: Operation) -> dict[CostPart, list[Operation]]:
-        """Return the functions of which ``operation``, a call on this communicator, consists.
+        """Return the parts of ``operation``, a call on this communicator, as functions.
 
-        A part is absent if it cannot be made alone, or if the communicator does not have it.
+        A part is absent if it cannot run alone, or if the communicator does not have this part.
         """
         return {}
 

@@ -1,4 +1,4 @@
-"""A communicator from its construction over a transport to its close: connecting, registering memory, tracing."""
+"""The life of a communicator over a transport: construction, registration of memory, tracing, and close."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
 The code follows the old and new ``parallel_state.GroupCoordinator`` of SGLang. The new coordinator uses the current
-stream. The old one passes a stream and ``use_current_stream`` through every call. They share all other code.
+stream. The old coordinator passes a stream and ``use_current_stream`` through every call. Both share all other code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +29,9 @@ class GroupCoordinator(ArmCommunicator):
     """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
     The table ``routes`` chooses the backend of each operation. ``group`` is a Gloo group, which only construction and
-    ``barrier`` use. If ``routes`` sends eager operations to the communicator, it is always enabled. Otherwise, as with
-    the default ``routes``, the communicator is enabled only within ``graph_capture()``. All work is ordered with the
-    current stream. Construction is collective.
+    ``barrier`` use. If ``routes`` sends eager operations to the communicator, the communicator is always enabled.
+    Otherwise, as with the default ``routes``, it is enabled only within ``graph_capture()``. All work is ordered with
+    the current stream. Construction is collective.
     """
 
     has_routes = True
@@ -256,5 +256,5 @@ class LegacyGroupCoordinator(GroupCoordinator):
         return {"stream": None if self.use_current_stream else self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """Gather on ``stream``; if it is ``None``, the communicator chooses the stream."""
+        """Gather on ``stream``; for ``None``, the communicator chooses the stream."""
         self._cp_all_gather(output, input, stream)

@@ -27,7 +27,7 @@ class Nccl4py(Nccl4pyBindings):
         self.failures = (*self.failures, self.core.NcclInvalid)
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Return our exception for ``error``, which ``function`` raised. ``error`` is of a class in ``failures``."""
+        """Return our exception for ``error``, which ``function`` raised. Its class is in ``failures``."""
         if isinstance(error, self.core.NcclInvalid):
             return InvalidArgumentError(f"nccl4py refused {function}: {error}")
         return super().error(function, error)
@@ -70,7 +70,7 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         return [self._path]
 
     def cost_parts(self, operation: Operation) -> dict[CostPart, list[Operation]]:
-        # nccl4py makes the call of the library itself, so that part cannot be made alone.
+        # nccl4py calls the library itself, so the part `CALL` cannot run alone.
         return {CostPart.STREAM: [self._current_stream]}
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self._communicator.destroy()
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        # Do not call `_run`: the extra call would count as time of nccl4py. Our own communicators avoid `_run` too.
+        # Do not call `_run`: this call would count as time of nccl4py. Our own communicators make no such call either.
         self._require_enabled()
         try:
             self._communicator.allreduce(tensor, tensor, self._redops[op], stream=self._current_stream())

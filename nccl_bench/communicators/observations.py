@@ -1,8 +1,8 @@
-"""Observations of one call of a user arm on each rank, and the conclusion of all ranks: its placement, or it declined.
+"""The observations of each rank about a call of a user arm, and the conclusion: a placement, or that the call declined.
 
-A call that returns nothing has worked in place, or it has declined: engines' custom all-reduces answer ``None`` for a
-message that they do not take. The tensors show which of both it was, but not on every rank: a broadcast changes nothing
-on its root. So the ranks decide together.
+A call that returns nothing has worked in place, or it has declined: engines' custom all-reduces return ``None`` for a
+message that they do not take. A changed tensor shows that the call has worked. But not every rank has a changed tensor:
+a broadcast changes nothing on its root. So the ranks decide together.
 """
 
 import time
@@ -14,7 +14,8 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import SetupError
 from nccl_bench.safety.secrets import masked
 
-# A collective that a caller has not waited for can still be at work. It must not look like a call that did nothing.
+# The seconds after which a call with unchanged tensors counts as a call that did nothing. Before that, its collective
+# can still be at work, because the caller has not waited for it.
 PATIENCE_S = 0.05
 
 
@@ -22,22 +23,22 @@ PATIENCE_S = 0.05
 class Reply:
     """The reply of a communicator to the question whether it takes a call."""
 
-    declined: str | None = None  # the question and the answer if the communicator does not take the call
-    placements: frozenset[Placement] | None = None  # the placements that it allows; None if it does not say
+    declined: str | None = None  # the question and its answer if the call is declined; None if it is taken
+    placements: frozenset[Placement] | None = None  # the placements that are allowed; None if unknown
 
 
 class Observation(IntEnum):
     """The observation of one rank about a call."""
 
-    IN_PLACE = 0  # it returned its input
-    OUT_OF_PLACE = 1  # it wrote into the output that it got
-    RETURNED = 2  # it returned a new tensor
+    IN_PLACE = 0  # the call returned its input
+    OUT_OF_PLACE = 1  # the call wrote into the output that it got
+    RETURNED = 2  # the call returned a new tensor
     REFUSED = 3  # the object declined before the call
-    UNCHANGED = 4  # it returned nothing, and no tensor has changed
-    CHANGED = 5  # it returned nothing, and a tensor has changed
-    RIGHT = 6  # it returned nothing, and its input is now the right output
-    NOTHING = 7  # its call shows nothing: this rank gets no output, or its tensors were right before the call
-    # Two facts about the method, which count beside what its call shows.
+    UNCHANGED = 4  # the call returned nothing, and no tensor has changed
+    CHANGED = 5  # the call returned nothing, and a tensor has changed
+    RIGHT = 6  # the call returned nothing, and its input is now the right output
+    NOTHING = 7  # the call shows nothing: this rank gets no output, or its tensors were right before
+    # Two facts about the method. A rank adds them to what the call shows.
     RETURNS = 8  # other calls of the method have returned a tensor, or its annotation says so
     RETURNS_NOTHING = 9  # the annotation says that the method returns nothing, so it never declines
 
@@ -52,7 +53,7 @@ _FACTS = frozenset({Observation.RETURNS, Observation.RETURNS_NOTHING})
 
 
 def observe_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], bool]) -> Observation:
-    """Return what a call shows that returned nothing. The functions look at this rank's tensors."""
+    """Return the observation for a call that returned nothing. Both functions look at this rank's tensors."""
     if not is_unchanged():
         return Observation.RIGHT if is_right() else Observation.CHANGED
     if is_right():
@@ -62,17 +63,17 @@ def observe_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], boo
 
 
 def observe_placement(placement: Placement) -> Observation:
-    """Return what a call shows that worked in ``placement``."""
+    """Return the observation for a call that worked in ``placement``."""
     return next(observation for observation, shown in _PLACEMENTS.items() if shown is placement)
 
 
 def tally(observed: Collection[Observation]) -> list[int]:
-    """Return the marks of one rank for a call. ``conclude`` takes the sums of the marks of all ranks."""
+    """Return 1 for each observation that this rank made, else 0. ``conclude`` takes the sums over all ranks."""
     return [int(observation in observed) for observation in Observation]
 
 
 def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
-    """Return the placement of a call, which was expected in ``expected``; ``None`` if it has declined.
+    """Return the placement of a call; ``None`` if the call has declined. ``expected`` is the case's placement.
 
     Raises ``SetupError`` if the ranks differ.
     """
@@ -90,7 +91,8 @@ def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
         return silent
     if seen == {Observation.UNCHANGED}:
         return None
-    # Other calls have returned a tensor. So this one has only worked in place if it has made the right output.
+    # Other calls have returned a tensor, and this call has not. So it has declined, unless its input is now the right
+    # output.
     return None if Observation.RETURNS in facts and seen != {Observation.RIGHT} else silent
 
 

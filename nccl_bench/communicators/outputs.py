@@ -1,4 +1,4 @@
-"""The tensors in what a call has returned."""
+"""Finds the tensors in the result of a call."""
 
 import torch
 from torch import Tensor

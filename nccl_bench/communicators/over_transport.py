@@ -6,9 +6,9 @@ difference. The transport gets plain ints. Each operation makes a cheap check of
 slower code finds the reason.
 
 The in-place ``all_reduce`` is not shared: each subclass has the same lines. Engines call ``all_reduce`` hundreds of
-times in each decoding step, so it makes as few Python calls as possible: it calls the binding's own function
-(``Transport.direct_all_reduce``), and does not check that the tensor is contiguous. The classes of the engines do not
-check it either. ``tests.experiments.binding_cost`` measures what the class costs.
+times in each decoding step, so this method makes as few Python calls as possible. It calls the binding's own function
+(``Transport.direct_all_reduce``). It does not check that the tensor is contiguous; the engines' classes do not check
+this either. ``tests.experiments.binding_cost`` measures the time that the class adds to a call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -203,7 +203,7 @@ class TransportCommunicator(ConnectedCommunicator):
     def _pair(self, part: Tensor, whole: Tensor, blocks: int) -> tuple[int, int, int, int]:
         """Return the addresses of ``part`` and ``whole``, the count of ``part``, and the number of their data type.
 
-        Raise an error if no operation can take these tensors, or unless ``whole`` is ``blocks`` times as long.
+        Raise an error if no operation can take these tensors, or if ``whole`` is not ``blocks`` times as long.
         """
         kind, count, device = part.dtype, part.numel(), self._tensor_device
         dtype = self._dtypes.get(kind)

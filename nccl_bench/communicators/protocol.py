@@ -111,7 +111,7 @@ CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] =
 
 # The method that returns the output of a collective as a new tensor has the name of the collective with this prefix.
 RETURNING_PREFIX = "return_"
-# Collective -> the arguments of this method after the input.
+# Collective -> the arguments of its returning method, after the input.
 RETURNING: Mapping[str, Callable[[Communicator, Case], tuple[object, ...]]] = {
     "all_reduce": lambda comm, case: (case.redop or RedOp.SUM,),
     "all_gather": lambda comm, case: (),

@@ -178,7 +178,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
 class _Deferring(ProcessGroupCommunicator):
     """An asynchronous communicator whose calls do not wait. ``wait`` makes the current stream wait for all of them."""
 
-    _pending: list[Callable[[], object]]  # the waits for the calls so far, and work after them
+    _pending: list[Callable[[], object]]  # functions that wait for the calls so far, and work that follows
 
     @classmethod
     def of(cls, communicator: ProcessGroupCommunicator) -> tuple[ProcessGroupCommunicator, Operation]:
