@@ -30,7 +30,7 @@ _ROLES: Mapping[str, Role] = {
     "sizes": Role.SIZES,
 }
 _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
-# Expression in a generated call -> the words for it.
+# An expression in a generated call -> the words for it in a description.
 _WORDS = {"tensor": "input", "redops[op]": "op", "current()": "the current stream"}
 
 
@@ -39,7 +39,7 @@ class Binding:
     """An operation of our protocol as a call of a user's method."""
 
     method: Method  # the user's method
-    call: Method  # the function with our arguments; it raises InvalidArgumentError for an option that is not taken
+    call: Method  # the function with our arguments; it raises InvalidArgumentError for an option not in `options`
     options: frozenset[str]  # our optional arguments that the method takes
     text: str  # the call of the user's method in words: ``all_gather(input, out=output)``
     has_lists: bool  # True if the method takes or returns a list of blocks in place of a tensor
@@ -99,7 +99,7 @@ class Binder:
         )
 
     def _value(self, role: Role, parameter: Parameter, form: Form) -> str | None:
-        """Return the expression that ``parameter`` gets; ``None`` if it gets no argument."""
+        """Return the expression to pass for ``parameter``; ``None`` if no argument is passed."""
         ours = {_ROLES[each]: each for each in (*form.leading, *form.options)}
         has_default = parameter.default is not parameter.empty
         match role:
@@ -120,7 +120,7 @@ class Binder:
     def _misfit(
         self, method: Method, form: Form, roles: Mapping[Role, Parameter], values: Mapping[str, str]
     ) -> str | None:
-        """Return what of ``method`` does not fit; ``None`` if it fits."""
+        """Return the reason why ``method`` does not fit; ``None`` if it fits."""
         parameters = signatures.named_parameters(method)
         needed = [each for each in parameters if each.default is each.empty and each.name not in values]
         absent = [each for each in form.leading if _ROLES[each] not in roles]
@@ -189,7 +189,7 @@ def _text(
 
 
 def _split(method: Method, values: Mapping[str, str], form: Form) -> tuple[list[str], dict[str, str]] | None:
-    """Return the arguments by position and those by name; ``None`` if neither is possible for a parameter.
+    """Return the arguments by position and those by name; ``None`` if a parameter can be passed in neither way.
 
     Tensors and ranks are passed by position as long as no parameter before them is left out.
     """

@@ -1,4 +1,4 @@
-"""Calls of methods that take a list of tensors in place of a tensor."""
+"""Calls of methods that take a list of tensors instead of one tensor."""
 
 from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
@@ -14,10 +14,10 @@ class ListCall:
     """
 
     def __init__(self, call: Callable[..., Any], parts: Mapping[int, int], *, root: int | None, rank: int) -> None:
-        """Take the number of blocks for the place of each argument to split, from ``parts``.
+        """Split arguments of ``call``: ``parts`` maps the position of an argument to its number of blocks.
 
-        ``root`` is the place of the argument with the root's rank, if only the root has lists; then ``rank`` is this
-        rank. Other ranks pass ``None`` in place of a list.
+        If only the root passes lists, ``root`` is the position of the argument with the root's rank. Every other rank
+        then passes ``None`` instead of a list. ``rank`` is this rank.
         """
         self._call = call
         self._parts = parts
@@ -29,11 +29,11 @@ class ListCall:
         return self._call(*self._split(arguments), **options)
 
     def bind(self, *arguments: Any, **options: Any) -> Callable[[], Any]:
-        """Return the call with ``arguments``, split once: a caller keeps its lists as it keeps its tensors."""
+        """Split ``arguments`` now, and return the call with the lists. A timed call then splits nothing."""
         return partial(self._call, *self._split(arguments), **options)
 
     def around(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> "ListCall":
-        """Return a call like this one of the method that ``wrap`` returns for this call's method."""
+        """Return a call that splits the same arguments, but calls ``wrap(method)`` instead of the method."""
         return ListCall(wrap(self._call), self._parts, root=self._root, rank=self._rank)
 
     def _split(self, arguments: tuple[Any, ...]) -> list[Any]:

@@ -13,8 +13,8 @@ from nccl_bench.user_arms.tracebacks import user_call, user_line
 
 # An error of a later call must name the line in the user's code. The loaded target helps to find that line.
 _targets: dict[UserArm, LoadedTarget] = {}
-# User arm -> collective -> the form of its results with handles, as far as known. All communicators of an arm share
-# it: if a call of one communicator returns a handle, the calls of all wait for theirs.
+# User arm -> collective -> the form of results that have handles, as far as known. All communicators of an arm share
+# this table. So if a call of one communicator returns a handle, later calls of all communicators wait for handles.
 _waiting_for: dict[UserArm, dict[str, HandleForm | None]] = {}
 
 

@@ -77,7 +77,7 @@ class UserCommunicator(ArmCommunicator):
         with ExitStack() as closing:
             with loads_by_path() as self._loaded:
                 user_object, origin = make(value, group, device, adapter)
-            self.ready = user_object is value  # True if the object is not the arm's own; then the arm must not end it
+            self.ready = user_object is value  # True if the object existed before the arm, so the arm must not end it
             end = None if self.ready else end_of(user_object)
             if end is not None:
                 closing.callback(end)
@@ -125,7 +125,7 @@ class UserCommunicator(ArmCommunicator):
             self.reason_without_async_gather = f"the object has none of {', '.join(contexts.ASYNC_GATHERS)}"
         self.graph_capture = partial(contexts.graph_capture, user_object)
         self._windows = contexts.window_registration(user_object)
-        # The collectives whose method is called the same way in place and returning. Its result shows the placement.
+        # The collectives whose call is the same in place and returning: only the result shows the placement.
         self._shown_by_result = frozenset(
             collective_of(name) for name, offer in offers.by_name.items() if not offer.placements
         )
@@ -170,7 +170,7 @@ class UserCommunicator(ArmCommunicator):
         returned, handles = unpack(result)
         for handle in handles:
             handle.wait()
-        if handles:  # the calls do not wait for them yet
+        if handles:  # the calls of this collective do not wait for handles yet
             self._handles[name] = HandleForm.of(result)
             self._wait_in(name)
         if output is None or returned is None:
@@ -219,7 +219,7 @@ class UserCommunicator(ArmCommunicator):
         collective = collective_of(name)
         placements = [placement for supported, placement in self.supported if supported == collective]
         if name == f"return_{collective}":
-            # A caller with another choice does not call it so, unless the result or an answer decides.
+            # A caller uses this operation only if there is no other placement, or if a result or an answer decides.
             by_size = collective in self._shown_by_result or self._inquiries.concern(collective)
             return name in self._offers and (by_size or placements == [Placement.RETURNED])
         if name == "all_reduce":
@@ -230,9 +230,9 @@ class UserCommunicator(ArmCommunicator):
         return self._windows if window else None
 
     def libraries(self) -> list[str]:
-        """Return the files that the object loaded by their paths, otherwise the one that it gets by its name.
+        """Return the libnccl files that the object loaded by their paths; if there are none, the file that torch calls.
 
-        By its name, the object gets the file that torch calls.
+        An object that loads libnccl by name gets the file that torch calls.
         """
         of_torch = torch_library()
         return self._loaded or ([] if of_torch is None else [of_torch])
@@ -257,7 +257,7 @@ class UserCommunicator(ArmCommunicator):
 
 
 def _enable(user_object: object, enable: bool | None = None) -> AbstractContextManager[None]:
-    """Stand in for ``change_state`` of an object that has no such method, and so is always enabled."""
+    """Replace ``change_state`` for an object without this method. Such an object is always enabled."""
     if not enable:
         _refuse(user_object, "change_state")
     return nullcontext()

@@ -10,8 +10,8 @@ from nccl_bench.user_arms import signatures
 
 # The names of the all-gather for context parallelism: of a group coordinator, then of a communicator.
 ASYNC_GATHERS = ("cp_all_gather_into_tensor_async", "cp_all_gather_into_tensor")
-# The methods that return what an engine enters before it captures a graph. An object can have several of them: the
-# first is that of a single communicator, the second that of a group coordinator, the third that of a custom all-reduce.
+# The methods that return the contexts which an engine enters before it captures a graph: of a communicator, of a group
+# coordinator, of a custom all-reduce. An object can have several of these methods; the first is used.
 _CAPTURES = ("graph_capture_context", "graph_capture", "capture")
 
 
@@ -20,8 +20,8 @@ def graph_capture(user_object: Any) -> Iterator[Any]:
     """Prepare ``user_object`` for the capture of a graph, as its engine does. Collective, if its own method is.
 
     Yields the stream to capture on, or ``None`` if any stream is allowed. A custom all-reduce registers the buffers of
-    the graph when its context ends. An object with ``register_graph_buffers()`` but without a context is asked to do
-    so. Raises ``SetupError`` if the object's method returns something else than contexts.
+    the graph when its context ends. An object without a context can have ``register_graph_buffers()``, which is then
+    called at the end. Raises ``SetupError`` if the object's method returns something else than contexts.
     """
     method = _method(user_object, _CAPTURES)
     given = None if method is None else method()
@@ -71,6 +71,6 @@ def _method(user_object: Any, names: tuple[str, ...]) -> Callable[[], Any] | Non
 
 
 def _stream_of(given: Any) -> Any:
-    """Return the stream that a context has given, itself or as an attribute; ``None`` if there is no stream."""
+    """Return the stream that a context yielded: the value, or its attribute ``stream``; ``None`` without one."""
     candidates = (given, getattr(given, "stream", None))
     return next((candidate for candidate in candidates if hasattr(candidate, "wait_event")), None)

@@ -1,6 +1,6 @@
-"""The current directory as a source tree: it holds user arms that are named by module, and hides nothing else.
+"""The current directory as a source tree, for user arms that are named by module.
 
-No process of ours has the current directory on ``sys.path``, because there a stray ``numpy.py`` would hide numpy from
+Only an arm's own module can hide an installed module. No process of ours has the current directory on ``sys.path``, because there a stray ``numpy.py`` would hide numpy from
 torch. ``PYTHONPATH`` counts as installed, even if it names the current directory.
 """
 
@@ -21,12 +21,13 @@ def current_directory() -> "CurrentDirectory":
 
 
 class CurrentDirectory(SourceTree):
-    """A tree in which the module that a target names comes first, and every other module after the installed ones."""
+    """A tree in which a target's module comes before installed modules, and every other module after them."""
 
     def claim(self, name: str) -> bool:
         """Make the tree own a target's module, if the directory holds the module; return whether it does.
 
-        An installed package wins over a directory without ``__init__.py``: nobody has named this directory as a tree.
+        An installed package wins over a directory without ``__init__.py``: the user has not named the current directory
+        as a tree.
         """
         top = name.partition(".")[0]
         self._owned[top] = super()._wins(top)

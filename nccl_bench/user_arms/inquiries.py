@@ -17,7 +17,7 @@ _QUESTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "all_gather": ("should_custom_ag",),
 }
-# A method of the answer -> the placement that it allows.
+# A method of the answer -> the placement that is allowed if this method returns True.
 _ALLOWED = {"can_inplace": Placement.IN_PLACE, "can_outplace": Placement.RETURNED}
 
 

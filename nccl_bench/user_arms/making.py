@@ -19,7 +19,7 @@ from nccl_bench.user_arms.forms import METHOD_NAMES, Method
 def methods_of(user_object: object) -> dict[str, Method]:
     """Return the methods of a user's object that have the names of our operations.
 
-    Methods that a class inherits from our protocol without a body are left out.
+    Methods without a body, which a class inherits from our protocol, are left out.
     """
     names = (*chain.from_iterable(METHOD_NAMES.values()), "group_start", "group_end")
     named = {name: getattr(user_object, name, None) for name in names}
@@ -37,8 +37,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
     - A ready object is returned unchanged.
     - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
     - Any other function, or a class, makes the object. The call passes ``group`` and ``device``, by name if possible.
-      ``device`` is our ``Device`` if its annotation says so, or if it has no annotation in a subclass of ours;
-      otherwise a ``torch.device``.
+      ``device`` is our ``Device`` if the parameter's annotation says so, or if a subclass of ours has no annotation
+      for it. Otherwise ``device`` is a ``torch.device``.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):

@@ -1,4 +1,4 @@
-"""The operations that a user's methods can do, in every placement, and the reasons why a method cannot do one."""
+"""The operations that a user's methods can do, in every placement, and why a method cannot do an operation."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Offer:
     """An operation of our protocol that a user's method can do."""
 
     binding: Binding  # the call of the method
-    # The placements of the operation. Empty if the method's result shows the placement, and another one was seen.
+    # The placements of the operation. Empty if a result decides the placement, and another placement is likely.
     placements: tuple[Placement, ...] = ()
 
 
@@ -55,7 +55,7 @@ class Offers:
 
     @property
     def description(self) -> str:
-        """A description of the all-reduces; without any, the collectives that there are."""
+        """A description of the all-reduces; if there are none, a list of the collectives."""
         words = [_WORDS[placement] for collective, placement in self.supported if collective == "all_reduce"]
         if len(words) > 1:
             words[-2:] = [f"{words[-2]} and {words[-1]}"]
@@ -85,7 +85,7 @@ def offers_of(methods: Mapping[str, Method], binder: Binder, inquiries: Inquirie
 
 
 def _lacking_methods(collective: str, offered: Collection[str]) -> str:
-    """Return the reason why an object whose methods do what is ``offered`` cannot do ``collective``."""
+    """Return the reason why an object that can do the collectives ``offered`` cannot do ``collective``."""
     base = UNEVEN_FORMS.get(collective)
     if base is not None:
         return f"its {base} takes no sizes of the ranks' blocks" if base in offered else f"it has no {base}"
@@ -123,7 +123,7 @@ class _Maker:
             return {}
         if in_place.gives_output or returning is None:
             offers: dict[str, Offer] = {}
-            # The method works in place and out of place. If it can also return a new tensor, its engine calls it so.
+            # The method works in place and out of place. If it can also return a new tensor, its engine uses that.
             if returning is not None and self._likely_placement(returning, method) is Placement.RETURNED:
                 offers["return_all_reduce"] = Offer(binding=returning, placements=(Placement.RETURNED,))
             offers["all_reduce"] = Offer(binding=in_place, placements=(Placement.IN_PLACE,))
@@ -141,7 +141,7 @@ class _Maker:
         return dict(sorted(made.items(), key=lambda item: not item[1].placements))
 
     def others(self, name: str) -> dict[str, Offer]:
-        """Return the operation ``name`` and the one that returns its output."""
+        """Return the operation ``name``, and the operation that returns the output of ``name``."""
         offers: dict[str, Offer] = {}
         methods = [self._methods[each] for each in METHOD_NAMES[name] if each in self._methods]
         binding = self._best(self._bind(name, method) for method in methods)

@@ -42,7 +42,7 @@ _TENSORS = {
     Role.OUTPUT: re.compile(f"(out|output|recv|receive|gather|gathered|result|dst|dest){_ENDINGS}"),
 }
 _NO_TENSOR = re.compile("rank|peer|group|size|shape|count|dtype|name")
-# In an operation with a root, such names are ranks and no tensors.
+# In an operation with a root, these names mean ranks, not tensors.
 _RANKS = {
     Role.SOURCE: re.compile("(src|source|root)(_rank)?"),
     Role.DESTINATION: re.compile("(dst|dest|root)(_rank)?"),
@@ -54,10 +54,10 @@ def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, P
     """Return the parameter of ``method`` for each role.
 
     ``placed`` are the roles of the arguments that an operation always has, in our order. If no name shows the parameter
-    of such a role, it is the next parameter without a role, first of those without a default.
+    of such a role, the next parameter without a role gets it. Parameters without a default come first.
     """
     parameters = signatures.named_parameters(method)
-    # A parameter without a default comes before one with a default that has a similar name, such as a list.
+    # Two parameters can have similar names, such as a tensor and a list. The parameter without a default comes first.
     in_order = sorted(parameters, key=lambda each: each.default is not each.empty)
     roles: dict[Role, Parameter] = {}
     for parameter in in_order:

@@ -39,7 +39,7 @@ class HandleForm:
 
     @classmethod
     def of(cls, result: object) -> HandleForm | None:
-        """Return the form of ``result``; ``None`` if it has another form."""
+        """Return the form of ``result``; ``None`` unless it has one handle, alone or in a pair."""
         _, handles = unpack(result)
         if len(handles) != 1 or (isinstance(result, list | tuple) and len(result) != 2):
             return None
@@ -49,11 +49,11 @@ class HandleForm:
 
 
 def waiting(call: Callable[..., Any], form: HandleForm | None = None) -> Callable[..., Any]:
-    """Return ``call`` with a wait for each handle that it returns; the returned function returns the output.
+    """Return a function that makes ``call``, waits for each handle in the result, and returns the output.
 
-    A result of ``form`` takes the shortest way: the wait is part of the time of a call.
+    The function is fastest for a result of ``form``, because its time counts as time of the call.
     """
-    # `Any`, so that mypy does not take the tests below for the only facts about a result.
+    # `Any`, so that mypy does not narrow the type of a result by the tests below.
     kind: Any = None if form is None else form.kind
     handle_kind: Any = None if form is None else form.handle_kind
     place = 0 if form is None else form.place

@@ -62,9 +62,9 @@ def is_unreadable(function: Callable[..., Any]) -> bool:
 
 
 def returns_tensor(function: Callable[..., Any]) -> bool | None:
-    """Return whether the annotation of ``function`` says that it returns tensors; ``None`` if it says neither.
+    """Return True if the annotation of the result has tensors, False if it is ``None``; else ``None``.
 
-    ``True`` also stands for a tensor or ``None``, and ``False`` for only ``None``.
+    An annotation that allows a tensor or ``None`` also gives True.
     """
     annotation = signature_of(function).return_annotation
     if annotation in (None, "None"):

@@ -112,7 +112,7 @@ class SourceTree:
     def hidden_modules(self) -> dict[str, str]:
         """Return the installed modules that this tree hides from its code, and the tree's file of each.
 
-        Only the names that were searched for are known.
+        Only names that the tree's code has tried to import are known.
         """
         own = {top: self._find(top) for top, is_owned in list(self._owned.items()) if is_owned}
         installed = {top: PathFinder.find_spec(top) for top in own}
@@ -150,7 +150,7 @@ class SourceTree:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Put the tree's modules into ``sys.modules`` during a ``with`` block, and modules of the same names aside."""
+        """Put the tree's modules into ``sys.modules`` in a ``with`` block, and set modules of the same names aside."""
         with _LOCK:
             if self._aside is not None:
                 yield

@@ -1,6 +1,6 @@
 """Imports the target of a user arm and ends, as ``python -m nccl_bench.user_arms.trial_import TARGET [TREE]``.
 
-``--dry-run`` starts it in the interpreter of the arm, so that nothing of the user's code runs in the command itself.
+``--dry-run`` starts this module in the interpreter of the arm, so that the command itself runs no code of the user.
 """
 
 import sys
