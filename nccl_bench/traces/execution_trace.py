@@ -1,8 +1,8 @@
 """Reads execution traces: the graphs of operators that torch's ExecutionTraceObserver writes, for PARAM and Chakra.
 
-In newer traces a call has attributes such as ``collective_name``. In all of them, its inputs hold the same values in a
-fixed order: tensors, sequence number, group, rank, name, sizes of the blocks. A graph that Chakra has converted to its
-own JSON has kernels without sizes.
+In newer traces a call has attributes such as ``collective_name``. In all traces, a call has the same inputs in the same
+order: tensors, sequence number, group, rank, name, sizes of the blocks. A graph in Chakra's own JSON has kernels
+without sizes.
 """
 
 from collections import Counter
@@ -84,7 +84,7 @@ def _call(node: dict[str, Any]) -> tuple[str, Message | None]:
 
 
 def _values(node: dict[str, Any], key: str) -> list[Any]:
-    """Return the inputs or outputs; from schema 1.0.2 on they are values with shapes and types."""
+    """Return the values of the inputs or outputs. Since schema 1.0.2 an object holds them, with shapes and types."""
     part = node.get(key)
     return sequence(part["values"]) if isinstance(part, dict) and "values" in part else sequence(part)
 
@@ -101,7 +101,7 @@ def _bytes_of(value: Any) -> int:
     values = sequence(value)
     if len(values) > _ITEMSIZE and whole(values[_ELEMENTS]) is not None:
         return (whole(values[_ELEMENTS]) or 0) * (whole(values[_ITEMSIZE]) or 0)
-    # A list of tensors, and no deeper one.
+    # A list of tensors. Lists inside it do not count.
     return sum(_bytes_of(each) for each in values if isinstance(each, list) and each and not isinstance(each[0], list))
 
 

@@ -1,4 +1,4 @@
-"""Finds the calls that kernels without sizes can come from, by the order in which a communicator made them."""
+"""Finds calls for kernels without sizes: a communicator must have made them in the order of the kernels."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,15 +6,17 @@ from nccl_bench.errors import RecordError
 from nccl_bench.traces.names import kernel_of
 from nccl_bench.traces.recording import DEFAULT_STREAM, Launch, Message, Mode, Recording
 
-# The most different messages, and the most messages of all sequences that fit together. There are as many letters.
+# The most different messages: each is one letter of a text, and Unicode has only a few more letters. The same number
+# limits the messages of all fitting sequences together.
 _MOST_MESSAGES = 1_000_000
 
 
 class Calls:
-    """The calls of one recording in their order, spelled as texts: Python searches a text fast.
+    """The calls of one recording in their order. Each call is one letter of a text, which Python searches fast.
 
-    A sequence fits a launch if one communicator made these collectives in this order on one stream. Nothing can be
-    captured on the legacy default stream. If several sequences fit, the numbers of channels can rule some of them out.
+    A sequence of calls fits a launch if one communicator made the launch's collectives in their order on one stream. A
+    call on the legacy default stream cannot be in a graph. If several sequences fit, the numbers of channels can rule
+    some of them out.
     """
 
     def __init__(self, recording: Recording) -> None:

@@ -1,4 +1,4 @@
-"""Joins the recordings of one program: the best one of each rank counts, and the others add sizes to its kernels."""
+"""Joins the recordings of one program. A rank's best recording counts; the others add sizes to its kernels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +24,10 @@ class Traffic:
     """The messages of one rank, as far as its recordings have them."""
 
     rank: int | None  # the rank; None if no recording has it
-    files: tuple[str, ...]  # the files that the counts, the sizes, and what NCCL ran come from
+    files: tuple[str, ...]  # the files that gave the counts, the sizes and the kernels
     unused: tuple[str, ...]  # files that have nothing to add
     calls: Counter[Call]  # calls with sizes, and how often each was made
-    kernels: Mapping[Message, tuple[str, ...]]  # what NCCL ran for a message, in its words, if a log has it
+    kernels: Mapping[Message, tuple[str, ...]]  # the kernels of a message, such as ``RING/LL``
     unseen: Counter[Unseen]  # kernels without sizes, and how often each ran
     remarks: tuple[str, ...]  # sentences about what the files lack
 
@@ -36,18 +36,18 @@ def join(recordings: Sequence[Recording]) -> list[Traffic]:
     """Return the traffic of each rank, by rank; unknown ranks are the last."""
     of_rank: dict[tuple[int | None, int | None], list[Recording]] = defaultdict(list)
     for recording in _with_ranks(recordings):
-        # A process without a rank is a rank of its own.
+        # A process whose rank is unknown counts as a rank of its own.
         of_rank[recording.rank, recording.process if recording.rank is None else None].append(recording)
     order = sorted(of_rank, key=lambda key: tuple((part is None, part or 0) for part in key))
     return [_traffic(of_rank[key]) for key in order]
 
 
 def _with_ranks(recordings: Sequence[Recording]) -> Iterator[Recording]:
-    """Yield the recordings. One without a rank gets the rank of its process from another file.
+    """Yield the recordings. A recording without a rank gets the rank that another file has for its process.
 
     If only one rank is known, files that name neither a rank nor a process belong to this rank.
     """
-    # Processes of two nodes can have one number, which then says nothing.
+    # Processes on two nodes can have the same number. Such a number does not decide the rank.
     of_process: dict[int | None, set[int]] = defaultdict(set)
     for each in recordings:
         if each.rank is not None:
@@ -103,7 +103,7 @@ def _traffic(recordings: Sequence[Recording]) -> Traffic:
 
 
 def _kernels(recordings: Sequence[Recording]) -> dict[Message, tuple[str, ...]]:
-    """Return the words for what NCCL ran for each message."""
+    """Return the names of the kernels that NCCL ran for each message."""
     names: dict[Message, set[str]] = defaultdict(set)
     for recording in recordings:
         for message, kernels in recording.kernels.items():

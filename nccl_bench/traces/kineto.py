@@ -132,7 +132,7 @@ def _read_call(trace: _Trace, event: dict[str, Any]) -> None:
 
 
 def _read_call_of_gloo(trace: _Trace, event: dict[str, Any], name: str) -> None:
-    """Read a call of Gloo, whose event has the tensors that this rank gives."""
+    """Read a call of Gloo. Its event has the shapes of this rank's input tensors."""
     fields = mapping(event.get("args"))
     trace.process = whole(event.get("pid")) if trace.process is None else trace.process
     collective = collective_of(name)
@@ -176,12 +176,12 @@ def _calls(trace: _Trace) -> Counter[Call]:
 
 
 def _only_gloo(trace: _Trace) -> bool:
-    """Return True if no call reached NCCL. Beside NCCL, Gloo carries only messages of the hosts."""
+    """Return True if no call reached NCCL. In a program with NCCL, Gloo carries only messages between hosts."""
     return not trace.calls and not trace.kernels
 
 
 def _launches(trace: _Trace) -> Counter[Launch]:
-    """Return the launches: a launch of a graph is one, and what the program launched itself is one per stream."""
+    """Return one launch for each launch of a graph, and one for each stream with the program's own kernels."""
     of_launch: dict[tuple[Mode, object], list[_Kernel]] = defaultdict(list)
     sized = {number for _, number in trace.calls if number is not None}
     for kernel in sorted(trace.kernels, key=lambda each: each.time):

@@ -31,14 +31,14 @@ _COLLECTIVES: Mapping[str, str] = {
 }
 # The collectives that NCCL makes of sends and receives, which run in one kernel.
 _OF_SENDS = frozenset({"send", "recv", "all_to_all", "gather", "scatter"})
-# What torch records beside collectives: it waits, starts a group, or ends it.
+# The records of torch that are no collectives, such as a wait, or the start or the end of a group.
 _NO_COLLECTIVES = frozenset(
     {"wait", "init", "initunderlying", "pgconfig", "coalesced", "startcoalescing", "endcoalescing", "destroy"}
 )
 
 
 def collective_of(name: str) -> str | None:
-    """Return the collective that torch or NCCL calls ``name``; ``None`` if it is none that is known."""
+    """Return the collective that torch or NCCL calls ``name``; ``None`` if no known collective has this name."""
     return _COLLECTIVES.get(_letters(name))
 
 
@@ -48,12 +48,12 @@ def kernel_of(collective: str) -> str:
 
 
 def is_no_collective(name: str) -> bool:
-    """Return True if ``name`` is something that torch records and that sends no message."""
+    """Return True if ``name`` belongs to a record of torch that sends no message."""
     return _letters(name) in _NO_COLLECTIVES
 
 
 def kernel_collective(kernel: str) -> str:
-    """Return the collective in the name of a kernel of NCCL; ``unknown`` if it has none that is known.
+    """Return the collective in the name of a kernel of NCCL; ``unknown`` without a known collective.
 
     The names are ``ncclDevKernel_AllReduce_Sum_bf16_RING_LL(...)``, and ``ncclKernel_AllReduce_RING_LL_Sum_float(...)``
     before NCCL 2.19.

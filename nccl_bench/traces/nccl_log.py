@@ -1,7 +1,7 @@
 """Reads the log of NCCL with the subsystems COLL and TUNING.
 
-``NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING`` makes NCCL write one line for each call. A graph's calls are there
-once, from the time when they were captured. One file can hold the lines of several ranks.
+``NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=COLL,TUNING`` makes NCCL write one line for each call. The log has a graph's
+calls once, from the capture. One file can hold the lines of several ranks.
 """
 
 import re

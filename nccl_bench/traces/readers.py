@@ -13,7 +13,7 @@ from nccl_bench.traces.streaming import Unpacked, open_recording
 
 # The rank in the name of a file, such as nccl-rank3.log.
 _RANK = re.compile(r"rank[-_. ]?(\d{1,6})(?!\d)", re.IGNORECASE)
-# What gives sizes to kernels.
+# The advice for kernels without sizes.
 ADD_LOG = f"add a log of NCCL, recorded with {nccl_log.VARIABLES}"
 
 
@@ -24,10 +24,10 @@ class Reader:
     files: str  # the files that the reader accepts, for messages
     recognise: Callable[[bytes], bool]  # takes the beginning of a file; True if the file has the format
     read: Callable[[Unpacked, str], list[Recording]]  # takes the content and the name of a file
-    unseen: str  # what the format does not have, and what to add; empty if the kernels in it say it
+    unseen: str  # the limits of the format, and the file to add; empty if other remarks say so
 
 
-# The format -> its reader. Of several recordings of one rank, the counts of the first format in this table are taken.
+# The format -> its reader. If a rank has several recordings, the counts come from the format that is first here.
 READERS: Mapping[str, Reader] = {
     kineto.SOURCE: Reader(
         files="a trace of torch.profiler (JSON)",
@@ -86,7 +86,7 @@ def read_recordings(path: Path) -> list[Recording]:
     """
     with open_recording(path) as unpacked:
         reader = next((each for each in READERS.values() if each.recognise(unpacked.head)), None)
-        # The log of a job can begin with much else.
+        # A job's log can begin with many lines of other programs.
         chosen = reader or (READERS[nccl_log.SOURCE] if b"\0" not in unpacked.head else None)
         recordings = chosen.read(unpacked, path.name) if chosen else []
         if reader is None and not any(each.calls for each in recordings):

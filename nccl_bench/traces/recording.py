@@ -14,7 +14,7 @@ from nccl_bench.safety.secrets import without_credentials
 
 # How the log of NCCL writes the legacy default stream.
 DEFAULT_STREAM = "(nil)"
-# The ranges of a message's size and ranks, which are also those of a workload.
+# The allowed sizes and numbers of ranks of a message. A workload has the same limits.
 _SIZES: Bounds = get_args(Size)[1]
 _RANKS: Bounds = get_args(AtLeastOne)[1]
 
@@ -24,7 +24,7 @@ class Mode(StrEnum):
 
     EAGER = "eager"  # the program made the call itself
     GRAPH = "graph"  # a CUDA graph repeated a captured call
-    UNKNOWN = "unknown"  # the file does not say it
+    UNKNOWN = "unknown"  # the file does not say how the call was made
 
 
 class Message(NamedTuple):
@@ -74,7 +74,7 @@ class Recording:
 def message_of_blocks(
     collective: str, block_count: int, itemsize: int, ranks: int | None, dtype: str | None
 ) -> Message | None:
-    """Return the message of a call for which NCCL was given ``block_count`` elements of each block.
+    """Return the message of a call of NCCL with ``block_count`` elements in each block.
 
     The result is ``None`` if the number of ranks is needed and absent.
     """

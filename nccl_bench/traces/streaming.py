@@ -10,21 +10,21 @@ from typing import Any, BinaryIO
 from nccl_bench.errors import RecordError
 from nccl_bench.safety.regular_files import lines_of, open_regular, too_large
 
-# The most bytes of a recording, unpacked. A compressed file of a megabyte can hold thousands of them.
+# The most bytes of a recording, unpacked. A compressed file of 1 MB can hold about 1,000 MB.
 MOST_BYTES_OF_TRACE = 16 * 1024**3
-# The most bytes of an entry of a list. The parser reads a text again with each piece, so a long one takes long.
+# The most bytes of an entry of a list. The parser reads a long text again with each piece, which is slow.
 MOST_BYTES_OF_ENTRY = 1024**2
 # The bytes at the beginning of a file that show its format.
 _HEAD = 64 * 1024
 _GZIP = b"\x1f\x8b"
-# The most lists and objects that are open at the end of a piece, and the bytes of a piece. The memory of the parser
-# grows with the square of their number; a piece that opens and closes as many as it can needs some 40 MB.
+# The most lists and objects that are open at the end of a piece, and the bytes of a piece. The parser's memory
+# grows with the square of the number of open lists and objects. The worst possible piece needs some 40 MB.
 _MOST_OPEN = 1000
 _PIECE = 8 * 1024
 
 
 class Unpacked:
-    """The content of a file, unpacked. It refuses a file without an end, and a part of JSON that is too long."""
+    """The content of a file, unpacked. An endless file is refused, and so is an entry of JSON that is too long."""
 
     def __init__(self, opened: BinaryIO) -> None:
         packed = opened.read(len(_GZIP)) == _GZIP
@@ -41,7 +41,7 @@ class Unpacked:
         content = self._file.read(size)
         self._count(len(content))
         self._since_item += len(content)
-        # Brackets in texts count too. The next entry begins the count again, so that they do not add up.
+        # Brackets in texts count too. Each entry starts the count again, so these brackets do not add up.
         self._open += sum(content.count(mark) for mark in (b"[", b"{"))
         self._open -= sum(content.count(mark) for mark in (b"]", b"}"))
         if self._open > _MOST_OPEN:

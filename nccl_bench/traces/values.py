@@ -1,4 +1,4 @@
-"""Values of plain data from strangers: each function returns a value of its type, or what stands for none."""
+"""Reads values that other people wrote. A function returns a value of its type, or an empty value or ``None``."""
 
 import json
 import math
