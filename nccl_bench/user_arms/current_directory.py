@@ -1,7 +1,8 @@
 """The current directory as a source tree, for user arms that are named by module.
 
-Only an arm's own module can hide an installed module. No process of ours has the current directory on ``sys.path``, because there a stray ``numpy.py`` would hide numpy from
-torch. ``PYTHONPATH`` counts as installed, even if it names the current directory.
+Only an arm's own module can hide an installed module. No process of ours has the current
+directory on ``sys.path``, because there a stray ``numpy.py`` would hide numpy from torch. A directory in
+``PYTHONPATH`` counts as installed, even if it is the current directory.
 """
 
 import os
