@@ -141,8 +141,6 @@ def test_a_report_of_one_launch_loads_neither_torch_nor_scipy(tmp_path: Path) ->
     )
     store.append(samples("stream-free"))
     store.append(samples("dedicated-stream"))
-    # Its noise floor needs a quantile of Student's distribution.
-    store.append(samples("dedicated-stream:twin"))
     store.finish(RunStatus.COMPLETE)
     lines = [["report", str(run_dir), "--format", form] for form in ("terminal", "json", "csv")]
     _, output = loaded(tmp_path, COMMANDS.format(lines=lines), ("torch", "scipy"))
