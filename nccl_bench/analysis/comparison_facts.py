@@ -20,7 +20,7 @@ from nccl_bench.analysis.headline_facts import (
     sure_fact,
 )
 from nccl_bench.analysis.machine import NamedRuns
-from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, one_run_step, steady_first
+from nccl_bench.analysis.next_step import duration_text, moved_step, next_step, steady_step
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import joined
@@ -66,12 +66,12 @@ def comparison_facts(
         yield Fact(name="Machine", text=machine)
     if steady:
         yield Fact(name="Steady", text=steady)
-    # Long commands stand below all short facts.
+    yield from _next(() if is_decided else bands, basis, runs, two_speeds=two_speeds)
+    # What was not asked, and what the reader has typed, stands last.
     yield from _order(runs)
     if command:
         yield command_fact("Command", command, "compare")
     yield from command_facts(metas)
-    yield from _next(() if is_decided else bands, basis, runs, two_speeds=two_speeds)
 
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:
@@ -132,20 +132,20 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs, *, two_speeds: bool)
         return
     meta = runs[0][1].meta if runs else {}
     text, options = next_step(bands, basis, meta)
-    text += duration_text(meta, options, each=len(runs) > 1)
-    # New runs can have different CPU speeds again.
     unsteady = two_speeds and bool(options) and basis is Basis.SHARED_ARM
-    text = steady_first(text) if unsteady else text
+    if unsteady:
+        text = steady_step([name for name, _ in runs])
+    text += duration_text(meta, options, runs=len(runs))
     repeated = [(name, *command_with(run, options)) for name, run in runs]
     has_commands = bool(repeated) and all(command for _, command, _ in repeated)
-    yield Fact(name="Next", text=f"{text}: {options}" if options and not has_commands else f"{text}.")
+    yield Fact(name="Next", text=f"{text}:" if has_commands else f"{text}: {options}" if options else f"{text}.")
     if has_commands:
         for name, command, _ in repeated:
             yield command_fact("Next", command, name)
         folders = [folder for _, _, folder in repeated]
         if len(folders) == 2 and all(folders):
             command = shlex.join([TOOL, "compare", *folders])
-            yield command_fact("Next", command, "then")
-    more = one_run_step() if unsteady else moved_step(bands)
+            yield command_fact("Next", command, "compare")
+    more = "" if unsteady else moved_step(bands)
     if more:
         yield Fact(name="Next", text=more)

@@ -39,7 +39,7 @@ class HeadlineLine:
 class Fact:
     """A fact below the verdicts."""
 
-    name: str  # Step, Kernels, Sure, Basis, Caution, Results, Machine, Steady, Order, Command or Next
+    name: str  # Step, Kernels, Sure, Basis, Caution, Results, Machine, Steady, Next, Order or Command
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
     side: str = ""  # the side that has the command; the text begins with it. Empty if there is only one command

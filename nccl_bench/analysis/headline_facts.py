@@ -56,14 +56,14 @@ def run_facts(
     yield Fact(name="Machine", text=machine_text(metas))
     if steady:
         yield Fact(name="Steady", text=steady)
-    # Long commands stand below all short facts.
+    following = next_fact(() if is_decided else bands, basis, run)
+    if following:
+        yield following
+    # What was not asked, and what the reader has typed, stands last.
     order = order_fact(run)
     if order:
         yield order
     yield from command_facts(metas)
-    following = next_fact(() if is_decided else bands, basis, run)
-    if following:
-        yield following
 
 
 def sure_fact(bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:

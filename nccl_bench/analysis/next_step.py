@@ -9,7 +9,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.pair_lines import comparisons_of, is_open, share_of
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
-from nccl_bench.analysis.wording import counted, percent
+from nccl_bench.analysis.wording import counted, joined, percent
 from nccl_bench.records.run import is_attached
 
 # Basis of the verdicts -> what to measure, and the fewest launches. With 0 launches, each side needs more runs.
@@ -87,7 +87,7 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
     return f"{text}. Measure {what}{_gain(basis, options, resting)}", options
 
 
-def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) -> str:
+def duration_text(meta: Mapping[str, Any], options: str, *, runs: int = 1) -> str:
     """Return in words how long the run that ``meta`` describes would take if it got ``options``; empty if unknown.
 
     With ``each``, the text is about each of several runs.
@@ -108,17 +108,12 @@ def duration_text(meta: Mapping[str, Any], options: str, *, each: bool = False) 
     else:
         return ""
     most = "about" if name == "--launches" else "at most about"
-    return f" ({most} {max(1, round(seconds / 60))} min{' each' if each else ''})"
+    return f" ({most} {max(1, round(runs * seconds / 60))} min)"
 
 
-def steady_first(text: str) -> str:
-    """Return the ``text`` of `next_step` for a CPU with two speeds: first keep the CPU at one speed, then measure."""
-    return text.replace("Measure ", "Keep the CPU at one speed (see nccl-bench doctor), then measure ", 1)
-
-
-def one_run_step() -> str:
-    """Return what to do instead of measuring two runs again."""
-    return f"or measure {_ONE_RUN}, at the same CPU speed"
+def steady_step(sides: Sequence[str]) -> str:
+    """Return how to measure ``sides`` again if the CPU has two speeds: new runs can differ in the speed again."""
+    return f"Keep the CPU at one speed (nccl-bench doctor), then run {joined([*sides, 'compare'])} again"
 
 
 def moved_step(bands: Sequence[Band]) -> str:

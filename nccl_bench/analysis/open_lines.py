@@ -70,7 +70,16 @@ def open_answers(
     """
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
-    lines = [line for reason in WHY_OPEN for line in _lines_of(reason, pairs, known, brief=brief)]
+    open_for = {reason: of_pairs for reason in WHY_OPEN if (of_pairs := _open_for(reason, pairs))}
+    shared: dict[OpenReason | None, Mapping[str, Sequence[Band]]] = {
+        reason: of_pairs for reason, of_pairs in open_for.items() if reason in _SHARED and len(of_pairs) > 1
+    }
+    lines: list[_OpenLine] = []
+    for reason, of_pairs in open_for.items():
+        if brief or len(shared) < len(_SHARED) or reason not in shared:
+            lines += _lines_of(reason, of_pairs, len(pairs), known, brief=brief)
+        elif reason is _SHARED[0]:
+            lines += _shared_lines(shared, len(pairs), known)
     count = _count_text(bands) if counts and lines else ""
     if len(lines) == 1 and count:
         yield _line(f"{count}: {' '.join(filter(None, (lines[0].timing, lines[0].places)))}")
@@ -117,21 +126,52 @@ def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
     )
 
 
-def _lines_of(
-    reason: OpenReason | None, pairs: Mapping[str, Sequence[Band]], known: KnownSizes, *, brief: bool
-) -> Iterator[_OpenLine]:
-    """Yield the lines of the bands that are open for ``reason``; ``brief`` is that of `open_answers`."""
-    of_pairs = {
+def _open_for(reason: OpenReason | None, pairs: Mapping[str, Sequence[Band]]) -> Mapping[str, Sequence[Band]]:
+    """Return the bands of each pair that are open for ``reason``; pairs without such bands are absent."""
+    return {
         name: still_open
         for name, bands in pairs.items()
         if (still_open := [band for band in bands if is_open(band) and band.reason is reason])
     }
-    if not of_pairs:
-        return
+
+
+def _shared_lines(
+    shared: Mapping[OpenReason | None, Mapping[str, Sequence[Band]]], pairs: int, known: KnownSizes
+) -> Iterator[_OpenLine]:
+    """Yield lines about ``shared``, the bands that are open for the two reasons of `_SHARED`.
+
+    In a timing that has both reasons, the first line has all sizes, and the second line those of the second reason. So
+    no reader has to put the sizes of two lines together. There are ``pairs`` in all.
+    """
+    whys = {reason: _why(reason, list(chain.from_iterable(shared[reason].values()))) for reason in _SHARED}
+    places = {reason: _places_of_pairs(shared[reason], pairs, known) for reason in _SHARED}
+    together: dict[str, list[Band]] = {}
+    for of_pairs in shared.values():
+        for name, bands in of_pairs.items():
+            together.setdefault(name, []).extend(bands)
+    first, second = _SHARED
+    for timing, text in _places_of_pairs(together, pairs, known).items():
+        reasons = [reason for reason in _SHARED if timing in places[reason]]
+        why = whys[reasons[0]] if len(reasons) == 1 else f"{whys[first]} or not comparable"
+        yield _OpenLine(timing=timing, reason=why, places=text, with_reason=f"{why}: {text}")
+        if len(reasons) > 1:
+            text = places[second][timing]
+            yield _OpenLine(
+                timing=timing, reason=whys[second], places=text, with_reason=f"of these, {whys[second]}: {text}"
+            )
+
+
+def _lines_of(
+    reason: OpenReason | None, of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes, *, brief: bool
+) -> Iterator[_OpenLine]:
+    """Yield the lines of the bands ``of_pairs``, which are open for ``reason``; there are ``pairs`` in all.
+
+    ``brief`` is that of `open_answers`.
+    """
     bands = list(chain.from_iterable(of_pairs.values()))
     why = _why(reason, bands)
     if len(of_pairs) > 1 and (brief or reason in _SHARED):
-        places = _places_of_pairs(of_pairs, len(pairs), known)
+        places = _places_of_pairs(of_pairs, pairs, known)
         if brief:
             text = "; ".join(f"{timing} ({of_timing})" for timing, of_timing in places.items())
             yield _OpenLine(reason=why, places=text, with_reason=f"{why}: {text}")
@@ -141,7 +181,7 @@ def _lines_of(
         return
     for name, of_pair in of_pairs.items():
         for place, has_reason in _places(reason, of_pair, known, brief=brief):
-            text = f"{name}: {place}" if len(pairs) > 1 else place
+            text = f"{name}: {place}" if pairs > 1 else place
             own_why = _why(reason, of_pair)
             yield _OpenLine(reason=own_why, places=text, with_reason=text if has_reason else f"{text}: {own_why}")
 

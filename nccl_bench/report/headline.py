@@ -34,8 +34,10 @@ def headline_entries(headline: Headline) -> Iterator[Entry]:
             yield Entry(mark="  ", text=about, style="bold")
         for line in lines:
             yield _line(line, width)
-    for fact in headline.facts:
-        yield fact_entry(fact.name, fact.text.removesuffix(fact.command).strip(), fact.command)
+    for name, facts in groupby(headline.facts, key=lambda fact: fact.name):
+        for number, fact in enumerate(facts):
+            # The name stands once before several facts.
+            yield fact_entry("" if number else name, fact.text.removesuffix(fact.command).strip(), fact.command)
 
 
 def fact_entry(name: str, text: str, command: str = "") -> Entry:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import groupby
 from typing import ClassVar
 
 from nccl_bench.report.charts.kinds import ChartArm
@@ -65,6 +66,11 @@ class Facts(Block):
     template = "facts"
     items: Sequence[NamedText]  # the facts
     style: str = "facts"  # `facts`, or `legend` for the meanings of words
+
+    @property
+    def groups(self) -> Sequence[tuple[str, Sequence[NamedText]]]:
+        """The facts that follow each other and have the same name, with this name."""
+        return [(name, list(items)) for name, items in groupby(self.items, key=lambda item: item.name)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

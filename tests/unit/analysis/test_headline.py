@@ -11,6 +11,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.open_lines import open_answers
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.analysis.wording import sizes_in_short
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.terminal import TerminalReport
@@ -202,6 +203,29 @@ def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -
     assert next(open_answers(pairs, (), brief=True, counts=False)).text == (
         "within noise: gated (b every size; c 8 B); graph (all arms, every size)"
     )
+
+
+def test_a_line_has_all_open_sizes_of_a_timing_and_the_next_those_that_are_not_comparable() -> None:
+    reasons = {"b": {32: OpenReason.SHARED_ARM_MOVED}, "c": {16: OpenReason.SHARED_ARM_MOVED}}
+    cells = [
+        comparison(size, candidate=arm, verdict=Verdict.INCONCLUSIVE, reason=moved.get(size, OpenReason.WITHIN_NOISE))
+        for arm, moved in reasons.items()
+        for size in (8, 16, 32)
+    ]
+    analysis = replace(compared_runs([*cells, comparison(64, candidate="b")]), run=run([]), basis=Basis.ROUNDS)
+    assert texts(analysis.headline)[-2:] == [
+        "OPEN gated within noise or not comparable: all arms, 8 to 32 B",
+        "OPEN gated of these, not comparable, the machine changed: b 32 B; c 16 B",
+    ]
+
+
+def test_the_sizes_that_are_missing_are_named_if_they_are_fewer() -> None:
+    known = [2**power for power in range(3, 31)]
+    without = {64, 128, 2048, 2**21}
+    some = [size for size in known if size not in without and size <= 2**23]
+    assert sizes_in_short(some, known) == "8 B to 8 MiB except 64 to 128 B, 2 KiB and 2 MiB"
+    assert sizes_in_short(known[::2], known) == "14 of the 27 sizes from 8 B to 512 MiB"
+    assert sizes_in_short([8, 16, 2**10, 2**30], known) == "8 to 16 B, 1 KiB and 1 GiB"
 
 
 def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:

@@ -57,9 +57,9 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
         "Results",
         "Machine",
         "Steady",
+        "Next",
         "Order",
         "Command",
-        "Next",
     ]
     assert (
         "Results",
@@ -73,14 +73,14 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
     assert [text for name, text in facts if name == "Next"][1:] == [
         "before: nccl-bench run --launches 5 --out old-launches-5",
         "after: nccl-bench run --launches 5 --out new-launches-5",
-        "then: nccl-bench compare old-launches-5 new-launches-5",
+        "compare: nccl-bench compare old-launches-5 new-launches-5",
     ]
     # In Markdown the commands are blocks, each below its side, and no fact is the name of a side alone.
     markdown = compare("old", "new", "--threshold", "5%", "--format", "markdown")[1]
     assert markdown.count("- Next: ") == 1
     assert [line for line in markdown.splitlines() if re.fullmatch("(Command|Next)(, .*)?:", line)] == [
+        *("Next, before:", "Next, after:", "Next, compare:"),
         *("Command, compare:", "Command, before:", "Command, after:"),
-        *("Next, before:", "Next, after:", "Next, then:"),
     ]
 
 
