@@ -1,14 +1,17 @@
 """The times of rounds in the order of measurement: they show whether the machine was steady."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from nccl_bench.analysis.cells import Cells
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.columns import ListColumn, SampleColumns
+from nccl_bench.records.columns import ListColumn, SampleColumns, take_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,24 +31,25 @@ def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tup
     If all rounds together have more than about ``most`` times, each case and timing keeps rounds at equal distances,
     and the shortest and the longest round of the arm that varies most.
     """
-    timed = samples.take(samples.arm.equals(*arms) & samples.is_timed)
-    each = max(2, most // len(timed)) if len(timed) else 0
-    _, first, points = np.unique(timed.point, return_index=True, return_inverse=True)
-    order = np.argsort(first[points], kind="stable")
-    by_point = np.split(order, np.flatnonzero(np.diff(points[order])) + 1) if len(timed) else []
-    lines = zip(
+    timed = Cells.of_samples(samples).only(samples.arm.equals(*arms) & samples.is_timed)
+    order = np.argsort(timed.point, kind="stable")
+    points, timed = timed.point[order].tolist(), take_lines(timed, order)
+    each = max(2, most // len(points)) if points else 0
+    # An object for each line, but never for all lines at once: there can be a million, each with many times.
+    lines = map(
+        _Line,
+        points,
         *(column.to_list() for column in (timed.case, timed.timing, timed.arm, timed.rounds)),
-        timed.samples_us.to_lists(),
+        (times_us.tolist() for times_us in timed.samples_us),
         _extremes(timed.samples_us),
-        strict=True,
     )
-    all_lines = [_Line(*line) for line in lines]
-    return tuple(_kept([all_lines[line] for line in of_point.tolist()], each) for of_point in by_point)
+    return tuple(_kept(list(of_point), each) for _, of_point in groupby(lines, key=itemgetter(0)))
 
 
 class _Line(NamedTuple):
     """The times of an arm in the rounds of a case and timing."""
 
+    point: int  # the number of the case and timing
     case: Case  # the measured case
     timing: Timing  # the way of measuring
     arm: str  # the arm
@@ -57,7 +61,7 @@ class _Line(NamedTuple):
 def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
     """Return the rounds to keep of a case and timing; ``lines`` has a line for each arm."""
     columns, rounds = [line.samples_us for line in lines], lines[0].rounds
-    varying = max(lines, key=lambda line: line.extremes)
+    varying = max(lines, key=itemgetter(-1))
     _, *extremes = varying.extremes
     if any(line.rounds is not rounds for line in lines):
         rounds = sorted({number for line in lines for number in line.rounds})
@@ -75,11 +79,11 @@ def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
     )
 
 
-def _extremes(samples_us: ListColumn) -> list[tuple[float, int, int]]:
+def _extremes(samples_us: ListColumn) -> Iterable[tuple[float, int, int]]:
     """Return, for each line, the longest time divided by the shortest, and the positions of both."""
     shares, shortest, longest = np.empty(len(samples_us)), *np.empty((2, len(samples_us)), dtype=np.intp)
     for lines in samples_us.of_equal_length():
         times_us = samples_us.matrix(lines)
         shortest[lines], longest[lines] = times_us.argmin(axis=1), times_us.argmax(axis=1)
         shares[lines] = times_us.max(axis=1) / times_us.min(axis=1)
-    return list(zip(shares.tolist(), shortest.tolist(), longest.tolist(), strict=True))
+    return zip(shares.tolist(), shortest.tolist(), longest.tolist(), strict=True)

@@ -18,10 +18,13 @@ _NEAR = 1e-6
 _ESCAPES: Mapping[str, str] = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "'": r"\u0027"}
 
 
-def rounded_lists(lists: Sequence[Sequence[float | None]], digits: int) -> list[list[float]]:
-    """Return each of ``lists`` as ``rounded`` does. All of them together take little more time than one."""
+def rounded_lists(lists: Sequence[Sequence[float | None]], digits: int) -> list[msgspec.Raw]:
+    """Return each of ``lists`` as ``rounded`` does, as JSON, which needs a quarter of the memory.
+
+    All of them together take little more time than one.
+    """
     numbers, ends = rounded([*chain.from_iterable(lists)], digits), accumulate(map(len, lists), initial=0)
-    return [numbers[start:end] for start, end in pairwise(ends)]
+    return [msgspec.Raw(msgspec.json.encode(numbers[start:end])) for start, end in pairwise(ends)]
 
 
 def rounded(values: Sequence[float | None], digits: int) -> list[float]:
