@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.records.run import TOOL
-from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
 from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.html.answer import fact_block, headline_blocks
@@ -83,23 +82,26 @@ def page_of(analysis: Analysis) -> Page:
     headline = analysis.headline
     heading = headline.title or analysis.title or TOOL
     of_kinds = kinds(analysis)
-    charts = charts_of(analysis, of_kinds)
+    charts: dict[str, list[list[dict[str, object]]]] = {}
+    below_enqueue = False
+    for name, of_name in charts_of(analysis, of_kinds):
+        charts[name] = [[plain(name, chart) for chart in of_kind] for of_kind in of_name]
+        below_enqueue |= name == "latency" and any(map(eager_below_enqueue, of_name))
     arms = list(arms_of(analysis).values())
+    present = {name for name, of_name in charts.items() if any(of_name)}
+    sections = _sections(analysis, headline, present, of_kinds, below_enqueue=below_enqueue)
     return Page(
         title=f"{heading} - {TOOL}",
         heading=heading,
         # The heading of a comparison names its records.
         subtitle="" if analysis.title in heading else analysis.title,
-        sections=[section for section in _sections(analysis, headline, charts, of_kinds) if section.blocks],
+        sections=[section for section in sections if section.blocks],
         arms=arms,
         kinds=[cases.name for cases in of_kinds],
         data={
             "arms": [{"name": arm.name, "note": arm.note, "style": arm.style} for arm in arms],
             "kinds": [cases.name for cases in of_kinds],
-            "charts": {
-                name: [[plain(name, chart) for chart in of_kind] for of_kind in of_name]
-                for name, of_name in charts.items()
-            },
+            "charts": charts,
             "numbers": numbers(analysis),
         },
     )
@@ -108,18 +110,21 @@ def page_of(analysis: Analysis) -> Page:
 def _sections(
     analysis: Analysis,
     headline: Headline,
-    charts: Mapping[str, list[list[Chart]]],
+    charts: Collection[str],
     of_kinds: Sequence[CasesOfKind],
+    *,
+    below_enqueue: bool,
 ) -> Iterator[Section]:
-    def drawn(name: str, title: str = "") -> list[Block]:
-        return [Charts(name=name, title=title)] if any(charts[name]) else []
+    """Yield the sections; ``charts`` are the names of those that are present."""
+
+    def drawn(name: str) -> list[Block]:
+        return [Charts(name=name)] if name in charts else []
 
     def section(identifier: str, *blocks: Block) -> Section:
         return Section(identifier=identifier, title=_HEADINGS[identifier], blocks=blocks)
 
     yield section("answer", *_answer(analysis, headline, of_kinds))
     yield section("step", *text_tables(step_tables(analysis)))
-    below_enqueue = any(map(eager_below_enqueue, charts["latency"]))
     if drawn("latency"):
         one_run = analysis.basis.of_one_run
         more = [_SAME_ROUND, _SMALLEST] if one_run else []
@@ -162,16 +167,16 @@ def _has_twin(analysis: Analysis) -> bool:
     return any(str(arm).endswith(TWIN_SUFFIX) for _, rows in analysis.rows_of_runs for arm in {*rows.column("arm")})
 
 
-def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:
+def _steadiness(analysis: Analysis, charts: Collection[str]) -> Iterator[Block]:
     if analysis.steadiness is not None and analysis.steadiness.answer:
         yield Paragraphs(items=[analysis.steadiness.answer], style="answer")
-    if any(charts["rounds"]):
+    if "rounds" in charts:
         yield Paragraphs(items=[_STEADY])
         yield Charts(name="rounds", title="Time of each round")
-    if any(charts["spread"]):
+    if "spread" in charts:
         yield Charts(name="spread", title="Difference between the ranks")
         yield Paragraphs(items=[_SPREAD])
-    if any(charts["sensors"]):
+    if "sensors" in charts:
         yield Charts(name="sensors", title="Clocks, temperature and power of the GPUs")
     yield from lowered_clocks(analysis.rows_of_runs)
 

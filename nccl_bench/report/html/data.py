@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
@@ -21,19 +21,21 @@ _USUAL_DIGITS = 4
 _DIGITS = {"latency": 6}
 
 
-def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> dict[str, list[list[Chart]]]:
-    """Return all charts by name. Each name has a list of charts for each kind of case."""
+def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> Iterator[tuple[str, list[list[Chart]]]]:
+    """Yield the charts of each name: a list for each kind of case. All charts of a long run would need much memory."""
+    yield "ratio", [ratio_charts(cases) for cases in kinds]
+    yield "saved", [saved_charts(cases) for cases in kinds]
+    yield "latency", [latency_charts(cases, analysis.sides) for cases in kinds]
+    yield "cost", [cost_charts(cases) for cases in kinds]
+    yield "rounds", _round_charts(analysis, kinds)
+    yield "spread", [spread_charts(cases) for cases in kinds]
+    yield "sensors", [sensor_charts(cases) for cases in kinds]
+    yield "bandwidth", [bandwidth_charts(cases) for cases in kinds]
+
+
+def _round_charts(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> list[list[Chart]]:
     runs = drawn_runs(analysis, MOST_ROUNDS)
-    return {
-        "ratio": [ratio_charts(cases) for cases in kinds],
-        "saved": [saved_charts(cases) for cases in kinds],
-        "latency": [latency_charts(cases, analysis.sides) for cases in kinds],
-        "cost": [cost_charts(cases) for cases in kinds],
-        "rounds": [round_charts(cases, runs) for cases in kinds],
-        "spread": [spread_charts(cases) for cases in kinds],
-        "sensors": [sensor_charts(cases) for cases in kinds],
-        "bandwidth": [bandwidth_charts(cases) for cases in kinds],
-    }
+    return [round_charts(cases, runs) for cases in kinds]
 
 
 def plain(name: str, chart: Chart) -> dict[str, object]:
