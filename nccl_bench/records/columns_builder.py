@@ -26,7 +26,8 @@ class ColumnsBuilder:
 
     def __init__(self, codes: Mapping[str, Codes] | None = None) -> None:
         self._codes = codes or {name: Codes() for name in VALUES}
-        self._parts: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        # For lists their numbers and their lengths.
+        self._growing = {name: [_Growing(dtype) for dtype in _dtypes(name)] for name in COLUMNS}
 
     def columns_of(self, lines: Sequence[Any], as_json: Collection[str] = ()) -> dict[str, Any]:
         """Return the columns of ``lines``, objects with the attributes of ``Samples``.
@@ -49,25 +50,44 @@ class ColumnsBuilder:
 
     def append(self, columns: Mapping[str, Any]) -> None:
         """Append columns that ``columns_of`` returned."""
-        for name, part in columns.items():
-            self._parts[name].append(part)
+        for name, column in columns.items():
+            parts = (column.numbers, column.lengths) if name in LISTS else (column,)
+            for part, growing in zip(parts, self._growing[name], strict=True):
+                growing.append(part)
 
     def build(self) -> SampleColumns:
-        """Return the columns of all lines that were appended."""
+        """Return the columns of all lines that were appended. Nothing can be appended afterwards."""
         columns: dict[str, Any] = {}
-        # One column after the other: then only one of them is in memory twice.
-        for name, parts in self._parts.items():
+        for name, growing in self._growing.items():
+            whole = [each.whole() for each in growing]
             if name in LISTS:
-                numbers = _joined([part.numbers for part in parts], LISTS[name])
-                lengths = _joined([part.lengths for part in parts], np.intp)
-                columns[name] = ListColumn.with_lengths(numbers, lengths)
+                columns[name] = ListColumn.with_lengths(*whole)
             elif name in VALUES:
-                columns[name] = ValueColumn(tuple(self._codes[name].in_order), _joined(parts, np.int32))
+                columns[name] = ValueColumn(tuple(self._codes[name].in_order), *whole)
             else:
-                columns[name] = _joined(parts, np.int64)
-            parts.clear()
+                (columns[name],) = whole
         return SampleColumns(**columns)
 
 
-def _joined(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
+def _dtypes(name: str) -> tuple[Any, ...]:
+    return (LISTS[name], np.intp) if name in LISTS else (np.int32 if name in VALUES else np.int64,)
+
+
+class _Growing:
+    """An array that grows. Parts that are joined at the end would leave holes in the memory of a long run."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._numbers: NDArray[Any] = np.empty(0, dtype)
+        self._length = 0  # behind it is space for more
+
+    def append(self, part: NDArray[Any]) -> None:
+        end = self._length + len(part)
+        if end > len(self._numbers):
+            # Nothing else refers to the array.
+            self._numbers.resize(max(end, len(self._numbers) * 5 // 4), refcheck=False)
+        self._numbers[self._length : end] = part
+        self._length = end
+
+    def whole(self) -> NDArray[Any]:
+        self._numbers.resize(self._length, refcheck=False)
+        return self._numbers
