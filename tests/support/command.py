@@ -69,7 +69,8 @@ class CommandResult:
 class Sandbox:
     """A working directory, a directory for temporary files, and an environment that marks every process started."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit_s: float = 100) -> None:
+        self.limit_s = limit_s  # the time after which a command that still runs is killed
         self.cwd = path / "cwd"
         self.temporary = path / "temporary"
         self.cwd.mkdir(parents=True)
@@ -139,8 +140,12 @@ class Sandbox:
             for code, stdout, stderr in json.loads(ended.stdout)
         ]
 
-    def wait(self, process: subprocess.Popen[str], timeout_s: float = 100) -> CommandResult:
-        """Wait for the end of ``process``. Kill it and fail the test if it still runs after ``timeout_s``."""
+    def wait(self, process: subprocess.Popen[str], timeout_s: float | None = None) -> CommandResult:
+        """Wait for the end of ``process``. Kill it and fail the test if it still runs after ``timeout_s``.
+
+        Without ``timeout_s``, it is ``limit_s``.
+        """
+        timeout_s = self.limit_s if timeout_s is None else timeout_s
         try:
             stdout, stderr = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -183,8 +188,11 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], tim
 
 
 def gpu_sandbox(path: Path) -> Sandbox:
-    """Return a sandbox whose processes see the GPUs."""
-    sandbox = Sandbox(path)
+    """Return a sandbox whose processes see the GPUs.
+
+    A verification of two arms takes 40 s on two GPUs, and more than twice as long beside three other tests.
+    """
+    sandbox = Sandbox(path, limit_s=280)
     environment = sandbox.environment
 
     def with_gpus(*faults: object, **extra: str) -> dict[str, str]:
