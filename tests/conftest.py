@@ -7,6 +7,7 @@ to import is imported where it is used.
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # pytest keeps the modules whose asserts it has rewritten, even if PYTHONDONTWRITEBYTECODE is set. Every process of the
 # tests imports all of them, and rewriting takes 5 s of CPU time.
 sys.dont_write_bytecode = False
+# So many modules that compute follow each module that waits. The rest comes last, so that all processes end together.
+_COMPUTING = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,8 +86,20 @@ def _begin_elsewhere(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests the same order in all processes: that of their folders and modules."""
+    """Give the tests the same order in all processes, in which modules that wait stand among modules that compute.
+
+    Tests of the browser and of real processes wait half of their time. If they all came first, all processes would wait
+    at once.
+    """
     items.sort(key=lambda item: item.path.parts)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    modules = [list(of_module) for _, of_module in itertools.groupby(items, key=lambda item: item.path)]
+    waiting = [module for module in modules if not {"browser", "integration"}.isdisjoint(module[0].path.parts)]
+    computing = [module for module in modules if module not in waiting]
+    for number, module in enumerate(waiting):
+        computing.insert(number * (_COMPUTING + 1), module)
+    items[:] = itertools.chain.from_iterable(computing)
 
 
 def pytest_xdist_auto_num_workers() -> int:
