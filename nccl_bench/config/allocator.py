@@ -11,9 +11,9 @@ _EXPANDABLE = re.compile(r"(^|,)\s*expandable_segments\s*:\s*\w+\s*")
 def expandable_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that give torch expandable segments; other settings in ``environ`` are kept.
 
-    torch reads them when it allocates memory for the first time in a process.
+    torch reads these variables when it allocates memory for the first time in a process.
     """
-    # If both variables are set, it depends on the version of torch which one it prefers.
+    # If both variables are set, change both: the version of torch decides which one it prefers.
     names = [name for name in ALLOCATOR_VARIABLES if environ.get(name)] or [ALLOCATOR_VARIABLES[0]]
     kept = {name: _EXPANDABLE.sub("", environ.get(name, "")).strip(", ") for name in names}
     return {name: f"{settings},expandable_segments:True".lstrip(",") for name, settings in kept.items()}

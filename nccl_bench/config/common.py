@@ -137,8 +137,9 @@ def resolve_arms(
 ) -> tuple[str, ...]:
     """Return the named arms, then the user arms.
 
-    ``all`` stands for the arms that need no extra package; ``with_extras`` adds those whose extra package is installed.
-    A name must be a user arm, or one of ``arms`` that runs on ``device``. Any other name raises ``UsageError``.
+    ``all`` stands for the arms that need no extra package; ``with_extras`` adds the arms whose extra package is
+    installed. A name must be a user arm, or one of ``arms`` that runs on ``device``. Any other name raises
+    ``UsageError``.
     """
     possible = [arm for arm in arms if device.transport in arm.transports]
     user_names = [user_arm.name for user_arm in user_arms]
@@ -148,7 +149,7 @@ def resolve_arms(
 
 
 def have_routes(arms: Iterable[str]) -> bool:
-    """Return True if an arm of ``arms`` is one of the coordinators, which have routes."""
+    """Return True if any of ``arms`` is a coordinator. Only coordinators have routes."""
     return any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms)
 
 

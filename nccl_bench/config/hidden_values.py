@@ -67,7 +67,7 @@ def recordable_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_to_give_again(config: Mapping[str, Any]) -> list[str]:
-    """Return the options, with placeholders, that give the values which the recorded ``config`` does not hold."""
+    """Return options with placeholders for the values that the recorded ``config`` does not hold."""
     variables = config.get("variables") or {}
     options = [word for name in _names(variables) for word in ("--env", f"{name}={as_typed(SET)}")]
     for arm in config.get("user_arms") or ():
@@ -82,9 +82,9 @@ def _names(variables: Mapping[str, str]) -> list[str]:
 
 
 def give_values_again(directory: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded ``config`` with the values that it does not hold, from the options ``given``.
+    """Return the recorded ``config``, completed with the values that only the options ``given`` have.
 
-    Raises ``UsageError`` if such a value is missing, and for an option that the record already has.
+    Raises ``UsageError`` if a value is still missing, and for an option that the record already has.
     """
     variables = dict(config.get("variables") or {})
     for name, value in (given.get("variables") or {}).items():

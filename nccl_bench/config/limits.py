@@ -1,4 +1,4 @@
-"""Thresholds: the difference that matters, one for all cases or different by collective, timing and size. No torch."""
+"""Thresholds: the differences that matter. A threshold can depend on collective, timing and size. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

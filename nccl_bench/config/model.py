@@ -14,16 +14,16 @@ from nccl_bench.config.parsers import one_of
 from nccl_bench.config.sizes import Sweep, unique
 from nccl_bench.errors import UsageError
 
-# The largest value of any key. With it, a record can hold the sizes of the messages.
+# The largest value of any key. With larger values, messages could be too large for a record.
 _MOST = 10_000_000
 _MOST_RANKS = get_args(AtLeastOne)[1].most
 _MOST_BATCH_SIZES = 1000
-# The most characters of --model. A record holds them behind the name of the option.
+# The most characters of --model. A record holds this text after the name of the option.
 _LONGEST_TEXT: int = get_args(Name)[1].longest - len("--model ")
 _EXAMPLE = "hidden=7168,layers=61,tokens=1:512:x2"
 # The subject of messages about wrong values, which can come from a command line and from files.
 _WHERE = "the model"
-# The word for as many ranks as the run has.
+# The value that stands for all ranks of the run.
 ALL = "all"
 
 
@@ -108,7 +108,7 @@ class Model:
 
     @property
     def ways(self) -> tuple[Parallel, ...]:
-        """The ways with another number of ranks than 1. A model has at most one."""
+        """The ways whose number of ranks is not 1. A model has at most one such way."""
         return tuple(way for way in Parallel if getattr(self, way) != 1)
 
     @property
@@ -118,7 +118,7 @@ class Model:
 
     @property
     def width_of_head(self) -> int:
-        """The width of an attention head; 0 if the values do not say it."""
+        """The width of an attention head; 0 if it is unknown."""
         if self.head_dim is not None:
             return self.head_dim
         return self.hidden // self.heads if self.heads else 0
@@ -155,8 +155,8 @@ def model_values(text: str) -> dict[str, object]:
 def parse_model(device: str, *layers: Mapping[str, object]) -> tuple[Model, tuple[str, ...]]:
     """Return the model, and texts about its smaller values on ``device``.
 
-    A key comes from the last of ``layers`` that has it. A layer can have a table for a device, with smaller values.
-    Raises ``UsageError`` for keys and values that are not allowed.
+    The value of a key comes from the last of ``layers`` that has the key. A layer can have a table for a device, with
+    smaller values. Raises ``UsageError`` for keys and values that are not allowed.
     """
     keys = {each.name: each for each in fields(Model)}
     given: dict[str, object] = {}

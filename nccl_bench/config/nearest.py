@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# Names that are less alike than this have too little in common. 1 is equal, 0 is nothing in common.
+# The least similarity of a suggested name: 1 means equal, and 0 means nothing in common.
 _LEAST_ALIKE = 0.6
 # More names than this are listed only if none of them is near.
 _MOST_LISTED = 12

@@ -19,7 +19,7 @@ from nccl_bench.errors import UsageError
 Parser = Callable[[str, object, DeviceSpec], object]
 # Type of a field -> the type of its argument on the command line. Other types are read as text.
 _ARGUMENTS: Mapping[Any, Any] = {hint: kind for kind in (int, float, bool) for hint in (kind, kind | None)}
-# How the user spelled each option on the command line (``-b``, ``--begin``), by the name of its field.
+# Name of a field -> its option as the user spelled it on the command line (``-b``, ``--begin``). Here there is none.
 NO_SPELLINGS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -84,8 +84,8 @@ class Option:
 def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
     """Return an option as a field of a configuration class. ``settings`` are values of more fields of ``Option``.
 
-    By default the flag is the field's name with hyphens. The argument is a number or a bool if the field is one;
-    otherwise the argument is a text.
+    By default the flag is the field's name with hyphens. The argument is a number or a bool if the field is a number or
+    a bool; otherwise it is a text.
     """
     return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
 
@@ -110,8 +110,8 @@ def parse_options(
 ) -> dict[str, Any]:
     """Return the parsed value of every option: from the last layer that has the option's key, or else the default.
 
-    A key whose value is ``None`` counts as absent. ``spellings`` has the options of the command line, whose values come
-    from there. Raises ``UsageError`` for unknown keys and bad values; the message names an option as it was spelled.
+    A key whose value is ``None`` counts as absent. ``spellings`` has the options whose values come from the command
+    line. Raises ``UsageError`` for unknown keys and bad values; the message names an option as it was spelled.
     """
     values = {name: each.default_for(DEVICES[device]) for name, each in options_of(config).items()}
     for layer in layers:

@@ -10,7 +10,7 @@ from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 
 _PACKAGE = Path(nccl_bench.__file__).parent
-# A file of thresholds for --limits, and no file of options.
+# The file of this name has thresholds for --limits. It is no preset.
 _LIMITS = "limits"
 
 

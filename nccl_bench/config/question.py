@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE
 from nccl_bench.config.user_arms import AFTER, BEFORE
 
-# The arm that a single user arm is compared with, if it is no built-in arm run in another way.
+# The arm with which a single user arm is compared, unless the user arm is a built-in arm run in another way.
 COMPANION = "torch"
 
 

@@ -10,7 +10,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import UsageError
 
 OPTION = "--allow-recorded-code"
-# Other variables can make any program load a file: LD_PRELOAD, PYTHONPATH, PATH.
+# Variables with these names make no program load a file, if no value is a path. Others can: LD_PRELOAD, PYTHONPATH.
 _HARMLESS_NAME = re.compile(r"(NCCL|TORCH|CUDA)_\w+")
 
 

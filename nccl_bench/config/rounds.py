@@ -6,9 +6,9 @@ from typing import Any
 from nccl_bench.errors import UsageError
 
 # The fewest rounds, unless the user asks for another number: in a run of one launch, and in each of several launches.
-# Six is the smallest number of rounds with an interval at 5 %.
+# With fewer than six rounds, no interval at 5 % exists.
 DEFAULT_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES = 15, 6
-# The most rounds, unless the user asks for more. A ratio that needs more rounds than these would need many more.
+# The most rounds, unless the user asks for more. A ratio that is not precise after these rounds would need many more.
 DEFAULT_MAX_ROUNDS = 60
 # The fewest rounds of a case whose time is up, if the user limits the time and not the rounds.
 DEFAULT_MIN_ROUNDS = 3

@@ -12,7 +12,7 @@ from nccl_bench.config.options import Option, Panel, listed, option
 from nccl_bench.config.sizes import parse_sizes, unique
 from nccl_bench.errors import UsageError
 
-# The most of any number below. A record holds numbers up to this one.
+# The largest value of the numbers below. A record can hold numbers up to this value.
 _MOST = 1_000_000
 DEFAULT_COLLECTIVE = "all_reduce"
 _WHOLE = re.compile(r"\s*[0-9]{1,7}\s*")
@@ -26,7 +26,7 @@ def _numbers(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
     try:
         numbers = parse_sizes(name, [value] if isinstance(value, int) else value)
     except UsageError as error:
-        # The messages about sizes are about bytes.
+        # The message of `parse_sizes` is about bytes.
         raise UsageError(wrong) from error
     if max(numbers) > _MOST:
         raise UsageError(wrong)
@@ -34,7 +34,7 @@ def _numbers(name: str, value: object, _device: DeviceSpec) -> tuple[int, ...]:
 
 
 def numbers_option(name: str, help: str) -> Any:
-    """Return the option ``name`` with one or more numbers; a device has its default in a field of that name."""
+    """Return the option ``name`` with one or more numbers. Its default is the field ``name`` of the device."""
     text = f"{help}, as a sweep (1:512:x2) or a list (1,32,512). Only with --scenario {listed(readers_of(name))}."
     return option(Panel.SWEEP, text, _numbers, default=partial(_default, name))
 
@@ -103,22 +103,22 @@ def _of_devices(name: str) -> str:
 
 
 def given_options(layers: Collection[Mapping[str, object]]) -> frozenset[str]:
-    """Return the options that ``layers`` give a value that asks for something."""
-    # A 0 asks for something, such as no delay, and equals False.
+    """Return the options to which ``layers`` give a value other than ``None`` and ``False``."""
+    # A 0 counts, because it can mean no delay. It equals False, so compare with `is`.
     return frozenset(
         name for layer in layers for name, value in layer.items() if value is not None and value is not False
     )
 
 
 def _spelled(name: str, options: Mapping[str, Option], spellings: Mapping[str, str]) -> str:
-    """Return the option ``name`` as the user wrote it. A workload can come from a model, without its option."""
+    """Return the option ``name`` as the user wrote it. A workload can come from ``--model``."""
     return spellings.get(name, "a workload" if name == "workload" else options[name].label)
 
 
 def settle(
     values: dict[str, Any], given: Collection[str], options: Mapping[str, Option], spellings: Mapping[str, str]
 ) -> None:
-    """Remove from ``values`` what the scenario does not read. Choose its defaults of options that are not ``given``.
+    """Remove from ``values`` what the scenario does not read. Use its defaults for options that are not ``given``.
 
     Raises ``UsageError`` if an option is given that the scenario does not read.
     """

@@ -93,7 +93,7 @@ def _meant_size(text: object) -> str:
 
 
 def _meant_sweep(parts: Sequence[str]) -> str:
-    """Return a suggestion for a sweep whose last part is missing or has no sign; empty if that is not all."""
+    """Return a suggestion for a sweep whose last part is missing or has no sign; empty if more is wrong."""
     if len(parts) not in (2, 3):
         return ""
     begin, end, factor = [part.strip() for part in (*parts, "2")[:3]]

@@ -46,7 +46,7 @@ class UserArm:
     order: Order | None = None  # the order of its calls; None if the target decides
     adapter: Adapter | None = None  # the convention that the target follows; None if its signatures decide
     transport: str | None = None  # the binding of a built-in arm; None for the binding of the run
-    python: str | None = None  # the interpreter of its processes; None for that of nccl-bench
+    python: str | None = None  # the interpreter of its processes; None for the interpreter of nccl-bench
     library: str | None = None  # the path of the libnccl of its processes; None for the libnccl of the run
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
@@ -125,7 +125,7 @@ def arm_text(arm: Mapping[str, Any]) -> str:
 
 
 def split_arm_text(text: str) -> list[str]:
-    """Return the target in the text of ``--arm``, with its name, and then each KEY=VALUE."""
+    """Split the text of ``--arm``. Return the target with its name, then each KEY=VALUE."""
     return re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
 
 

@@ -25,7 +25,8 @@ def read_at_start(variables: Iterable[str]) -> list[str]:
 def preload(library: str | None, variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
     """Return ``variables`` for a process that loads the libnccl ``library`` before all others; ``None`` is no library.
 
-    The loader keeps the libraries of ``LD_PRELOAD`` in ``variables`` or, without it, in the ``inherited`` environment.
+    Other libraries of ``LD_PRELOAD`` come after it. They are those of ``variables`` or, if ``variables`` has no
+    ``LD_PRELOAD``, those of the ``inherited`` environment.
     """
     if library is None:
         return dict(variables)

@@ -19,7 +19,7 @@ from nccl_bench.errors import RecordError, UsageError
 
 # The most bytes of a workload, which has a line for each different message.
 MOST_BYTES = 1024**2
-# The most messages of a workload. A record holds as many.
+# The most messages of a workload. A record can hold this many.
 MOST_MESSAGES = 10_000
 # How a message can be sent: the timings that a model's own calls have.
 TIMINGS = (Timing.EAGER, Timing.GRAPH)
@@ -55,7 +55,7 @@ class Workload:
 
     @property
     def calls_by_message(self) -> dict[tuple[object, ...], float]:
-        """The calls in a step of each message: workloads with equal calls send the same messages."""
+        """The number of calls in one step, for each message. Workloads with equal numbers send the same messages."""
         calls: dict[tuple[object, ...], float] = {}
         for each in self.messages:
             message = (each.collective, each.dtype, each.size_bytes, each.ranks, each.timing)
@@ -79,7 +79,7 @@ class Workload:
 
 
 def parse_workload(name: str, value: object, _device: DeviceSpec) -> Workload:
-    """Return the workload of the option ``name``: the content of a file, or plain data, or a workload as it is."""
+    """Return the workload of the option ``name``. ``value`` is the path of a file, plain data or a workload."""
     if isinstance(value, Workload):
         return value
     if isinstance(value, Mapping):
@@ -187,8 +187,8 @@ def _pairs(values: Mapping[str, object]) -> str:
 
 
 def _toml(value: object) -> str:
-    # The strings of JSON are those of TOML, but JSON has no escape for DEL and writes two for a character such as an
-    # emoji. A file name that is not UTF-8 has halves of characters, which TOML cannot hold.
+    # The strings of JSON are valid in TOML, with two exceptions. JSON does not escape DEL, and writes two escapes for a
+    # character such as an emoji. A file name that is not UTF-8 has halves of characters, which TOML cannot hold.
     text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     return "".join(each if each.isascii() and each != "\x7f" else f"\\U{ord(each):08x}" for each in text)
 

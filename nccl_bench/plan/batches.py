@@ -10,17 +10,17 @@ LAUNCH_QUEUE_ENTRIES = 500
 OPS_PER_GRAPH = 32
 # The duration of a batch: much longer than the resolution of events (roughly 0.5 us) and the delay between ranks.
 BATCH_S = 1e-3
-# The first calls of a batch that times the calls themselves. They fill the CPU's caches, and are not timed.
+# A batch that times the calls themselves begins with this many calls that are not timed. They fill the CPU's caches.
 UNTIMED_CALLS = 4
 
 
 def launch_entries(config: RunConfig, arm: str, uneven_ranks: int = 0) -> int:
-    """Return the most entries that one operation, with the work around it, takes in the device's launch queue.
+    """Return the largest number of entries that an operation and the work around it take in the launch queue.
 
     ``uneven_ranks`` is the number of ranks if the collective is an uneven form: see ``Collective.uneven_ranks``.
     """
     spec = config.arm(arm)
-    # torch.distributed enqueues the collective of each rank, and a copy, one after another.
+    # For an uneven form, torch.distributed enqueues one collective for each rank, and a copy.
     calls = 1 if spec.groups_calls or not uneven_ranks else 1 + uneven_ranks
     return calls * (spec.launch_entries + SCENARIOS[config.scenario].launch_entries)
 

@@ -21,7 +21,8 @@ from nccl_bench.plan.placements import choose_placements
 from nccl_bench.plan.scenarios import NO_WORK, Point, WorkPlan, points_of, unfit_for, work_of
 from nccl_bench.plan.workload import own_messages, to_measure
 
-# A collective, a data type, a reduction and a placement; the placement is None if each arm is called in its own.
+# A collective, a data type, a reduction and a placement. Without a placement, each arm is called in a placement of its
+# own.
 _Combination = tuple[str, str, RedOp | None, Placement | None]
 _TimedPoint = tuple[Point, tuple[Timing, ...]]
 # The most cases of a run, over all launches. A record from another person can ask for any number.
@@ -76,8 +77,8 @@ class Plan:
     def only(self, baseline: str, able: Mapping[str, Sequence[Sequence[str]]]) -> Plan:
         """Return a plan with only the arms and placements in ``able``.
 
-        ``able`` has for each arm the placements of each case, the preferred one first. An arm without placements of a
-        case is left out there. A case without arms stays in the plan.
+        ``able`` has for each arm the placements of each case, the preferred one first. The plan leaves an arm out of a
+        case for which the arm has no placements. A case without arms stays in the plan.
         """
         cases = []
         for index, planned in enumerate(self.cases):
@@ -101,7 +102,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     left_out = LeftOut(config=config, world_size=world_size)
     requests = list(_requests(config, world_size))
     collectives = {COLLECTIVES[collective] for (collective, *_), _ in requests}
-    # Cases of an uneven form have fewer operations in a batch if others can have so many.
+    # Use the highest limit of these collectives. An uneven form with a lower limit gets fewer operations in a batch.
     uneven_ranks = min((row.uneven_ranks(world_size) for row in collectives), default=0)
     most = most_ops_per_batch(config, config.arms, uneven_ranks)
     if config.ops_per_batch is not None and config.ops_per_batch > most:
@@ -178,7 +179,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
 
 
 def _requests(config: RunConfig, world_size: int) -> Iterator[tuple[_Combination, Sequence[_TimedPoint]]]:
-    """Yield what to measure: the cases without their sizes, and the points with the timings of each."""
+    """Yield what to measure: each combination, with its points and the timings of each point."""
     absent, spec = absent_timings(config), SCENARIOS[config.scenario]
     kinds: Mapping[tuple[str, str], Sequence[_TimedPoint]]
     if config.workload is None:

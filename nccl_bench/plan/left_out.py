@@ -31,9 +31,9 @@ def absent_timings(config: RunConfig) -> Mapping[Timing, str]:
 
 
 def possible_of(chosen: Sequence[_Choice], possible: Sequence[_Choice]) -> Sequence[_Choice]:
-    """Return the values in ``chosen`` that are ``possible`` in a scenario; without any, its default.
+    """Return the values in ``chosen`` that are ``possible`` in a scenario; if there are none, the scenario's default.
 
-    An empty ``possible`` stands for all values.
+    The default is the first possible value. An empty ``possible`` stands for all values.
     """
     return [each for each in chosen if not possible or each in possible] or possible[:1]
 

@@ -30,7 +30,7 @@ class Arena:
     slots: Few  # the number of copies of the buffers; calls rotate through the copies
     slot_bytes: Count  # the size of the larger of input and output, rounded up to the alignment
     regions: Few  # the number of parts: 1, or 2 if an arm is out of place and its outputs need memory of their own
-    results: Few = 0  # the most results of the placement `returned` that exist together; they are not in the slots
+    results: Few = 0  # the most returned tensors that exist together; they are not in the slots
     work_bytes: Count = 0  # the memory of the work around the collective, such as weights; 0 without such work
 
     @property
@@ -55,7 +55,7 @@ def plan_arena(
 ) -> Arena | None:
     """Return the arena (the memory for all slots) of ``case`` on a rank that has ``free_bytes`` of free memory.
 
-    ``placements`` are those of the arms; ``None`` means that every arm is called in the placement of the case.
+    ``placements`` are the placements of the arms. ``None`` means that every arm is called in the placement of the case.
 
     If memory is short, the arena has fewer slots. Return ``None`` if not even one slot fits into ``MEMORY_SHARE``.
     """
@@ -64,7 +64,7 @@ def plan_arena(
     elements = max(row.send_count(case.count, world_size), row.receive_count(case.count, world_size))
     slot_bytes = -(-elements * itemsize // SLOT_ALIGNMENT_BYTES) * SLOT_ALIGNMENT_BYTES
     regions = 2 if Placement.OUT_OF_PLACE in placements else 1
-    # A graph keeps two results in memory of its own, while a check looks at others.
+    # A graph keeps two results in its own memory, while a check looks at other results.
     results = 2 + CHECKED_RESULTS if Placement.RETURNED in placements else 0
     work_bytes = work_of(config, case, world_size).bytes
     most = ((int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES - work_bytes) // slot_bytes - 2 - results) // regions

@@ -13,7 +13,8 @@ from nccl_bench.config.sizes import MOST_BYTES
 from nccl_bench.config.workload import Workload, WorkloadMessage, parse_number
 from nccl_bench.errors import UsageError
 
-# Both engines pad the vocabulary to a multiple of this (DEFAULT_VOCAB_PADDING_SIZE in vocab_parallel_embedding.py).
+# Both engines pad the vocabulary to a multiple of this number (DEFAULT_VOCAB_PADDING_SIZE in
+# vocab_parallel_embedding.py).
 _VOCABULARY_PADDING = 64
 
 _WAYS: Mapping[Parallel, str] = {
@@ -28,7 +29,7 @@ class _Step:
     """A step of a model."""
 
     name: str  # the step in words
-    tokens: int  # the tokens of a rank that shares them with no other rank
+    tokens: int  # the tokens that all ranks share; with data parallelism, the tokens of each rank
     rows: int  # the tokens that need logits
     timing: Timing  # the way in which the calls are made
     repeats: int  # the number of times that the step is made
@@ -42,7 +43,7 @@ class _Call:
     elements: int  # the elements of the message: the larger of what one rank sends and receives
     ranks: int  # the ranks of the group
     count: int  # the number of calls in the step
-    reason: str  # the place in the model that makes them
+    reason: str  # the place in the model that makes the calls
 
 
 def workload_of_model(
@@ -110,7 +111,7 @@ def _tokens(number: int) -> str:
 
 
 def _tensor(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield the calls of tensor parallel ranks: sums of their parts of each layer, and the parts of the vocabulary.
+    """Yield the calls of tensor parallel ranks: sums of the parts of each layer, and a gather of the logits.
 
     SGLang: layers/vocab_parallel_embedding.py, layers/communicator.py, models/llama.py, models/qwen3_moe.py,
     models/deepseek_v2.py, layers/logits_processor.py. vLLM: the same layers, and the logits outside the graph.
@@ -132,7 +133,7 @@ def _tensor(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
 
 
 def _context(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield the calls of context parallel ranks: keys and values of all tokens in each layer, and last hidden states.
+    """Yield the calls of context parallel ranks: gathers of keys, values and the last hidden states.
 
     SGLang with --enable-nsa-prefill-context-parallel and in-seq-split: layers/attention/nsa/utils.py,
     layers/utils/cp_utils.py, layers/attention/nsa/nsa_indexer.py, models/deepseek_v2.py. Each block is padded to the
@@ -154,7 +155,7 @@ def _context(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
 
 
 def _data(model: Model, ranks: int, step: _Step) -> Iterator[_Call]:
-    """Yield the calls of data parallel ranks: their tokens to all experts, and the sums back to the tokens' ranks.
+    """Yield the calls of data parallel ranks, which send their tokens to all experts and get the sums back.
 
     vLLM: AgRsAll2AllManager in distributed/device_communicators/all2all.py. SGLang with --moe-dense-tp-size 1 and
     --enable-dp-lm-head: layers/dp_attention.py. In graphs both pad each rank's tokens to the same number. In a prefill

@@ -7,10 +7,13 @@ from nccl_bench.catalog.collectives import Collective, Placement
 
 
 def choose_placements(row: Collective, able: Mapping[str, Sequence[Placement]]) -> dict[str, Placement]:
-    """Return the placement in which each arm is called; ``able`` has those of each arm, the preferred one first.
+    """Return the placement in which each arm is called.
 
-    All arms are called in placements of one group that a caller can exchange: the first group of those with the most
-    arms. An arm without a placement of this group is called in the placement that it prefers.
+    ``able`` has the placements of each arm, the preferred one first.
+
+    A caller can exchange the placements of one group in ``row.exchangeable``. The arms are called in placements of the
+    group that the most arms support, or of the first such group. An arm without a placement of this group is called in
+    the placement that it prefers.
     """
 
     def arms_with(group: Sequence[Placement]) -> int:

@@ -5,9 +5,9 @@ interpreter and the same libnccl, and set the same environment variables. An arm
 gets a process set of its own. The process sets use the same devices and take turns. The comparison of arms includes
 arms of different process sets.
 
-If there are several process sets, the twin of the baseline gets a further one, which it shares with no arm. The noise
-floor then contains what differs between processes, and every arm that is compared across processes begins its batches
-after a change of process.
+If there are several process sets, the twin of the baseline gets a process set of its own. The noise floor then contains
+what differs between processes. Like every arm that is compared across processes, the twin then begins its batches after
+a change of processes.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -27,7 +27,7 @@ class ProcessSet:
     """The processes, one for each rank, that a group of arms shares."""
 
     arms: tuple[str, ...]  # the names of the arms, the twin included
-    python: str | None = None  # the interpreter that runs these processes; None for that of nccl-bench
+    python: str | None = None  # the interpreter that runs these processes; None for the interpreter of nccl-bench
     library: str | None = None  # the path of the libnccl of these processes; None for the libnccl of the run
     variables: Mapping[str, str]  # the environment variables that only these processes get
     reason: str | None  # the reason why the arms are not in the first process set; None for the first
@@ -55,7 +55,7 @@ class _Shared:
 
     @classmethod
     def of(cls, user_arm: UserArm | None, apart: Collection[str]) -> Self:
-        """Return the settings of ``user_arm``; ``None`` stands for a built-in arm."""
+        """Return the properties of ``user_arm``; ``None`` stands for a built-in arm."""
         if user_arm is None:
             return cls()
         return cls(

@@ -14,15 +14,15 @@ from nccl_bench.errors import UsageError
 
 # The memory through which slots and weights rotate: more than the last-level cache (H200: 60 MB, B200: 126 MB).
 ROTATED_BYTES = 256 * 1024**2
-# The calls of a batch with a late rank. Each one has the delay, so few calls are enough.
+# The number of calls in a batch with a late rank. Each call takes at least the delay, so few calls are enough.
 _SKEWED_CALLS = 8
 # The largest values of tokens and of hidden elements in a chain.
 LARGEST_TOKEN, _LARGEST_ELEMENT = 2, 3
-# The slots of a second communicator. Its results are not checked, so few are enough.
+# The number of slots of a second communicator. Its results are not checked, so few slots are enough.
 SECOND_SLOTS = 4
-# The most bytes of the matrices of a chosen product, unless twice the message is more.
+# The matrices of a chosen product have at most this many bytes, or twice the bytes of the message if that is more.
 _LEAST_PRODUCT_BYTES = 64 * 1024**2
-# An overlap has four parts, and two of them are measured a second time with more events.
+# The number of batches in a round: the four parts of an overlap, and two of these parts a second time with more events.
 _PART_BATCHES = 6
 
 
@@ -53,7 +53,7 @@ def points_of(config: RunConfig, dtype: str, world_size: int) -> Iterator[Point]
 
 
 def unfit_for(scenario: Scenario, dtype: str, world_size: int) -> str | None:
-    """Return why ``scenario`` cannot be measured with ``dtype`` on so many ranks; ``None`` if it can."""
+    """Return why ``scenario`` cannot be measured with ``dtype`` on ``world_size`` ranks; ``None`` if it can."""
     spec = SCENARIOS[scenario]
     if spec.dtypes and dtype not in spec.dtypes:
         return f"the scenario {scenario} multiplies matrices of {', '.join(spec.dtypes)}"
@@ -94,7 +94,7 @@ def _skew_points(config: RunConfig, _dtype: str, world_size: int) -> Iterator[Po
 
 def largest_element(dtype: str, world_size: int) -> int:
     """Return the largest hidden element for which all sums of a chain are exact; 0 if there is none."""
-    # A sum over any of the ranks is at most the result times the world size plus 1.
+    # The sum over some of the ranks is at most the result times (world size + 1).
     return min(_LARGEST_ELEMENT, DTYPES[dtype].exact_integer // (LARGEST_TOKEN * (world_size + 1)))
 
 
@@ -160,7 +160,7 @@ def weight_bytes_of(case: Case, world_size: int) -> int:
 
 
 def weights_of(config: RunConfig, case: Case, world_size: int) -> int:
-    """Return how many layers of a chain have weights of their own; later layers use them again."""
+    """Return how many layers of a chain have weights of their own; later layers use these weights again."""
     assert case.layers is not None
     return 1 if config.same_buffer else min(case.layers, -(-ROTATED_BYTES // weight_bytes_of(case, world_size)))
 

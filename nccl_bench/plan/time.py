@@ -29,7 +29,7 @@ def _rounds_s(config: RunConfig, plan: Plan, rounds: Callable[[PlannedCase], int
     """Return an estimate of the run's seconds with this number of rounds of each case."""
     spec = config.device_spec
     launch_s = new_ranks_s(config) + sum(estimate_case_s(config, planned, rounds(planned)) for planned in plan.cases)
-    # The first ranks start last: the agent imports torch before.
+    # The first ranks need `setup_s` instead of `new_ranks_s`, because the agent imports torch before it starts them.
     return spec.setup_s - spec.new_ranks_s + config.launches * launch_s
 
 

@@ -17,7 +17,8 @@ class Step:
 class TimeLeft:
     """The time that is left after some of ``steps``.
 
-    With ``max_seconds``, the steps share that time, counted from the start; a step gets at least what it needs.
+    With ``max_seconds``, the steps share that time, which begins at the start. A step gets at least the time that it
+    needs.
     """
 
     steps: Sequence[Step]  # the steps of the work, in their order
@@ -25,13 +26,13 @@ class TimeLeft:
     _expected_s: list[float] = field(init=False)  # the expected duration of each step
     _mean_case_s: float = field(init=False)  # the mean expected duration of the steps that are not a set-up
     _done: int = 0  # the number of steps that are done
-    _done_at_s: float = 0.0  # the time at which the last of them was done, in seconds from the start
+    _done_at_s: float = 0.0  # the time at which the last of these steps ended, in seconds from the start
     # The expected and the measured duration of all steps that are done and that are not a set-up.
     _expected_so_far_s: float = 0.0
     _measured_so_far_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Share the time among the steps: what a short step does not need is left to the longer ones."""
+        """Share the time among the steps. Longer steps get the time that a short step does not need."""
         self._expected_s = [step.most_s for step in self.steps]
         cases = sorted((step.most_s, index) for index, step in enumerate(self.steps) if not step.is_setup)
         if self.max_seconds is not None:
@@ -66,7 +67,7 @@ class TimeLeft:
     def _sum_left_s(self, durations_s: Sequence[float], elapsed_s: float) -> float:
         """Return the seconds that are left. ``durations_s`` are estimates for all steps, in their order.
 
-        The measured pace corrects these estimates, except those of a set-up.
+        The measured pace corrects these estimates, except the estimates of set-ups.
         """
         pace = self._pace()
         left_s = [

@@ -37,8 +37,9 @@ def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | No
 def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
     """Return the arm probes that apply, one group for each launch. The last launch is shared by arms.
 
-    A user arm has its own launch, so that no other arm's code is loaded beside it. So has an arm with environment
-    variables, an interpreter or a libnccl. In the shared launch the detector is last: its failure ends the processes.
+    A user arm has its own launch, so that no other arm's code is loaded beside it. An arm with its own environment
+    variables, interpreter or libnccl has its own launch too. In the shared launch the detector is last: its failure
+    ends the processes.
     """
     groups: dict[str, list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):

@@ -8,7 +8,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.workload import Workload, WorkloadMessage
 from nccl_bench.errors import UsageError
 
-# The sizes to measure, each with its timings, by collective and data type.
+# (collective, data type) -> size in bytes -> the timings in which this size is measured.
 Measured = Mapping[tuple[str, str], Mapping[int, tuple[Timing, ...]]]
 
 
@@ -26,7 +26,7 @@ def measured_timing(timing: Timing, absent: Mapping[Timing, str]) -> Timing:
 
 
 def own_messages(workload: Workload, world_size: int) -> tuple[WorkloadMessage, ...]:
-    """Return the messages of groups of ``world_size`` ranks; a run of so many ranks can measure no others.
+    """Return the messages of groups of ``world_size`` ranks. The run has this many ranks, and measures no other groups.
 
     Raises ``UsageError`` if there are none.
     """
@@ -41,7 +41,7 @@ def own_messages(workload: Workload, world_size: int) -> tuple[WorkloadMessage, 
 
 
 def to_measure(messages: Iterable[WorkloadMessage], absent: Mapping[Timing, str]) -> Measured:
-    """Return the sizes of ``messages`` with the timings that a device without the ``absent`` ones measures."""
+    """Return the sizes of ``messages``, with their timings on a device without the ``absent`` timings."""
     measured: dict[tuple[str, str], dict[int, set[Timing]]] = {}
     for message in messages:
         timing = measured_timing(message.timing, absent)
