@@ -23,9 +23,9 @@ class ArmSpec:
     summary: str  # one line for `nccl-bench list`
     order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
     launch_entries: int = 5  # the most entries that one operation takes in the device's launch queue
-    # Whether several calls of one operation reach the launch queue as one, as those of a group of NCCL do.
+    # Whether several calls of one operation reach the launch queue as one call, as the calls of a group of NCCL do.
     groups_calls: bool = True
-    private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
+    private_streams: int = 0  # the number of streams that the communicator keeps as long as it exists
     timed: bool = True  # whether a run can measure the arm; False: it is for verification only
     default: bool = False  # whether the arm is measured if the user chooses no arms
     extra: str | None = None  # the optional package that the arm needs; None if it needs none
@@ -126,7 +126,8 @@ DEFAULT_BASELINE = "dedicated-stream"
 
 # The communicator in the row of a user arm.
 USER_ARM = "user_arm"
-# The methods that end a user's object. An arm calls the first one that is there, and drops an object without them.
+# The methods that end a user's object. An arm calls the first of them that an object has, and drops an object that has
+# none.
 ENDING_METHODS = ("close", "destroy", "shutdown")
 BUILT_IN_COMMUNICATORS = frozenset(row.communicator for row in _ROWS)
 # Communicators that route each operation to a backend. The user can override the routes.
@@ -144,12 +145,12 @@ def twin_of(name: str) -> str:
 
 
 def is_twin(name: str) -> bool:
-    """Return True if ``name`` is that of a twin."""
+    """Return True if ``name`` is the name of a twin."""
     return name.endswith(TWIN_SUFFIX)
 
 
 def fair_pair(first: str, second: str) -> tuple[str, str] | None:
-    """Return the arm of another tool and the built-in arm like it, if these are ``first`` and ``second``."""
+    """Return the imported arm and the built-in arm that makes the same calls, if the two arms are such a pair."""
     return next((pair for pair in ((first, second), (second, first)) if IMPORTED_ARMS.get(pair[0]) == pair[1]), None)
 
 

@@ -18,9 +18,9 @@ class Scenario(StrEnum):
     """The work around the collective while it is timed."""
 
     ISOLATED = "isolated"  # no other work
-    CHAIN = "chain"  # matrix products before and after it, as in the layers of a decoder
+    CHAIN = "chain"  # matrix products before and after the collective, as in the layers of a decoder
     SKEW = "skew"  # no other work, but one rank comes late
-    OVERLAP = "overlap"  # a matrix product beside it, on another stream
+    OVERLAP = "overlap"  # a matrix product beside the collective, on another stream
     CONTENDED = "contended"  # a collective of a second communicator, on the same stream or on another one
 
 
@@ -35,7 +35,7 @@ CASE_SETTINGS: Mapping[str, str] = {
 scenario_of = attrgetter("scenario", *CASE_SETTINGS)
 # The fields that name the kind of a case: all but its size.
 KIND_FIELDS = ("scenario", *CASE_SETTINGS, "collective", "dtype", "redop", "placement", "root")
-# Returns a value that is equal for all cases, or objects with these names, that differ in their size at most.
+# Returns a value that is equal for cases of one kind. The argument can be another object with these attributes.
 kind_of = attrgetter(*KIND_FIELDS)
 
 
@@ -52,8 +52,8 @@ def scenario_words(of: Any) -> str:
     return f"{scenario} ({settings})" if settings else str(scenario)
 
 
-# One object for each kind, because equal cases are compared field by field, and the same ones at once. A process sees
-# few kinds.
+# One object for each kind, because Python compares an object with itself at once, and two equal cases field by field. A
+# process sees few kinds.
 _KINDS: dict[Case, Case] = {}
 
 
@@ -67,7 +67,7 @@ def tokens_of(of: Any) -> int | None:
     return None if not of.hidden else int(of.size_bytes // (of.hidden * DTYPES[of.dtype].itemsize))
 
 
-# No slots: a run looks up its cases many times, so a case keeps its hash and its kind.
+# Without `slots=True`, so that a case can keep its hash and its kind: a run looks up its cases many times.
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A point of the sweep."""
@@ -94,7 +94,7 @@ class Case:
 
     @cached_property
     def kind(self) -> Case:
-        """The case without its size: the cases of one sweep then are equal, and the same object."""
+        """The case without its size. Cases that differ only in their size have the same object as their kind."""
         kind = replace(self, size_bytes=0, count=0)
         return _KINDS.setdefault(kind, kind)
 
@@ -105,7 +105,7 @@ class Case:
 
     @property
     def placement_word(self) -> str | None:
-        """The placement in the label; ``None`` for the usual one, because some arms are then called in another one."""
+        """The placement in the label; ``None`` for the default placement, because arms can then have others."""
         return None if self.placement is self.row.placements[0] else self.placement
 
     @property

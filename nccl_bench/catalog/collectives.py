@@ -11,8 +11,8 @@ from typing import Any
 
 from nccl_bench.catalog.arms import BUILT_IN_COMMUNICATORS, COORDINATORS
 
-# nccl-tests rounds the bytes of one rank's block down to a multiple of this. So the blocks of a small message can be
-# empty (`& -(16/eltSize)` in src/all_gather.cu and similar files).
+# nccl-tests rounds the bytes of one rank's block down to a multiple of this number. So the blocks of a small message
+# can be empty (`& -(16/eltSize)` in src/all_gather.cu and similar files).
 _BLOCK_ALIGNMENT_BYTES = 16
 
 
@@ -60,7 +60,8 @@ class Absence:
 # Each group holds placements that a caller can swap: `x = all_reduce(x)` fits a call that works in place and a call
 # that returns a new tensor. The first placement of the first group is the default.
 _INPUT_OR_NEW = ((Placement.IN_PLACE, Placement.RETURNED), (Placement.OUT_OF_PLACE, Placement.RETURNED))
-# In place, the smaller one of input and output is a part of the larger one. No other placement needs such a caller.
+# In place, the smaller of input and output is a part of the larger. A caller for another placement does not call like
+# this.
 _PART_OR_NEW = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE, Placement.RETURNED))
 _NEW = ((Placement.OUT_OF_PLACE, Placement.RETURNED),)
 _PART = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE,))
@@ -93,7 +94,8 @@ class Collective:
     # Whether a measurement has shown that large messages are faster if NCCL has the buffers registered.
     gains_from_registration: bool = False
     point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
-    # The communicator's method, if its name differs from the collective's. It gets the sizes of the ranks' blocks.
+    # The name of the communicator's method, if the collective has another name. The method gets the sizes of all
+    # blocks.
     uneven_form_of: str | None = None
     # Groups of placements that a caller can exchange without other changes, the preferred group first.
     exchangeable: tuple[tuple[Placement, ...], ...] = _INPUT_OR_NEW
@@ -122,7 +124,7 @@ class Collective:
         return self.uneven_form_of or self.name
 
     def uneven_ranks(self, world_size: int) -> int:
-        """Return the number of ranks if this is an uneven form, which is a collective for each rank; otherwise 0."""
+        """Return the number of ranks if this is an uneven form, which is one collective for each rank; otherwise 0."""
         return 0 if self.uneven_form_of is None else world_size
 
     def block_counts(self, block_count: int, world_size: int) -> list[int]:
@@ -157,7 +159,7 @@ class Collective:
         return itemsize * max(self.send_count(block_count, world_size), self.receive_count(block_count, world_size))
 
     def algbw_gb_s(self, size_bytes: Any, time_us: Any) -> Any:
-        """Return the algorithm bandwidth in GB/s (10^9 bytes); of arrays, that of each of their entries."""
+        """Return the algorithm bandwidth in GB/s (10^9 bytes); for arrays, the bandwidth of each entry."""
         return size_bytes / time_us / 1e3
 
     def busbw_gb_s(self, size_bytes: Any, time_us: Any, world_size: int) -> Any:

@@ -1,4 +1,4 @@
-"""The table of the parts of a call. The CPU thread makes one after the other; each is measured alone."""
+"""The table of the parts of a call. The CPU thread makes the parts one after another. Each part is measured alone."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -12,7 +12,7 @@ class NcclTestsOption:
     """An option of nccl-tests that ``run`` and ``verify`` lack."""
 
     spellings: tuple[str, ...]  # its spellings in nccl-tests that do not exist here
-    answer: str  # the reason why it is not needed, if there is one, and what to give instead
+    answer: str  # why the option is not needed, if there is a reason, and what to give instead
 
 
 _NPROC = "a GPU has one rank, which is a process of its own: give --nproc N for N GPUs. The default is all GPUs"

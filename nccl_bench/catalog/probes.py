@@ -26,7 +26,8 @@ class ProbeSpec:
 
     name: str  # the name that --probes takes
     summary: str  # what the probe does and expects, one line
-    # Whether a failure ends the processes, because it can make them unusable. The rows of such probes come last.
+    # Whether a failure ends the processes, because a failure can make a process unusable. The rows of such probes come
+    # last.
     ends_processes: bool = False
     races: bool = False  # whether a call without order can make the probe fail
     detects: bool = False  # whether a call without order must make the probe fail, in every run and at every place

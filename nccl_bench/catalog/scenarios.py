@@ -13,7 +13,7 @@ class ScenarioSpec:
     """A row of the table of scenarios."""
 
     question: str  # what the scenario measures, in words
-    # The names of the options that this scenario reads, of those that not every scenario reads.
+    # The names of the options that this scenario reads, without the options that every scenario reads.
     options: frozenset[str]
     unit: str = "call"  # the work that one time belongs to
     launch_entries: int = 0  # the most entries that the work around one operation takes in the device's launch queue
@@ -47,7 +47,7 @@ SCENARIOS: Mapping[Scenario, ScenarioSpec] = {
         sums_products=True,
         size_options="--hidden or --tokens",
         launch_entries=2,  # cuBLAS can add up the parts of a product in a kernel of its own
-        # The calls of an enqueue batch would include those of the products.
+        # A batch of `enqueue` would also time the calls of the products.
         timings=(Timing.EAGER, Timing.GATED, Timing.GRAPH),
         collectives=("all_reduce",),
         redops=(RedOp.SUM,),

@@ -23,13 +23,13 @@ class TimingSpec:
 
     title: str  # the name in the title of a table
     question: str  # the time that is measured, in words
-    in_short: str  # how a call is timed, in a few words behind "a call"
+    in_short: str  # how a call is timed, in a few words that follow "a call"
     gated: bool = True  # whether a gate holds the stream until the host has enqueued the whole batch
     captured: bool = False  # whether the operations are captured into a CUDA graph, which the batch replays
     moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
     includes_launch_cost: bool = False  # whether the speed of the CPU thread that makes the calls decides the time
     per_iteration: bool = False  # whether events between the operations can time each operation
-    # The timing that stands for this one in a workload if the device lacks it; None if no other time is alike.
+    # The timing that replaces this timing in a workload if the device lacks it; None if no timing is similar.
     stand_in: Timing | None = None
 
 
@@ -53,7 +53,7 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
         question="The time of one operation inside a captured CUDA graph.",
         in_short="in a CUDA graph",
         captured=True,
-        # Neither contains the launch cost.
+        # Neither timing contains the launch cost.
         stand_in=Timing.GATED,
     ),
     Timing.ENQUEUE: TimingSpec(

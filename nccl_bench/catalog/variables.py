@@ -1,7 +1,7 @@
-"""The environment variables whose values may be recorded and printed: a list of names, since a prefix names no owner.
+"""The environment variables whose values may be recorded and printed: a list of names, not of prefixes.
 
 A variable outside this list may hold a password, and results are shared. ``NCCL_SECRET_TOKEN`` begins like a setting of
-NCCL and is none. To add a variable, write its name into the list of the program that reads it.
+NCCL, and is no setting of NCCL. To add a variable, write its name into the list of the program that reads it.
 """
 
 # NCCL's parameters and plug-ins, from its documentation (env.html) and the sources of versions 2.3 to 2.30.
