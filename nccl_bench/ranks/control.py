@@ -24,7 +24,7 @@ class Reduced:
     fastest_us: float  # the time of the fastest rank
     slowest_rank: int  # the rank whose time is slowest_us
     valid: bool  # True if the batch was valid on every rank
-    began_s: float  # the start of the batch, on the clock of the rank that gives it
+    began_s: float  # the start of the batch in seconds, on the clock of the rank that reports the start
 
 
 class Control:
@@ -56,7 +56,7 @@ class Control:
         return self.sum([value if rank == self.rank else 0 for rank in range(self.world_size)])
 
     def broadcast(self, value: _T, source: int = 0) -> _T:
-        """Return the ``value`` of rank ``source`` on every rank. It must be JSON: nothing that is received can run."""
+        """Return the ``value`` of rank ``source`` on every rank. It must be JSON, which cannot run code."""
         payload = bytearray(json.dumps(value).encode() if self.rank == source else b"")
         length = torch.tensor([len(payload)])
         self._broadcast_tensor(length, source)
@@ -72,7 +72,7 @@ class Control:
         self._group.barrier().wait()
 
     def first_message(self, message: str | None) -> tuple[int, str] | None:
-        """Return the lowest rank that passes a message, and its message. Return ``None`` if no rank passes one.
+        """Return the lowest rank that passes a message, and its message. Return ``None`` if no rank passes a message.
 
         This gathers nothing, so its cost does not grow with the number of ranks.
         """
@@ -84,8 +84,9 @@ class Control:
     ) -> list[Reduced]:
         """Reduce the times of each batch over all ranks in one collective.
 
-        A rank that took no part in a batch passes ``None`` as its time. Of each batch one rank says when it began, and
-        all others pass ``None``. This gathers nothing, so its cost does not grow with the number of ranks.
+        A rank that took no part in a batch passes ``None`` as its time. For each batch, one rank passes the start in
+        ``began_s``, and all others pass ``None``. This gathers nothing, so its cost does not grow with the number of
+        ranks.
         """
         picoseconds = [None if time_us is None else round(time_us * _PICOSECONDS_PER_US) for time_us in times_us]
         packed = [

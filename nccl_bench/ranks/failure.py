@@ -61,7 +61,7 @@ class Failure:
 
 
 def reserve_failure(scratch: Path, rank: int) -> None:
-    """Take the room on the disk for the failure of ``rank``: a full disk may be the reason for the failure."""
+    """Reserve space on the disk for the failure of ``rank``, because a full disk may be the reason for the failure."""
     path = _path(scratch, rank)
     reserve(path.with_name(f".{path.name}"), _RESERVE_BYTES)
 

@@ -38,10 +38,11 @@ def join(process_sets: int) -> Ranks:
     Afterwards, torch.distributed's default group and torchrun's variables describe only this process set.
     """
     store, overall_rank, processes = next(rendezvous("env://", timeout=NO_TIMEOUT))
-    # torch before 2.6 gives each attempt of torchrun a part of the store. Ranks with different torches must meet.
+    # torch before 2.6 gives each attempt of torchrun a part of the store. Use the whole store, so that ranks with
+    # different versions of torch meet.
     while isinstance(store, PrefixStore):
         store = store.underlying_store
-    # All launches of a command share one store.
+    # All launches of a command share one store, so each launch gets a part of it.
     part = "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
     store = PrefixStore(part, store)
     on_node = int(os.environ["LOCAL_WORLD_SIZE"])

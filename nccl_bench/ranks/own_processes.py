@@ -18,10 +18,10 @@ class OwnProcesses:
         self._proc = proc
 
     def first_other(self, listed: Iterable[int]) -> int | None:
-        """Return the lowest process id in ``listed`` that is not of this run; ``None`` if there is none.
+        """Return the lowest process id in ``listed`` that does not belong to this run; ``None`` if there is none.
 
-        ``listed`` are the ids that a driver reports. In a container they can be the ids of the host, which mean nothing
-        here. So also return ``None`` if this process is not in the list.
+        ``listed`` are the ids that a driver reports. In a container, a driver can report the host's ids, which mean
+        nothing here. So also return ``None`` if this process is not in the list.
         """
         ids = sorted({*listed})
         families = {number: self._family(number) for number in ids}
@@ -30,7 +30,7 @@ class OwnProcesses:
         return next((family[0] for family in families.values() if family and not self._ranks & {*family}), None)
 
     def _family(self, number: int) -> list[int]:
-        """Return the process of a process or thread id, and its parents; empty if it has ended or is MPS's server."""
+        """Return the process with this process or thread id, and its parents; empty if it ended or is MPS's server."""
         family: list[int] = []
         while number > 0:
             # A driver can report the id of a thread. `Tgid` is its process.

@@ -37,8 +37,8 @@ def default_group() -> dist.ProcessGroup:
 
 def destroy_group(group: dist.ProcessGroup) -> None:
     """Destroy ``group``, whose collectives must have ended."""
-    # torch before 2.8 waits for the threads of Gloo while it holds the GIL, which they may need (pytorch #154976). An
-    # object that lives as long as the interpreter waits for no thread that is at work.
+    # torch before 2.8 waits for the threads of Gloo while it holds the GIL, which they may need (pytorch #154976). So
+    # keep the group until the interpreter ends. By then no thread of the group is at work.
     if torch.__version__ < "2.8" and dist.get_backend(group) == "gloo":
         _ended_groups.append(group)
     dist.destroy_process_group(group)

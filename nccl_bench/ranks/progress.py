@@ -77,8 +77,8 @@ def read_positions(scratch: Path) -> list[Position]:
 def find_overdue(positions: Iterable[Position], now: float) -> list[Position]:
     """Return the positions of all ranks at work if any deadline is before ``now``, otherwise none.
 
-    If a collective hangs, all its ranks are late. The first position is that of the rank with the fewest steps, which
-    keeps the others waiting, unless another rank is stopped.
+    If a collective hangs, all its ranks are late. The first position is that of the rank with the fewest steps. The
+    other ranks wait for this rank, unless another rank is stopped.
     """
     busy = sorted((position for position in positions if not position.done), key=_steps_and_rank)
     return busy if any(each.deadline is not None and each.deadline < now for each in busy) else []
