@@ -6,12 +6,12 @@ from nccl_bench.verify.judgement import ProbeStatus, Verification
 
 
 def describe_lacks(finding: Finding) -> str:
-    """Return how many calls lack which half of the order by construction; empty if none does."""
+    """Return how many calls lack the fork, and how many lack the join; empty if no call lacks a half."""
     return ", ".join(f"no {half} in {calls:,} of {finding.watched_calls:,} calls" for half, calls in _lacks(finding))
 
 
 def name_lacks(finding: Finding) -> str:
-    """Return the half of the order that calls lack by construction, or both; empty if none does."""
+    """Return the half of the order that calls lack, or both halves; empty if no call lacks a half."""
     return " and ".join(f"the {half}" for half, _ in _lacks(finding))
 
 

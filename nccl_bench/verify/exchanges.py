@@ -38,7 +38,7 @@ class Participants:
     world_size: int  # the number of ranks
     device: torch.device  # the device of this rank's tensors
 
-    # The number of elements -> what `_repeat` returned for it.
+    # Number of elements -> the table that `_repeat` returned for this number.
     _repeated: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
@@ -75,7 +75,7 @@ class Exchange:
     """A collective with one message size, and the tensors of this rank."""
 
     label: str  # the collective with its placement or its sizes, in words
-    size_bytes: int  # the message size; that of uneven sizes is a little smaller
+    size_bytes: int  # the message size; with uneven sizes, the true size is a little smaller
     operation_name: str  # the collective's name in the coordinator's routing table
     input: Tensor  # this rank's input
     output: Tensor  # this rank's output; the same tensor as `input` if the collective is in place
@@ -83,7 +83,7 @@ class Exchange:
     make_expected: Callable[[int], Tensor]  # the function that returns this rank's expected output
     run: Callable[[Any, Tensor, Tensor], object]  # the function that runs the collective: (communicator, input, output)
     returns: bool = False  # True if the collective returns a new tensor, which `receive` copies to `output`
-    # What each call returned, until `receive` takes it: the first call is first. On the CPU, many calls can be queued.
+    # The results that `receive` has not taken yet, in the order of the calls. On the CPU, many calls can be queued.
     _returned: deque[object] = field(default_factory=deque, repr=False)
 
     @property
@@ -132,12 +132,12 @@ class Exchange:
 
     @classmethod
     def is_call(cls, path: str, function: str) -> bool:
-        """Return True if a frame of the stack, in this file and function, is that of a call of ``operation``."""
+        """Return True if a frame of a stack with this ``path`` and ``function`` is a call from ``operation``."""
         code = cls._run.__code__
         return (path, function) == (code.co_filename, code.co_name)
 
     def receive(self, streams: Streams) -> None:
-        """Copy what the call has returned to the output, in the order of the current stream, as its consumer."""
+        """Copy what the call has returned to the output, on the current stream, as a consumer does."""
         if self.returns:
             streams.submit(self._copy_returned)
 

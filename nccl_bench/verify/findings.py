@@ -1,7 +1,7 @@
 """The findings of probes about arms, and the file where ranks and launcher collect them. Imports no torch.
 
 Each line of the file is a finding, a note about a problem outside of probes, or the versions in new processes. A line
-is on the disk before the next probe begins, so a killed command loses only the probe in hand.
+is on the disk before the next probe begins, so a killed command loses only the probe that was running.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Finding:
     declined: tuple[str, ...] = ()  # the exchanges that the arm declined, each with the reason
     leaks: tuple[str, ...] = ()  # what the arm's object leaves behind, if it was dropped because no method ends it
     watched_calls: Count = 0  # the calls of all ranks whose order was decided by construction
-    unforked_calls: Count = 0  # those of them that nothing orders after the write of their input
-    unjoined_calls: Count = 0  # those of them after which nothing orders a copy of their output
+    unforked_calls: Count = 0  # watched calls that nothing orders after the write of their input
+    unjoined_calls: Count = 0  # watched calls after which nothing orders a copy of their output
     groups: tuple[TrialGroup, ...] = ()  # the trials by stream, operation and size; empty in records of 0.1.0
 
     @classmethod
@@ -118,7 +118,7 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def parse_findings(lines: str, path: Path) -> list[Finding]:
-    """Return the last finding of each arm probe in ``lines``, in the order of the first ones.
+    """Return the last finding of each arm probe in ``lines``. The first findings of the arm probes give the order.
 
     A partial last line is ignored: its writer was killed. Raises ``RecordError``, with ``path`` in its
     message, for a line that is none of the three kinds.
@@ -137,7 +137,10 @@ def parse_notes(lines: str, path: Path) -> list[str]:
 
 
 def parse_processes(lines: str, path: Path) -> list[Processes]:
-    """Return the processes in ``lines``, alike ones together with all their arms; rules as in ``parse_findings``."""
+    """Return the processes in ``lines``. The rules are those of ``parse_findings``.
+
+    Processes that differ only in their arms become one entry with all these arms.
+    """
     alike: dict[str, Processes] = {}
     for where, mapping in _parse(lines, path):
         if _PROCESSES in mapping:
@@ -150,7 +153,7 @@ def parse_processes(lines: str, path: Path) -> list[Processes]:
 
 @lru_cache(maxsize=1)
 def _parse(lines: str, path: Path) -> Sequence[tuple[str, Mapping[str, object]]]:
-    """Return the place and the content of each complete line. Three functions read the same text one after another."""
+    """Return the place and the content of each complete line. Three functions need it, so it is cached."""
     *complete, _partial = lines.split("\n")
     parsed: list[tuple[str, Mapping[str, object]]] = []
     for number, line in enumerate(complete, start=1):

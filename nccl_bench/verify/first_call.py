@@ -32,7 +32,7 @@ def accepts(rig: Rig, exchange: Exchange) -> bool:
     observation, reason = _call_once(rig, exchange)
     known = rig.arm.communicator.known(exchange.case)
     placement = conclude(rig.control.sum(tally(known | {observation})), exchange.placement)
-    # An all-reduce can be tried in place and returning.
+    # An all-reduce can be tried in two placements: in place and returned. Name it only once.
     declined = f"{exchange.name.removeprefix(f'{exchange.placement} ')} ({reason})"
     if placement is None and reason and declined not in rig.declined:
         rig.declined.append(declined)
@@ -40,7 +40,7 @@ def accepts(rig: Rig, exchange: Exchange) -> bool:
 
 
 def _call_once(rig: Rig, exchange: Exchange) -> tuple[Observation, str]:
-    """Call the arm once; return what this rank sees, and the reason if it sees that the arm declines."""
+    """Call the arm once. Return what this rank observes, and the reason if the arm declines."""
     communicator, streams, case = rig.arm.communicator, rig.device.streams, exchange.case
     rig.announce_trial(f"first call, {exchange.name}")
     streams.synchronize()

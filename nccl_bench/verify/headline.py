@@ -28,7 +28,7 @@ _PROGRAMS = {"nvidia-nccl": "NCCL"}
 
 
 def verification_headline(verification: Verification) -> Headline:
-    """Return the headline of ``verification``, whose facts have the names of those of a run."""
+    """Return the headline of ``verification``. Its facts have the same names as the facts of a run."""
     command = shlex.join(verification.facts.get("command") or ())
     facts = (
         Fact(name="Results", text=_results(verification)),
@@ -61,7 +61,7 @@ def describe_failure(verification: Verification, judgement: Judgement) -> str:
 
 
 def evidence(findings: Sequence[Finding]) -> str:
-    """Return how much stands behind passes: calls that were checked or watched, or the trials of an older record."""
+    """Return how much evidence there is for passes: calls checked or watched, or the trials of an older record."""
     calls = sum(finding.calls for finding in findings)
     watched = sum(finding.watched_calls for finding in findings)
     parts = [
@@ -75,7 +75,7 @@ def evidence(findings: Sequence[Finding]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """The number of trials in which a probe caught the detector. A pass of the probe is as sure as that."""
+    """The number of trials in which a probe caught the detector. More of them make a pass of the probe surer."""
 
     probe: str  # the probe's name
     failed: int  # the number of trials that the detector failed; 0 if it did not finish the probe
@@ -95,7 +95,7 @@ class Detection:
 
 
 def weak_detections(verification: Verification) -> list[Detection]:
-    """Return the probes that caught the detector too rarely, except where the device keeps every race from showing."""
+    """Return the probes that caught the detector too rarely. Trials where the device hides every race do not count."""
     if verification.blind:
         return []
     findings = [each.finding for each in verification.judgements if each.arm == DETECTOR and each.finding]
@@ -113,7 +113,7 @@ def _detection(finding: Finding, device: DeviceSpec) -> Detection:
 
 
 def pattern_of(verification: Verification, finding: Finding) -> Pattern | None:
-    """Return the pattern of the failures of ``finding``, as far as the detector shows that its probe sees them."""
+    """Return the pattern of the failures of ``finding``. The detector's finding shows where the probe sees races."""
     of_detector = (each.finding for each in verification.judgements if each.arm == DETECTOR)
     detector = next((each for each in of_detector if each and each.probe == finding.probe), None)
     return find_pattern(finding, detector)
@@ -222,7 +222,7 @@ def _order(verification: Verification) -> str:
 
 
 def _machine(verification: Verification) -> str:
-    """Return the device, the versions of the first processes, the settings, and the versions that differ in others."""
+    """Return the device, the versions of the first processes, the settings, and other versions in other processes."""
     meta = _meta(verification)
     environment = meta["environment"]
     drivers = dict.fromkeys(str(gpu["driver"]) for gpu in environment.get("gpus") or () if gpu.get("driver"))

@@ -30,7 +30,7 @@ class ProbeStatus(StrEnum):
     NOT_RUN = "not run"  # the verification ended before the probe
 
 
-# The statuses of an arm that is not the detector. The first one whose condition holds for the finding counts.
+# The statuses of an arm that is not the detector. The first status whose condition holds for the finding counts.
 _STATUSES: tuple[tuple[ProbeStatus, Callable[[Finding], object]], ...] = (
     (ProbeStatus.FAIL, lambda finding: finding.failed),
     (ProbeStatus.LEAKS, lambda finding: finding.leaks),
@@ -81,7 +81,7 @@ class Verification:
 
     @property
     def unselected(self) -> tuple[str, ...]:
-        """The probes that the user did not select, in the catalog's order; the detector can have them nevertheless."""
+        """The probes that the user did not select, in the catalog's order; the detector can run them nevertheless."""
         selected = {judgement.probe for judgement in self.judgements if judgement.arm != DETECTOR}
         return tuple(name for name in PROBES if name not in selected)
 

@@ -26,7 +26,8 @@ def lifetime(rig: Rig) -> None:
     """Check that a communicator leaves no temporary streams after its construction, and nothing after its close."""
     exchanges = rig.exchanges()
     error_type: type[str] = str
-    # Reading `rig.arm` makes the arm that all probes use. A built-in arm can always be closed, so it need not be asked.
+    # Reading `rig.arm` makes the arm that all probes use. A built-in arm can always be closed, so only user arms are
+    # asked.
     if rig.arm_probe.arm not in ARMS:
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         if rig.reason_not_applicable is not None:
@@ -65,7 +66,7 @@ def _try_communicator(rig: Rig, exchanges: Sequence[Exchange], label: str, *, co
     arm, error = _make_and_use(rig, exchanges, count_streams=count_streams)
     begin = time.monotonic()
     arm.close()
-    # An object that has no method to end it ends by being dropped.
+    # An object without a method that ends it ends when nothing refers to it any more.
     del arm
     gc.collect()
     took_s = time.monotonic() - begin

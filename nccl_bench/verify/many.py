@@ -86,7 +86,7 @@ class _Sequence:
         self._checked += 1
 
     def take_error(self) -> str | None:
-        """Return a message about the calls since the last one, or ``None`` if all were right; the device is idle."""
+        """Return a message about wrong calls since the last ``take_error``, or ``None``. The device must be idle."""
         checked, self._checked = self._checked, 0
         self._rig.checked += checked
         wrong = self._wrong[:checked].nonzero().flatten().tolist()

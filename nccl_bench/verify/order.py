@@ -1,7 +1,7 @@
 """The probe ``order``, which decides by construction: it looks at who waits for whom, and at no result.
 
 The other probes find a race only if calls happen to overlap. This probe finds a missing wait in every run, so it also
-catches one call of a hundred.
+finds one wrong call among a hundred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nccl_bench.verify import outcomes
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial
 
-# The fewest calls of an arm with small messages, and the calls of a trial with large ones, which take longer.
+# The fewest calls of an arm with small messages, and the calls of one trial with large messages, which take longer.
 SMALL_CALLS = 120
 LARGE_CALLS = 1
 
@@ -94,7 +94,7 @@ class _Watching:
         return outcomes.Race("; ".join(texts)) if texts else None
 
     def _count_races(self) -> Counter[tuple[_Half, str, Hashable]]:
-        """Return how often each race occurred so far, by the half that it lacks and the line of the user's code."""
+        """Return how often each race occurred so far, by the missing half and the line of the user's code."""
         counts: Counter[tuple[_Half, str, Hashable]] = Counter()
         for race in self.watch.races:
             # Reading a stack takes longer than the rest of a trial, so each race is described once.
@@ -106,7 +106,7 @@ class _Watching:
 
 def _describe_lack(race: Race) -> tuple[_Half, str]:
     """Return the half of the order that a race lacks, and the line of the user's code."""
-    # If the second access is one of the call, the call began too early: it lacks the fork.
+    # If the call made the second access, the call began too early: it lacks the fork.
     half = _FORK if _frames_of_call(race.second) else _JOIN
     return half, _user_line(race.second) or _user_line(race.first)
 

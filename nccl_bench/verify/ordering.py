@@ -65,7 +65,7 @@ def _reuse(trial: Trial) -> str | None:
 
 
 def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
-    """Wait for the write of ``temporary``, and call the collective on ``temporary``, which the return then frees."""
+    """Wait for the write of ``temporary``, and call the collective on it. The return frees ``temporary``."""
     trial.streams.synchronize()
     call(trial.rig.arm, exchange, temporary)
 

@@ -1,4 +1,4 @@
-"""The outcomes of a probe's trials on one rank, and the finding that all ranks make of them together."""
+"""The outcomes of a probe's trials on one rank, and the finding that joins the outcomes of all ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,10 @@ def join_outcomes(arm_probe: ArmProbe, outcomes: Sequence[Outcome], control: Con
 
 
 def _groups(outcomes: Sequence[Outcome], failed: Sequence[int]) -> tuple[TrialGroup, ...]:
-    """Return the trials that have a place, by place, operation, size and mode; ``failed`` are ranks for each trial."""
+    """Return the trials that have a place, by place, operation, size and mode.
+
+    ``failed`` has, for each trial, the number of ranks on which it failed.
+    """
     numbers: dict[tuple[Place, str | None, int | None, bool], list[int]] = {}
     for outcome, ranks in zip(outcomes, failed, strict=True):
         if outcome.place is not None:

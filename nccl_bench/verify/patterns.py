@@ -3,9 +3,9 @@
 A pattern is claimed only if the trials show it:
 
 - A trial that was right counts only where the detector fails the same probe. Elsewhere the probe sees no race.
-- Failures that fall anywhere by chance must look like the pattern in fewer than one case in 10,000.
+- If chance decided which trials fail, the failures would look like the pattern in fewer than one case in 10,000.
 - Each part of the pattern (the streams, the operations, the sizes) must be needed: if that part did not matter, the
-  failures must fall like this in fewer than one case in 50.
+  failures would fall like this in fewer than one case in 50.
 """
 
 from collections.abc import Callable, Collection, Sequence

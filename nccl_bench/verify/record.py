@@ -27,7 +27,7 @@ from nccl_bench.verify.findings import parse_findings, parse_notes, parse_proces
 from nccl_bench.verify.judgement import Verification, judge
 
 _RUNNING = "running"
-# The end of a verification that nobody recorded, by whether a command still writes the record.
+# Whether a command still writes the record -> the sentence about a verification whose end is not recorded.
 _WITHOUT_END: Mapping[bool | None, str] = {
     True: "The verification still runs.",
     False: "The verification was KILLED.",

@@ -79,7 +79,7 @@ class Trial:
             time.sleep(self.rig.delay_s)
 
     def find_error(self, result: Tensor, salt: int) -> str | None:
-        """Return a message about the wrong elements of ``result``, or ``None``; count the call that gave it."""
+        """Return a message about the wrong elements of ``result``, or ``None``. Count the call as checked."""
         self.rig.checked += 1
         return self.exchange.find_error(result, salt)
 
@@ -124,8 +124,8 @@ class Rig:
     outcomes: list[Outcome] = field(default_factory=list)  # the outcome of every trial so far
     checked: int = 0  # the number of calls so far whose results were checked
     watched_calls: int = 0  # the number of calls so far whose order was decided by construction
-    unforked_calls: int = 0  # those of them that lack a fork
-    unjoined_calls: int = 0  # those of them that lack a join
+    unforked_calls: int = 0  # watched calls that lack a fork
+    unjoined_calls: int = 0  # watched calls that lack a join
     call_s: float = 0.0  # the seconds of the last call that nothing delayed, until its result was complete
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
@@ -183,7 +183,7 @@ class Rig:
             spec = self.arm.spec
             names = [name for name in names if self.arm.communicator.has_exchange(name)]
         else:
-            # Built-in arms have other placements, and an arm is probed in a placement that it has.
+            # Do not probe a built-in arm with returned outputs, because it has another placement.
             names = [name for name in names if not name.startswith(RETURNING_PREFIX)]
         out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
         ranks = Participants(
