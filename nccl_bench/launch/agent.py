@@ -1,6 +1,7 @@
 """The agent's process: it imports torch once, and forks a process with torch's elastic launcher for each launch.
 
-The command talks to it over pipes: one JSON message in each line. The agent never starts CUDA.
+The command and the agent send each other messages over pipes, one JSON message in each line. The agent never starts
+CUDA.
 
 When the command ends, for any reason, the kernel closes the pipe. The agent then ends every process that it started,
 and removes their files.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 # Modules that ranks use. A module that the agent has not imported is imported again in each rank.
 _PRELOADED = ("torch.distributed", "torch.cuda", "numpy.random")
-# A launch that has failed on another node fails on this node too. Its ranks have this long to report why.
+# A launch that has failed on another node fails on this node too. The ranks of this node have this long to report why.
 _OWN_REPORT_S = 5.0
 
 
@@ -41,17 +42,17 @@ class _AgentProcess:
         self._commands = commands
         self._replies = replies
         self._pipes = (commands, replies)
-        # The ranks end when this pipe closes, and only the agent keeps the end for writing.
+        # The ranks end when this pipe closes. Only the agent keeps the pipe's writing end.
         self._life, self._life_writer = os.pipe()
-        self._launch: int | None = None  # the process, and group, of the current launch
-        self._number = 0  # the number of that launch
+        self._launch: int | None = None  # the process of the current launch, which is also a process group
+        self._number = 0  # the number of the current launch
         self._store: int | None = None  # the process with the store; None except on node 0
         self._port = request.port
         self._scratch = ""  # the directory for the files of the current launch
         self._messenger: Messenger | None = None  # the process that talks to other nodes; None on one node
         self._failed_on: int | None = None  # another node on which the current launch has failed
         self._end_at = 0.0  # the time at which the agent ends a launch that has failed on another node
-        # What other nodes read as the reason if the command gives none.
+        # The reason that other nodes read if the command gives no reason.
         self._end_reason = "its command was killed"
 
     def reply(self, **message: object) -> None:
@@ -96,7 +97,8 @@ class _AgentProcess:
                     else:
                         requested = LaunchRequest(**message)
             self._reap()
-            # The command has killed the earlier launch. Start the next one only when the kernel has reported that end.
+            # The command has killed the earlier launch. Start the next launch only when the kernel has reported the end
+            # of the earlier one.
             if requested is not None and self._launch is None:
                 self._start(requested)
                 requested = None
@@ -134,7 +136,7 @@ class _AgentProcess:
 
         process = os.fork()
         if process:
-            # Parent and child both do this, so the group exists whichever of them goes on first.
+            # Parent and child both make the group, so that it exists no matter which of the two runs first.
             os.setpgid(process, process)
             self._launch = process
             self._number, self._scratch, self._failed_on = request.number, request.scratch, None
@@ -160,7 +162,7 @@ class _AgentProcess:
     def _reap(self) -> None:
         """Wait for the children that have ended, and report the end of the launch.
 
-        A rank whose parent has ended is a child too.
+        A rank whose parent has ended is a child of this process too.
         """
         try:
             while True:
@@ -182,12 +184,12 @@ class _AgentProcess:
                     # The next launch on this node needs a store, but ranks that have started do not.
                     self._host_store()
                 elif self._messenger is not None and process == self._messenger.process:
-                    self._messenger = None  # without it, the end of another node is noticed at a deadline
+                    self._messenger = None  # without a messenger, only a deadline shows that another node has ended
         except ChildProcessError:
             return  # no child is left
 
     def _handle(self, news: Iterable[Mapping[str, Any]]) -> None:
-        """Pass on that another node has ended. Note that the current launch has failed on another node."""
+        """Report to the command that another node has ended. Note if the current launch has failed on another node."""
         for each in news:
             if "lost_node" in each:
                 self.reply(lost_node=each["lost_node"])

@@ -11,7 +11,7 @@ from nccl_bench.launch.launchers import Attachment, Launcher, LauncherVariables
 
 # The smallest id of Slurm's own steps: batch, extern, interactive (slurm.h: SLURM_BATCH_SCRIPT, ...).
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
-# The variable with a rank's number -> that with the number of ranks, for Open MPI and for Hydra.
+# The variable with a rank's number -> the variable with the number of ranks, for Open MPI and for Hydra.
 _MPI_SIZES = {"OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE", "PMI_RANK": "PMI_SIZE"}
 
 

@@ -28,7 +28,7 @@ class RankOutput:
         self._read: dict[Path, int] = {}  # each file -> how many of its bytes were returned
 
     def new_lines(self, *, whole: bool = True) -> Iterator[tuple[int, str]]:
-        """Yield the local rank and the text of each line since the last call; without ``whole``, also begun lines."""
+        """Yield the local rank and the text of each new line; without ``whole``, also of unfinished lines."""
         # The layout of torch's launcher is LOG_DIR/RUN_ID_RANDOM/attempt_0/LOCAL_RANK/stdout.log.
         for path in sorted(self._scratch.glob("launch-*/logs/*/attempt_0/*/std*.log")):
             with path.open("rb") as file:
@@ -53,8 +53,8 @@ def run_audit(
 ) -> tuple[Audit, InterruptedRunError | None]:
     """Run ``program`` on the ranks of ``launch``. Return what was found, and the error of an interruption.
 
-    ``agent`` starts the ranks. A program without any action for ``timeout_s`` seconds hangs. Of every
-    ``every`` steps, one is watched. ``on_progress`` gets the positions of the ranks about five times a second.
+    ``agent`` starts the ranks. A program hangs if it has done nothing for ``timeout_s`` seconds. One of every ``every``
+    steps is watched. ``on_progress`` gets the positions of the ranks about five times a second.
 
     Raises ``SetupError`` if the ranks did not start.
     """
@@ -111,7 +111,7 @@ def _describe_crash(crash: Crash, ranks: Sequence[RankFindings]) -> str:
 
 
 def describe_failure(ranks: Sequence[RankFindings]) -> str:
-    """Return how the program of a rank failed by itself; empty if that of no rank did."""
+    """Return how the program failed by itself on a rank; empty if it did not fail on any rank."""
     failed = [(each.end, each.rank) for each in ranks if each.end is not None and each.end.exit_code]
     if not failed:
         return ""

@@ -15,9 +15,9 @@ from nccl_bench.launch.launchers import Attachment
 
 
 def meeting_directory(attachment: Attachment) -> Path:
-    """Return the directory that all ranks of this node have in common. It is made if it does not exist.
+    """Return the directory that all ranks of this node have in common. The directory is made if it does not exist.
 
-    Raises ``SetupError`` if it is no directory, or if another user could write it.
+    Raises ``SetupError`` if the path is no directory, or if another user could write into the directory.
     """
     # The ranks of a node have the same parent: torchrun's agent, or the daemon of srun or mpirun.
     parent = psutil.Process(os.getppid())

@@ -70,7 +70,7 @@ def describe_loopback(launch: LaunchConfig) -> str | None:
     try:
         address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
-        return None  # the agent reports it
+        return None  # the agent reports this error
     if not ip_address(address.partition("%")[0]).is_loopback:
         return None
     return (
@@ -95,8 +95,9 @@ def agent_environment(environ: Mapping[str, str], launch: LaunchConfig) -> dict[
 def module_command(module: str, *arguments: str, python: str | None = None, lazy: bool = False) -> list[str]:
     """Return the command that runs ``module`` in a new interpreter, which never searches the current directory.
 
-    ``python`` is the interpreter; ``None`` is the one of this process. It runs this copy of nccl_bench, even if another
-    one is installed there. It does not see the packages beside this copy: they belong to another environment.
+    ``python`` is the interpreter; ``None`` stands for the interpreter of this process. The interpreter runs this copy
+    of nccl_bench, even if its environment has another copy. It does not see the packages beside this copy: they belong
+    to another environment.
 
     With ``lazy``, a function that a library lacks is an error only when it is called. torch can then be imported beside
     a preloaded libnccl that is older than its own.

@@ -14,7 +14,8 @@ from nccl_bench.records.schema import Crash
 from nccl_bench.safety.secrets import masked
 
 _TAIL_LINES = 5
-# After a fatal signal, Python writes the stacks of a rank's threads, up to 30 kB. torch's launcher asks for that.
+# After a fatal signal, Python writes the stacks of a rank's threads, up to 30 kB. torch's launcher makes Python do
+# this.
 _TAIL_BYTES = 64 * 1024
 _STACKS_BEGIN = "Fatal Python error:"
 
@@ -36,9 +37,9 @@ def find_crash(
 
     Without such a rank, the earliest exception is the reason. It makes the other ranks raise.
 
-    ``ended`` are the ranks that had ended when the first end was seen; empty if none was seen before the launch ended.
-    Ranks that ended later may have been ended by the launcher. ``kills_before`` is the kernel's count from the start of
-    the launch. The message says that memory ran out only if this count has risen.
+    ``ended`` are the ranks that had ended when the first end was seen; empty if no end was seen before the launch
+    ended. Ranks that ended later may have been ended by the launcher. ``kills_before`` is the kernel's count from the
+    start of the launch. The message says that memory ran out only if this count has risen.
 
     Raises:
         RecordError: Rank 0 could not write the record: no rank failed, and no later case can be recorded.

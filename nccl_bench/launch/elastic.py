@@ -50,8 +50,8 @@ def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: i
         start_method="fork",
         logs_specs=DefaultLogsSpecs(log_dir=str(Path(request.scratch) / "logs"), redirects=Std.ALL),
     )
-    # torch formats the log of a failed rank with a module that imports its compiler, which takes seconds. `LaunchEnd`
-    # has the same facts.
+    # Logging is off, because torch imports its compiler to format the log of a failed rank. This takes seconds, and
+    # `LaunchEnd` has the same facts.
     logging.disable()
     launch_end = LaunchEnd()
     try:

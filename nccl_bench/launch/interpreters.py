@@ -24,7 +24,7 @@ def refuse_unfit_interpreter(python: str) -> None:
         raise SetupError(f"python is {python!r}, which does not start ({error.strerror}): {_NEED}") from error
     except subprocess.TimeoutExpired as error:
         raise SetupError(f"python is {python!r}, which did not answer within {_TIMEOUT_S} s: {_NEED}") from error
-    # The answer is its last line: a start-up file of the environment may print too.
+    # The answer is the last line of the output, because a start-up file of the environment may print too.
     words = answer.stdout.strip().rpartition("\n")[2].split()
     if answer.returncode or words[:1] != ["Python"]:
         last = shorten(answer.stderr.strip().rpartition("\n")[2], 80, placeholder=" ...")

@@ -23,7 +23,7 @@ from nccl_bench.ranks.spec import LaunchSpec
 _UNKILLABLE_S = 30
 # An agent that has finished its imports starts a launch in milliseconds.
 _START_S = 0.5
-# After the request to end, an agent does nothing else, so this is enough.
+# After the request to end, an agent does nothing else, so this time is enough.
 _END_S = 5
 
 
@@ -38,7 +38,7 @@ class Agent:
         self._launches = 0
 
     def prepare(self, launch: LaunchConfig) -> None:
-        """Start the agent for ``launch`` if it does not run. It imports torch while this process does other work."""
+        """Start the agent for ``launch`` if it does not run. It imports torch while the command does other work."""
         if self._process is None or self._process.poll() is not None:
             self._process = self._start_process(launch)
             self._received = b""

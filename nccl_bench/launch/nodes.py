@@ -24,7 +24,7 @@ from nccl_bench.launch.messages import AgentRequest
 from nccl_bench.launch.store import connect
 
 _POLL_S = 0.25
-# A node that ends first ends its ranks, and then writes why. Another node waits this long for the reason.
+# When a node ends, it first ends its ranks, and then writes the reason. Another node waits this long for the reason.
 _REASON_S = 0.5
 # The time that an agent waits for its messenger. A command that ends must not wait longer for the network.
 _PATIENCE_S = 2.0
@@ -116,7 +116,7 @@ class Messenger:
         return self._ask({"wait": True})
 
     def say_end(self, reason: str) -> None:
-        """Report to the other nodes that this node ends. Node 0 waits until they have read it from its store."""
+        """Report to the other nodes that this node ends. Node 0 waits until the others have read this in its store."""
         self._ask({"end_reason": reason})
 
     def _ask(self, message: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ class _Conversation:
         say_ended(store, self._node, reason)
         store.add(_LEFT, 1)
         while self._node == 0 and store.add(_LEFT, 0) < self._nnodes:
-            time.sleep(_POLL_S / 5)  # the agent stops waiting
+            time.sleep(_POLL_S / 5)  # this needs no time limit, because the agent stops waiting
 
     def _look(self, store: Store) -> bool:
         """Send the agent the news. Return whether another node has ended."""
@@ -199,7 +199,7 @@ class _Conversation:
             self._reported.add(line)
 
     def _with_store(self, act: Callable[[Store], object]) -> None:
-        """Call ``act`` with the store. Without a connection do nothing: what waits for it has a deadline."""
+        """Call ``act`` with the store. Without a connection, do nothing: every wait for the store has a deadline."""
         try:
             if self._store is None:
                 self._store = connect(*self._address)

@@ -32,7 +32,7 @@ def ask_ras(address: str, process: int) -> dict[str, Any] | None:
     """Return the JSON of NCCL's RAS about the job of ``process``; ``None`` if there is no such answer.
 
     ``address`` is HOST:PORT. All processes of a user on a machine can listen there, and the system chooses one of them
-    for each connection. So ask again if the chosen one is stopped, or belongs to another job.
+    for each connection. So ask again if the chosen process is stopped, or belongs to another job.
     """
     give_up = time.monotonic() + _LIMIT_S
     while time.monotonic() < give_up:
@@ -49,7 +49,7 @@ def ask_ras(address: str, process: int) -> dict[str, Any] | None:
 
 
 def _ask(address: str) -> dict[str, Any]:
-    """Return one answer. Raises ``ValueError`` for one that is too long or not the expected JSON."""
+    """Return one answer. Raises ``ValueError`` for an answer that is too long or not the expected JSON."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=_FIRST_WORD_S) as connection:
         connection.sendall(_QUESTION)

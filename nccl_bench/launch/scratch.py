@@ -1,4 +1,4 @@
-"""The directory for the files of a command's launches. It is removed with the command, however the command ends."""
+"""The directory for the files of a command's launches. Its command removes it, or the next one if it was killed."""
 
 import fcntl
 import os

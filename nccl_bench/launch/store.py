@@ -25,8 +25,8 @@ _ANSWER = timedelta(seconds=20)
 def host_store(host: str, port: int, life: int, inherited: tuple[int, ...]) -> tuple[int, int]:
     """Start a process with a store that listens on ``host``; return its process id and its port.
 
-    ``port`` 0 takes any free port. The process ends when the other end of the pipe ``life`` is closed, and closes
-    ``inherited``. Raises ``SetupError`` if the address cannot be used.
+    ``port`` 0 takes any free port. The process ends when the other end of the pipe ``life`` is closed, and closes the
+    descriptors ``inherited``. Raises ``SetupError`` if the address cannot be used.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

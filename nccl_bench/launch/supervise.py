@@ -142,7 +142,8 @@ class _LaunchWatch:
         positions: list[Position] = []
         while True:
             # Read the positions last. If the launch has ended, they are final. A rank that went on in the meantime does
-            # not count as late or as ended early. This process can be slow, or a shell can stop it.
+            # not count as late or as ended early. Both can happen, because this process can be slow, and a shell can
+            # stop it.
             exit_code, now, ended = self.job.poll(), time.monotonic(), find_ended(positions)
             positions = read_positions(self.scratch)
             self.seen.update(position.local_rank for position in positions)
@@ -215,7 +216,7 @@ class _LaunchWatch:
         return []
 
     def _without_position(self, waiting_s: float) -> list[Position]:
-        """Return a position for each local rank that has never had one. The other ranks wait for it."""
+        """Return a position for each local rank that has never written one. The other ranks wait for these ranks."""
         first_rank, host = self.launch.node_rank * self.launch.nproc, socket.gethostname()
         return [
             Position(rank=first_rank + local_rank, local_rank=local_rank, host=host, pid=0, timeout_s=waiting_s)

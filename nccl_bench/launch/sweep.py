@@ -49,8 +49,8 @@ def run_sweep(
     - A hang that is a deadlock is a result: the arm is left out of this case, and of no other case.
     - A user arm is excluded the first time. But if it shares processes with another user arm and fails in the first
       set-up, the arm first gets processes of its own.
-    - A failure in the set-up of new ranks is tried again. After the third one, the arm at work is excluded. If no arm
-      was at work, the next case counts as failed.
+    - A failure in the set-up of new ranks is tried again. After the third failure, the arm at work is excluded. If no
+      arm was at work, the next case counts as failed.
 
     On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the number of the launch and the local ranks'
     positions about five times a second. When this function ends, even with an error, no rank is left.
@@ -63,7 +63,7 @@ def run_sweep(
     work: WorkerSpec | None = replace(spec, cases=tuple(range(len(cases))) if spec.cases is None else spec.cases)
     with collect_signals() as received:
         while work is not None and sweep.stopped is None:
-            # `supervise` collects signals itself. This list has the signals between two calls of it.
+            # `supervise` collects signals itself. This list has the signals between two calls of `supervise`.
             raise_interrupted(received)
             last = supervise(
                 work,
@@ -92,7 +92,7 @@ class _Sweep:
     append: Callable[[Hang | Crash], None]  # records a hang or a crash
     ends: list[Hang | Crash] = field(default_factory=list)  # the hangs and crashes so far
     stopped: str | None = None  # the reason why the sweep ends early; None if it does not
-    _failed_tries: Counter[int] = field(default_factory=Counter)  # for each case
+    _failed_tries: Counter[int] = field(default_factory=Counter)  # for each case, the number of failed tries
     # For each arm, the cases in a row in which it hung or crashed. The key "" is for failures outside any arm.
     _in_a_row: dict[str, set[int]] = field(default_factory=dict)
     # For each arm and "": the number of failures in set-up since ranks last finished their set-up.

@@ -14,7 +14,7 @@ _TIMEOUT_S = 120
 
 
 def refuse_failing_import(user_arm: UserArm, variables: Mapping[str, str]) -> None:
-    """Raise ``SetupError`` if the target of ``user_arm`` cannot be imported. ``variables`` are those of all ranks."""
+    """Raise ``SetupError`` if the target of ``user_arm`` cannot be imported. All ranks have ``variables``."""
     own = preload(user_arm.library, {**variables, **user_arm.variables}, os.environ)
     target = [user_arm.target, *([] if user_arm.tree is None else [user_arm.tree])]
     module = "nccl_bench.user_arms.trial_import"

@@ -36,7 +36,7 @@ class UserCall:
 
 
 def find_user_call(positions: Sequence[Position], late: Position, scratch: Path) -> UserCall | None:
-    """Return the call of the user's code that all ranks wait for, or ``None`` if no rank of this host is in one."""
+    """Return the call of the user's code that all ranks wait for; ``None`` if no rank of this host is in user code."""
     # Skip a rank that has no file for stacks yet: it has no handler, so the signal would kill the rank.
     reachable = [
         position

@@ -69,7 +69,8 @@ def _record_end(end: Hang | Crash, spec: VerificationSpec) -> VerificationSpec |
     elif end.case_index >= 0:
         arm_probe = arm_probes[end.case_index]
         written = next((finding for finding in read_findings(path) if finding.arm_probe == arm_probe), None)
-        # After these findings the ranks end on purpose: the arm could not be made, or a failure made them unusable.
+        # After these findings the ranks end on purpose: the arm could not be made, or a failure made the processes
+        # unusable.
         if written is None or not (written.unmade or (written.failed and PROBES[arm_probe.probe].ends_processes)):
             append_finding(path, Finding.of_break(arm_probe, _describe(end)))
         given_up = find_given_up_arms(read_findings(path))

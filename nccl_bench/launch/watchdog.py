@@ -21,7 +21,7 @@ def start_watchdog(
     def poll() -> None:
         while not progress.position.done:
             on_poll(progress.position)
-            # The time comes first: a rank that goes on in the meantime is not late.
+            # Read the time before the position, so that a rank that goes on in the meantime is not late.
             now = time.monotonic()
             for late in find_overdue([progress.position], now):
                 on_overdue(late)
