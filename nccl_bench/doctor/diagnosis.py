@@ -8,7 +8,7 @@ class Severity(StrEnum):
     """The effects of a fact on a benchmark, the worst first."""
 
     STOPS = "stops"  # a benchmark of all GPUs fails
-    CHANGES = "changes"  # figures are not those of this machine at its best, or some benchmarks fail
+    CHANGES = "changes"  # figures differ from the best of this machine, or some benchmarks fail
     FINE = "fine"  # a fact, with no harm
 
 
@@ -18,8 +18,8 @@ class Diagnosis:
 
     severity: Severity  # the kind of effect
     seen: str  # the fact
-    effect: str = ""  # what it does to a benchmark; empty if it does no harm
-    command: str = ""  # the command that helps, to copy; empty if it does no harm, or if no command helps
+    effect: str = ""  # the effect on a benchmark; empty if the fact does no harm
+    command: str = ""  # the command that helps, to copy; empty if the fact does no harm, or if no command helps
     subject: str = ""  # the subject that was examined; `examine` sets it
 
 

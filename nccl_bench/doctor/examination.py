@@ -1,4 +1,4 @@
-"""Examines all subjects, one after the other. A subject that fails is a diagnosis too."""
+"""Examines all subjects, one after the other. If the examination of a subject fails, that is a diagnosis too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.records.anonymity import Aliases
 from nccl_bench.safety.secrets import masked
 
-# The name of each subject and its function, in the order of the report. Those that wait for torch come last.
+# The name of each subject and its function, in the order of the report. The subjects that wait for torch come last.
 SUBJECTS: Mapping[str, Callable[[Machine], Iterator[Diagnosis]]] = {
     "GPUs": examine_gpus,
     "driver": examine_driver,

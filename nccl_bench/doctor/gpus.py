@@ -70,7 +70,7 @@ def _no_gpu(machine: Machine) -> Diagnosis:
 
 
 def _visible(variable: str | None, count: int) -> Iterator[Diagnosis]:
-    """Yield what ``CUDA_VISIBLE_DEVICES`` hides. CUDA reads it up to the first entry that is not valid."""
+    """Yield what ``CUDA_VISIBLE_DEVICES`` hides. CUDA reads the variable up to the first invalid entry."""
     if variable is None:
         return
     entries = [entry.strip() for entry in variable.split(",")]

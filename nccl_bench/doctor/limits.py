@@ -17,7 +17,7 @@ _RANK_BYTES, _CPU_RANK_BYTES = 3 * _GIB, _GIB // 2
 # A rank opens a few hundred files and sockets.
 _ENOUGH_FILES = 1024
 _ENOUGH_PROCESSES = 1024
-# A limit of cgroup v1 that is as high as this is none.
+# In cgroup v1, a limit as high as this one means that there is no limit.
 _NO_LIMIT = 1 << 60
 _CPU_FOLDERS, _MEMORY_FOLDERS, _PROCESS_FOLDERS = ("cpu,cpuacct", "cpu"), ("memory",), ("pids",)
 
@@ -113,7 +113,8 @@ def examine_cpus(machine: Machine) -> Iterator[Diagnosis]:
     if governors:
         yield changes(
             f"the governor of the CPU clocks is {', '.join(sorted(map(str, governors)))}",
-            "The CPU changes its speed, so eager and enqueue have two speeds. Within one run, ratios stand (paired).",
+            "The CPU changes its speed, so eager and enqueue have two speeds. Within one run, ratios stand: they "
+            "compare times of the same round.",
             "sudo cpupower frequency-set -g performance",
         )
     load = (machine.text("/proc/loadavg") or "").split()[:1]

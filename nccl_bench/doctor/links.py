@@ -13,7 +13,7 @@ from nccl_bench.doctor.machine import Machine
 _READ, _NVLINK = 0, 2  # NVML_P2P_CAPS_INDEX_* in nvml.h
 _MOST_LINKS = 36  # NVML_NVLINK_MAX_LINKS
 _NOT_STARTED, _IN_PROGRESS = 1, 2  # NVML_GPU_FABRIC_STATE_*
-# NVML_TOPOLOGY_*: where the path between two GPUs turns round.
+# NVML_TOPOLOGY_* -> the farthest part of the machine that the path between two GPUs goes through.
 _ANCESTORS = {
     0: "one board",
     10: "one PCIe switch",
@@ -107,7 +107,7 @@ def _active_links(machine: Machine, gpu: Any) -> int:
 
 
 def _fabric_state(machine: Machine, gpu: Any) -> int | None:
-    """Return the state of the NVSwitch fabric; ``None`` for a GPU or a driver without one."""
+    """Return the state of the NVSwitch fabric; ``None`` for a GPU or a driver without a fabric."""
     structure = getattr(machine.nvml.library, "c_nvmlGpuFabricInfoV_t", None)
     if structure is None:
         return None

@@ -1,4 +1,4 @@
-"""The sources of all facts about this machine. A test gives other sources, and so plants what must be seen."""
+"""The sources of all facts about this machine. A test gives other sources, with facts that must be found."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def space_of(path: Path) -> Space:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The sources of facts. Whoever examines the machine reads nothing else."""
+    """The sources of facts. An examination reads nothing else."""
 
     nvml: Nvml = field(repr=False)  # the driver's library
     ranks: int  # the number of ranks of a run with default options

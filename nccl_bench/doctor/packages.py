@@ -6,7 +6,7 @@ from nccl_bench.catalog.extras import EXTRA_VERSIONS
 from nccl_bench.doctor.diagnosis import Diagnosis, changes, fine, stops
 from nccl_bench.doctor.machine import Machine
 
-OLDEST_TORCH = (2, 5)  # pyproject.toml has it too
+OLDEST_TORCH = (2, 5)  # pyproject.toml has this version too
 
 
 def examine_driver(machine: Machine) -> Iterator[Diagnosis]:

@@ -22,7 +22,7 @@ _OFF = ("", "0")
 class _Setting:
     names: tuple[str, ...]  # the variables
     values: tuple[str, ...] = ()  # the values that matter, in lower case; empty if all values but 0 matter
-    effect: str  # what it does to a benchmark
+    effect: str  # the effect of the setting on a benchmark
 
 
 _SETTINGS = (
@@ -103,7 +103,7 @@ def _mend(source: str, name: str) -> str:
     if source == "the environment":
         return f"unset {name}"
     stripped = name.strip()
-    # A name with a space is a setting that somebody wants, so the line stays.
+    # Somebody wants a setting whose name has a space, so mend its line and do not delete it.
     change = f"/^{name}=/d" if name == stripped else f"s/^ *{stripped} *= */{stripped}=/"
     return f"sed -i '{change}' {source}"
 
@@ -125,7 +125,7 @@ def _overridden(sources: Mapping[str, Mapping[str, str]]) -> Iterator[Diagnosis]
 def _unknown(machine: Machine, given: list[tuple[str, str]]) -> Iterator[Diagnosis]:
     """Yield the variables that the libnccl in use does not know. NCCL ignores them silently.
 
-    Without a libnccl, the names in the catalog are those of all versions.
+    Without a libnccl, the variables of all versions count as known.
     """
     names = [(source, name) for source, name in given if _is_for_nccl(name)]
     library = machine.torch().library or next((path for path, _ in find_copies(machine)), None)

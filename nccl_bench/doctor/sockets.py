@@ -13,10 +13,10 @@ _LOOK_UP_S = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookUp:
-    """The answer to the question for the addresses of a host name."""
+    """The result of a look-up of a host name."""
 
     addresses: tuple[str, ...] = ()  # the addresses; empty if there is a problem
-    problem: str = ""  # the reason why no address is known; empty if there is one
+    problem: str = ""  # the reason why no address is known; empty if an address is known
     seconds: float = 0.0  # the time until the answer
 
 
@@ -45,7 +45,7 @@ def look_up(host: str) -> LookUp:
         addresses = dict.fromkeys(str(each[4][0]) for each in entries)
         answers.append(LookUp(addresses=tuple(addresses), seconds=time.monotonic() - begin))
 
-    # A look-up cannot be interrupted. A daemon thread does not keep the process from its end.
+    # A look-up cannot be interrupted. A daemon thread does not keep the process from ending.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_LOOK_UP_S)

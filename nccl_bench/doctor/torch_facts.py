@@ -48,7 +48,7 @@ class TorchFacts:
 def begin_torch(
     command: Sequence[str], environ: Mapping[str, str], wait_s: float = TORCH_S
 ) -> Callable[[], TorchFacts]:
-    """Start ``command``, a process that prints its ``TorchFacts``. Return a function that waits for them.
+    """Start ``command``, a process that prints its ``TorchFacts``. Return a function that waits for these facts.
 
     The function kills the process after ``wait_s``. A process that cannot be started, fails or prints something else
     has a ``problem``.

@@ -1,4 +1,4 @@
-"""The process that imports torch: it prints what torch, NCCL and nccl4py are there, as one line of JSON."""
+"""The process that imports torch: it prints which torch, NCCL and nccl4py it found, as one line of JSON."""
 
 import ctypes
 import importlib
@@ -15,7 +15,7 @@ _MULTICAST_SUPPORTED = 132  # CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED in cuda.h
 
 
 def torch_facts() -> TorchFacts:
-    """Return what this process sees."""
+    """Return the facts that this process sees."""
     try:
         torch: Any = importlib.import_module("torch")
     except Exception as error:  # noqa: BLE001 - a broken torch can raise anything
