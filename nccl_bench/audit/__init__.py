@@ -1,4 +1,4 @@
-"""Stream order by construction: which accesses to memory nothing orders, decided from what the host asked for.
+"""Stream order by construction: finds accesses to memory that nothing orders, from what the host asks for.
 
 ``watch`` and ``declare_effects`` are imported when they are first used, because they import torch.
 """

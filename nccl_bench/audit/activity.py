@@ -1,11 +1,11 @@
-"""A program hangs if none of its ranks on this node does anything for a time; slow work is no hang."""
+"""Detects a hang: no rank of the program on this node does anything for some time. Slow work is no hang."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-# The file in the directory of findings whose time is that of the latest action of any rank.
+# A file in the directory of findings. Its modification time is the time of the latest action of any rank.
 _ALIVE = ".alive"
 
 
@@ -26,5 +26,5 @@ class Activity:
             self._alive.touch()
 
     def left_s(self) -> float:
-        """Return in how many seconds the program counts as hung, if no rank does anything until then."""
+        """Return the seconds until the program counts as hung, if no rank does anything before that."""
         return self._timeout_s - (time.time() - self._alive.stat().st_mtime)

@@ -21,7 +21,7 @@ from nccl_bench.audit.findings.describing import path_below
 from nccl_bench.audit.findings.record import Line, ProgramEnd
 from nccl_bench.safety.secrets import masked
 
-# The file that calls the program: what is outside of it in a stack is not the program's.
+# The file that calls the program. In a stack, calls outside of this file do not belong to the program.
 CALLER = __file__
 # The exit code of Python after an exception.
 _RAISED = 1
@@ -37,7 +37,7 @@ class Program:
 
     @property
     def text(self) -> str:
-        """The program and its arguments, for a title, without what may be secret."""
+        """The program and its arguments, for a title, without possible secrets."""
         words = ("-m", self.name, *self.arguments) if self.is_module else (self.name, *self.arguments)
         return masked(shlex.join(words))
 
@@ -58,7 +58,7 @@ class Program:
         return None if is_there else f"there is no module {self.name}: give the name that `python -m` would take"
 
     def run(self) -> ProgramEnd:
-        """Run the program as ``__main__`` and return how it ended. What it raises is printed as Python does."""
+        """Run the program as ``__main__`` and return how it ended. An exception is printed as Python prints it."""
         sys.argv = [self.name, *self.arguments]
         sys.path.insert(0, os.getcwd() if self.is_module else str(Path(self.name).resolve().parent))
         try:
@@ -81,7 +81,7 @@ class Program:
 
 
 def end_as_interpreter() -> None:
-    """Wait for the program's threads, and run what it registered with ``atexit``, as the end of an interpreter does."""
+    """Wait for the program's threads, then run its ``atexit`` functions, as Python does at the end of a process."""
     for thread in threading.enumerate():
         if not thread.daemon and thread not in (threading.main_thread(), threading.current_thread()):
             thread.join()
@@ -116,7 +116,7 @@ def _frames_of_program(error: BaseException) -> TracebackType | None:
 
 
 def _last_line(frames: TracebackType | None) -> Line | None:
-    """Return the innermost line of the program in a traceback. If there is none, return that of a library."""
+    """Return the innermost line of the program in a traceback; if there is none, the innermost line at all."""
     from nccl_bench.audit.sources.stacks import is_folded
 
     calls = traceback.extract_tb(frames)

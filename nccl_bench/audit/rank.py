@@ -1,4 +1,4 @@
-"""A rank under watch: it runs the program, and writes what it finds, also while the program runs."""
+"""A rank under watch: it runs the program, and writes the findings while the program runs and at its end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nccl_bench.audit.program import CALLER, Program, end_as_interpreter
 from nccl_bench.audit.sampling import Sampler, sampling
 from nccl_bench.audit.watching import Watch, watch
 
-# New races are written this often while the program runs, so that a kill does not lose them.
+# The interval in seconds at which new races are written, so that a kill of the program does not lose them.
 WRITE_EVERY_S = 1.0
-# Without new races, the other numbers are written each time that so many intervals have passed.
+# Without new races, the findings are written once in this number of intervals.
 _INTERVALS_WITHOUT_RACES = 10
 
 
@@ -25,9 +25,9 @@ class WatchedRank:
     """The watch over the program of one rank, and its findings."""
 
     def __init__(self, rank: int, findings: Path, directory: Path, every: int, on_look: Callable[[int], None]) -> None:
-        """Write into the directory ``findings``. ``on_look`` gets the number of actions so far, from a thread.
+        """Write into the directory ``findings``. A thread calls ``on_look`` with the number of actions.
 
-        Files below ``directory`` are named relative to it. Of every ``every`` steps of the program, one is watched.
+        Files below ``directory`` are named relative to it. One of ``every`` steps of the program is watched.
         """
         self._rank = rank
         self._findings = findings
@@ -42,7 +42,7 @@ class WatchedRank:
         self._sampler: Sampler | None = None
 
     def run(self, program: Program) -> RankFindings:
-        """Run ``program`` to its end and return what was found."""
+        """Run ``program`` to its end and return the findings."""
         ended = threading.Event()
         thread = threading.Thread(target=self._look_until, args=(ended,), name="nccl-bench findings", daemon=True)
         thread.start()
@@ -57,7 +57,7 @@ class WatchedRank:
         return self.write()
 
     def write(self) -> RankFindings:
-        """Write what was found so far, and return it."""
+        """Write the findings so far, and return them."""
         with self._lock:
             findings = self._read()
             findings.write(self._findings)

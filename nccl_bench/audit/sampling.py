@@ -1,11 +1,11 @@
 """Watches one of every N steps of a long program, and pauses in between.
 
-Chance decides which of the N steps, or a sample would never meet a program's own rhythm, such as a log in every tenth
-step. The choice is the same on all ranks.
+The watched step is chosen at random. Otherwise the watch could always miss something that the program does regularly,
+such as a log in every tenth step. All ranks choose the same steps.
 
 A step begins when the program calls a module of torch from outside of all modules, and ends where the next one begins.
-So the backward pass, the optimizer and the collectives behind a model belong to the step. What comes before the first
-step is watched.
+So the backward pass, the optimizer and the collectives behind a model belong to the step. All work before the
+first step is watched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from nccl_bench.audit.findings.record import Sample
 from nccl_bench.audit.watching import Watch
 
-# Any number: all ranks must choose the same steps.
+# Any fixed number, so that all ranks choose the same steps.
 _SEED = 0
 
 
@@ -38,11 +38,11 @@ class Sampler:
         self._pause: AbstractContextManager[None] | None = None
         self._began: float | None = None  # the time at which the step began; None before the first step
         self._watched_s: list[float] = []  # the times of the steps that were watched and have ended
-        self._paused_s: list[float] = []  # the times of the others
+        self._paused_s: list[float] = []  # the times of the steps that were not watched
         self._steps = 0
         self._watched = 0
         self._random = Random(_SEED)
-        self._chosen = 0  # the step, of the present N, that is watched
+        self._chosen = 0  # the place of the watched step among the present N steps
 
     @property
     def sample(self) -> Sample:

@@ -17,8 +17,8 @@ class AuditSpec(LaunchSpec):
     program: Program  # the program
     findings: str  # the directory for the findings of each rank
     directory: str  # the directory in which the command started
-    every: int = 1  # every so many steps one is watched
-    timeout_s: float  # a rank hangs if no rank has done anything for this time
+    every: int = 1  # one of this number of steps is watched
+    timeout_s: float  # the program hangs if no rank does anything for this time, in seconds
 
     @classmethod
     def read(cls, path: Path) -> AuditSpec:

@@ -1,4 +1,4 @@
-"""Counts what a watch judges, and the time that this takes."""
+"""Counts the actions that a watch judges, and the time for judging."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Tally:
         self.judging_s = 0.0  # the time that the order took, in seconds
 
     def take_by(self, take: Callable[[Action], Sequence[Race]]) -> None:
-        """Pass later actions to ``take``, which is that of another order."""
+        """Pass later actions to ``take``, the method of another order."""
         self._take = take
 
     def take(self, action: Action) -> Sequence[Race]:
-        """Pass ``action`` on, and count it."""
+        """Count ``action``, and pass it to the order."""
         started = time.perf_counter()
         races = self._take(action)
         self.actions += 1

@@ -40,7 +40,7 @@ class Watch:
         self._model = model
         self._order = Order(confirms=_share_bytes)
         self._earlier: list[Race] = []  # the races before the latest pause
-        self.tally = Tally(self._order.take)  # how much was judged so far, and the time that this took
+        self.tally = Tally(self._order.take)  # the actions that were judged so far, and the time for it
         self._feed = Feed(self.tally.take)
         self._memory = Memory(self._feed, model)
 
@@ -67,18 +67,18 @@ class Watch:
 
     @property
     def cost(self) -> float:
-        """Return how many times longer the watched operators took at least; 1.0 if none was watched.
+        """Return the factor by which the watch slowed the watched operators at least; 1.0 without operators.
 
-        The way from torch to the dispatch mode and back, some microseconds for each operator, is not in it.
+        The factor leaves out the time between torch and the dispatch mode, some microseconds for each operator.
         """
         program = self._feed.program_ns
         return (program + self._feed.audit_ns) / program if program else 1.0
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Judge nothing within the ``with`` block, which then costs little.
+        """Judge nothing within the ``with`` block, so that its code runs with little overhead.
 
-        The device is synchronised before and after it, because waits within the block are not seen.
+        The device is synchronised before and after the block, because waits within the block are not seen.
         """
         self._model.synchronize()
         self._feed.flush()
@@ -95,7 +95,7 @@ class Watch:
 
 
 def _share_bytes(first: Access, second: Access) -> bool:
-    """Return whether two accesses really have bytes in common, if a source gave spans with gaps."""
+    """Return whether two accesses really have bytes in common. Ranges that overlap can be spans with gaps."""
     if AccessMode.HAND_OUT in (first.mode, second.mode):
         return True
     touched = [access.work.where.touched for access in (first, second) if isinstance(access.work.where, Stack)]
@@ -152,5 +152,5 @@ def watch() -> Iterator[Watch]:
                 stack.callback(source.stop)
         result.sources = tuple(statuses)
         yield result
-        cpu.drain()  # what the CPU's streams still do is part of the block
+        cpu.drain()  # work that the CPU's streams still have is part of the block
         feed.flush()

@@ -1,1 +1,1 @@
-"""The findings of an audit: those of each rank, the same joined over all ranks, and the suppressions. No torch."""
+"""The findings of an audit, of each rank and of all ranks together, and the suppressions. No torch."""

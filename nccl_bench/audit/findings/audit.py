@@ -1,4 +1,4 @@
-"""The findings of all ranks as one result: the same race of several ranks is one race."""
+"""Joins the findings of all ranks. A race that several ranks found is one race."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nccl_bench.errors import ExitCode
 
 
 class Outcome(StrEnum):
-    """The answers that an audit can have, the one that matters most first."""
+    """The answers that an audit can have, the most important first."""
 
     RACES = "races"
     HANG = "hang"  # no race was found before the program hung
     FAILED = "failed"  # no race was found before the program failed
-    BLIND = "blind"  # no collective was seen, so nothing was checked that matters
+    BLIND = "blind"  # no collective was seen, so nothing important was checked
     NONE = "no race"
 
 
@@ -48,7 +48,7 @@ class Audit:
     world_size: int  # the number of ranks that were watched
     races: tuple[FoundRace, ...] = ()  # the races that no suppression accepts, the worst first
     suppressed: tuple[Suppressed, ...] = ()  # the races that a suppression accepts
-    # The suppressions that suppressed no race; of several that match, the first counts.
+    # The suppressions that suppressed no race. If several match one race, only the first of them suppresses the race.
     unused: tuple[Suppression, ...] = ()
     ranks: tuple[RankFindings, ...] = ()  # the findings of each rank that reported some
     hang: str = ""  # the message about a hang; empty without one
@@ -56,7 +56,7 @@ class Audit:
 
     @property
     def outcome(self) -> Outcome:
-        """The answer."""
+        """The answer of the audit."""
         if self.races:
             return Outcome.RACES
         if self.hang:
@@ -82,7 +82,7 @@ class Audit:
 
     @property
     def sources(self) -> tuple[WatchedSource, ...]:
-        """All sources; the first rank stands for all, which run the same program."""
+        """The sources of the first rank. All ranks run the same program, so all have these sources."""
         return self.ranks[0].sources if self.ranks else ()
 
 
@@ -113,7 +113,7 @@ def join_ranks(
 def split_suppressed(
     races: Iterable[FoundRace], suppressions: Sequence[Suppression]
 ) -> tuple[tuple[FoundRace, ...], tuple[Suppressed, ...]]:
-    """Return the races that no suppression accepts, and those that one does."""
+    """Return the races that no suppression accepts, and the races that a suppression accepts."""
     accepted = [(race, next((each for each in suppressions if each.matches(race)), None)) for race in races]
     return (
         tuple(race for race, by in accepted if by is None),

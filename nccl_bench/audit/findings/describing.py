@@ -18,7 +18,7 @@ _HOST = "the host"
 
 
 class Describer:
-    """Describes the races of one rank. A side stream has the same number in all of them."""
+    """Describes the races of one rank. A side stream has the same number in all descriptions."""
 
     def __init__(self, rank: int, directory: Path, outside: str) -> None:
         """Shorten the names of files below ``directory``. Leave out the calls that led to the program.

@@ -13,7 +13,7 @@ from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 class Line:
     """A line of the user's program."""
 
-    path: str  # the file, relative to the directory in which the program started if it is below
+    path: str  # the file; a file below the start directory of the program is relative to it
     number: int  # the number of the line, from 1
     function: str  # the function around the line
     source: str = ""  # the text of the line; empty if the file could not be read
@@ -48,7 +48,7 @@ class FoundAccess:
 class FoundRace:
     """Two accesses to the same bytes that nothing orders."""
 
-    kind: RaceKind  # what the accesses are, which is also how bad the race is
+    kind: RaceKind  # the kind of the race, which also shows how bad the race is
     missing: Missing  # the order that is missing
     first: FoundAccess  # the access that the host asked for first
     second: FoundAccess  # the access that the host asked for later
@@ -69,7 +69,7 @@ def _identity(access: FoundAccess) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedSource:
-    """A road to a device, and what the watch could see of it."""
+    """A way in which programs use a device, and how far the watch could see it."""
 
     name: str  # the source
     sees: str  # what it watches
@@ -81,11 +81,11 @@ class WatchedSource:
 class Sample:
     """The share of a rank's steps that was watched. The module ``audit.sampling`` says what a step is."""
 
-    every: int  # every so many steps one was watched
+    every: int  # one of this number of steps was watched
     steps: int  # the number of steps
     watched: int  # the number of steps that were watched
     watched_step_s: float | None = None  # the median time of a watched step, in seconds; None without one
-    paused_step_s: float | None = None  # the median time of another step, in seconds; None without one
+    paused_step_s: float | None = None  # the median time of an unwatched step, in seconds; None without one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +96,11 @@ class Amount:
     works: int = 0  # operators, kernels and collectives
     collectives: Mapping[str, int] = field(default_factory=dict)  # the number of calls of each collective
     program_s: float = 0.0  # the time from the start of the program to its end, in seconds
-    judging_s: float = 0.0  # the time in which the order was decided, in seconds; a part of the cost
-    slowdown: float = 1.0  # how many times longer the watched operators took at least
+    judging_s: float = 0.0  # the time for judging the actions, in seconds; a part of the cost
+    slowdown: float = 1.0  # the factor by which the watch slowed the watched operators at least
     remembered: int = 0  # accesses, blocks of memory, clocks and their times in the order at the end
     peak_bytes: int = 0  # the most memory of the rank's process, the program included
-    sample: Sample | None = None  # the steps that were watched; None if all of the program was
+    sample: Sample | None = None  # the steps that were watched; None if the whole program was watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class ProgramEnd:
 
     exit_code: int  # the exit code that the program would have had
     error: str = ""  # the exception that ended the program; empty without one
-    line: Line | None = None  # the line of the user's program that raised it
+    line: Line | None = None  # the line of the user's program that raised the exception
     ended_at: float = 0.0  # the time of the end, as time.monotonic() of the rank's host
 
 
@@ -121,11 +121,11 @@ class RankFindings:
     races: tuple[FoundRace, ...] = ()  # each race once
     sources: tuple[WatchedSource, ...] = ()  # all sources, also those that were off
     amount: Amount = Amount()  # how much was watched
-    end: ProgramEnd | None = None  # how the program ended; None if it was ended, or still runs
+    end: ProgramEnd | None = None  # the end of the program; None if the program was killed or still runs
 
     def write(self, directory: Path) -> None:
         """Write the findings into a file in ``directory``, completely or not at all."""
-        # Only here, because a verification watches with this module, and the interpreter of its ranks can lack msgspec.
+        # Import it here: a verification uses this module too, and its ranks' interpreter can be without msgspec.
         import msgspec
 
         part = directory / f".rank-{self.rank}.json"

@@ -1,4 +1,4 @@
-"""The call that would order the two accesses of a race, and the line where it belongs."""
+"""The call that would order the two accesses of a race, and the line where this call belongs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nccl_bench.audit.order.races import Missing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """The order that a race misses."""
+    """The call that would order the accesses of a race."""
 
-    code: str  # the call that makes it, with the names `stream`, `x` or `work`
+    code: str  # the call, with the names `stream`, `x` or `work`
     place: str  # where the call belongs, such as `before model.py:88`
     meaning: str  # what the names in the code stand for
 
 
-# The orders that a wait for the first work makes.
+# The missing orders that a wait for the first work would make.
 _WAITS_FOR_FIRST = (Missing.JOIN, Missing.WAIT, Missing.HOST_WAIT)
 
 
 def remedy(race: FoundRace) -> Remedy:
-    """Return what would order the accesses of ``race``."""
+    """Return the call that would order the accesses of ``race``."""
     if race.missing in _WAITS_FOR_FIRST and _is_distributed(race.first):
         return _work_wait(race)
     return _REMEDIES[race.missing](race)

@@ -23,7 +23,7 @@ class Suppression:
     """A line of a file of suppressions."""
 
     number: int  # the number of the line
-    patterns: tuple[str, ...]  # the pattern of one access, or those of the first and the second access
+    patterns: tuple[str, ...]  # the pattern of one access, or the patterns of the first and the second access
     reason: str  # why the user accepts the race
 
     @property
@@ -40,7 +40,7 @@ class Suppression:
 
 
 def read_suppressions(file: Path) -> tuple[Suppression, ...]:
-    """Return the lines of ``file``, without empty lines and those that begin with ``#``.
+    """Return the suppressions in ``file``. Empty lines, and lines that begin with ``#``, are left out.
 
     Raises ``UsageError`` for a line without a reason, and for a file that cannot be read.
     """

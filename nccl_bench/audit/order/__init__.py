@@ -1,4 +1,4 @@
-"""Who waits for whom. No torch.
+"""Decides which work waits for which other work, and finds the races. No torch.
 
-Sources make records, which ``actions`` defines, and give them to ``order.Order``, which returns the races.
+Sources make the records that ``actions`` defines, and give the records to ``order.Order``. It returns the races.
 """

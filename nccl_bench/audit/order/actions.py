@@ -1,6 +1,6 @@
-"""Records of what the host asked for, which sources report in the order in which the host asked.
+"""Records of what the host asked for. Sources report the records in the order in which the host asked.
 
-A number identifies an event, a graph, a thread or a signal. After such an object is destroyed or ends, a new one can
+A number identifies an event, a graph, a thread or a signal. After such an object is destroyed or ends, a new object can
 get its number, because handles are used again too. No action creates a stream or a thread: each exists from its first
 action. A thread that begins without a signal knows only what each of the other threads knows already.
 
@@ -27,7 +27,7 @@ class Work:
 class WorkLaunched:
     """A thread queued work on a stream."""
 
-    thread: int  # the host thread; if it works for a thread that waits, the thread that waits
+    thread: int  # the host thread; if it works for a waiting thread, the waiting thread
     stream: Stream  # the stream of the work
     work: Work  # what was launched
     reads: tuple[ByteRange, ...] = ()  # the bytes that the work reads; bytes that it also writes may be left out
@@ -67,17 +67,17 @@ class StreamWaited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostWaited:
-    """A thread waited for an event, a stream or a whole device, or a query of it returned True.
+    """A thread waited for an event, a stream or a whole device, or a query returned True.
 
-    At most one of ``event``, ``stream`` and ``device`` is set. The order trusts the program to look at the answer of a
-    query, because it cannot see whether the program does.
+    At most one of ``event``, ``stream`` and ``device`` is set. The order cannot see whether the program looks at
+    the answer of a query, and assumes that it does.
     """
 
     thread: int  # the host thread that waited
     event: int | None = None  # the event; None if the thread did not wait for an event
     stream: Stream | None = None  # the stream; None if the thread did not wait for a stream
     device: int | None = None  # the device; None if the thread did not wait for a device
-    is_accidental: bool = False  # True if nothing promises this wait: an allocation that missed the cache
+    is_accidental: bool = False  # True if this wait happened by accident: an allocation missed the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class MemoryAllocated:
 class StreamOfMemoryRecorded:
     """``Tensor.record_stream``: a freed block is not handed out again before a stream has done its work.
 
-    This work is what the stream has when the block is freed.
+    The work that is in the stream at the time of the free must end first.
     """
 
     address: int  # the first byte of the block
@@ -162,7 +162,7 @@ class EventDestroyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamDestroyed:
-    """A stream does not exist any more. Work that is still in it runs; a new stream can get its handle."""
+    """A stream does not exist any more. The stream's remaining work still runs; a new stream can get its handle."""
 
     stream: Stream  # the stream
 
@@ -176,7 +176,7 @@ class GraphDestroyed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadEnded:
-    """A thread of the host does nothing any more."""
+    """A thread of the host has ended."""
 
     thread: int  # the host thread
 

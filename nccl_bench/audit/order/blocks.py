@@ -25,16 +25,16 @@ class Block:
     time: int  # the time of the newest work when the block was allocated
     streams: set[Lane] = field(default_factory=set)  # the streams of record_stream
     is_freed: bool = False  # whether the block is free again
-    freed: Hashable = None  # the stack that freed the block; None as long as it is in use
-    replaced: Hashable = None  # the stack that freed the memory before the block was allocated; None if nothing did
+    freed: Hashable = None  # the stack that freed the block; None while the block is in use
+    replaced: Hashable = None  # the stack that freed the earlier block in this memory; None without one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """A freed block that a stream may still use, so that it must not be handed out yet."""
+    """A freed block that a stream may still use, so the allocator must not hand it out yet."""
 
     block: Block  # the block
-    uses: tuple[tuple[Entry, ByteRange], ...]  # the accesses that the block's stream did not follow when it was freed
+    uses: tuple[tuple[Entry, ByteRange], ...]  # the accesses that the block's stream did not follow at the free
 
     def without(self, clock: Clock) -> Pending | None:
         """Return the block without the accesses that ``clock`` follows; ``None`` if none is left."""
@@ -53,7 +53,7 @@ class Pending:
 
 
 class Blocks:
-    """All blocks. Memory that was not announced has no block, and its frees say nothing."""
+    """All blocks. Memory without a ``MemoryAllocated`` has no block, and a free of such memory has no effect."""
 
     def __init__(self) -> None:
         self._blocks: RangeMap[Block] = RangeMap()
@@ -68,7 +68,7 @@ class Blocks:
         return self._blocks.at(address)
 
     def allocate(self, block: Block) -> list[Pending]:
-        """Add a block, and return the pending blocks that the allocator could have handed out for it."""
+        """Add a block, and return the pending blocks whose memory the allocator could have used for it."""
         for _, old in self._blocks.overlapping(block.memory):
             block.replaced = block.replaced or old.freed
         self._blocks.set(block.memory, block)
@@ -79,15 +79,15 @@ class Blocks:
         return served
 
     def keep_pending(self, block: Block, known: Clock) -> None:
-        """Keep a freed block if its stream, which knows ``known``, does not follow all accesses to it."""
+        """Keep a freed block as pending if its stream, with the clock ``known``, does not follow all accesses."""
         uses = tuple(use for use in block.world.history.entries(block.memory) if not follows(known, use[0]))
         if uses:
             self._pending.append(Pending(block, uses))
 
     def forget(self, common: Clock) -> None:
-        """Forget the uses of freed blocks that ``common`` covers. The history still has the others."""
+        """Forget the uses of freed blocks that ``common`` covers, and keep the other uses."""
         self._pending = [rest for pending in self._pending if (rest := pending.without(common))]
 
     def end(self, world: World) -> None:
-        """Forget the freed blocks of a capture that ended. Its memory belongs to the graph."""
+        """Forget the freed blocks of a capture that ended. The capture's memory belongs to the graph."""
         self._pending = [pending for pending in self._pending if pending.block.world is not world]

@@ -1,7 +1,8 @@
-"""Vector clocks: what each stream and each thread of the host knows to have ended before its next step.
+"""Vector clocks: for each stream and each thread of the host, the work that has ended before its next step.
 
-A lane is a stream or a thread. Each work and each access of the host gets a time, which grows on its lane. A clock has
-for each lane the time up to which everything has ended. A clock is never changed, so events and entries can share it.
+A lane is a stream or a thread. Each piece of work and each access of the host gets a time. Times grow along a lane. A
+clock has one time for each lane: all work of the lane up to this time has ended. A lane knows the work that its clock
+covers. A clock is never changed, so events and entries can share it.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ def covers(clock: Clock, other: Clock) -> bool:
 
 
 class Clocks:
-    """The clocks of all lanes, changed by what orders them.
+    """The clocks of all lanes. Launches, waits and signals change the clocks.
 
-    With ``one_host`` all threads share what they know, so the order in which threads happened to act counts.
+    With ``one_host`` all threads share one clock, so the order in which threads acted by accident counts too.
     """
 
     def __init__(self, *, one_host: bool = False) -> None:
         self._one_host = one_host
         self._lanes: dict[Lane, Clock] = {}
         self._marks: dict[Hashable, Clock] = {}  # the clocks of events, signals, communicators and graphs
-        self._legacy: dict[int, Clock] = {}  # device -> what the last action on its legacy default stream knew
+        self._legacy: dict[int, Clock] = {}  # device -> the clock of the last action on its legacy default stream
 
     def with_one_host(self) -> Clocks:
         """Return a copy in which all threads share what they know."""
@@ -64,11 +65,11 @@ class Clocks:
         return len(clocks) + sum(map(len, clocks))
 
     def knows(self, lane: Lane) -> Clock:
-        """Return what ``lane`` knows to have ended before its next step, apart from what orders this step anew."""
+        """Return the clock of ``lane`` before its next step, without the waits that this step itself adds."""
         return self._lanes.get(self._shared(lane), START)
 
     def begin(self, thread: Lane, lane: Lane) -> Clock:
-        """Return what a new action of ``thread`` on ``lane`` waits for."""
+        """Return the clock that a new action of ``thread`` on ``lane`` waits for."""
         clock = joined(self.knows(lane), self.knows(thread))
         if lane.stream is None:
             return clock
@@ -82,7 +83,7 @@ class Clocks:
         return clock
 
     def launch(self, thread: Lane, lane: Lane, time: int, after: Hashable = None) -> Clock:
-        """Queue the work with a new ``time``, and return what it waits for; ``after`` is a mark that it also joins."""
+        """Queue work at a new ``time``, and return the clock that it waits for, with that of the mark ``after``."""
         before = self.begin(thread, lane)
         if after is not None:
             before = joined(before, self._marks.get(after, START))
@@ -93,7 +94,7 @@ class Clocks:
         return before
 
     def mark(self, thread: Lane, lane: Lane, mark: Hashable) -> None:
-        """Keep what ``lane`` knows now under ``mark``."""
+        """Keep the present clock of ``lane`` under the name ``mark``."""
         clock = self.begin(thread, lane)
         self._end(lane, clock)
         self._marks[mark] = clock
@@ -108,7 +109,7 @@ class Clocks:
             self.learn(thread, self._lanes[lane])
 
     def learn(self, lane: Lane, clock: Clock, mark: Hashable = None) -> None:
-        """Make later steps of ``lane`` wait for what ``clock`` knows, and what waits for ``mark``, its newest mark."""
+        """Make later steps of ``lane`` wait for ``clock``. Also add ``clock`` to ``mark``, the lane's newest mark."""
         self._end(lane, joined(self.knows(lane), clock))
         if mark is not None:
             self._marks[mark] = joined(self._marks[mark], clock)
@@ -126,7 +127,7 @@ class Clocks:
         return {lane: time for lane, time in times.items() if time}
 
     def forget(self, common: Clock, used: Set[Lane]) -> None:
-        """Forget what ``common`` covers: marks, streams, and lanes apart from ``used`` ones, which have accesses."""
+        """Forget what ``common`` covers: marks, streams, and lanes not in ``used``, the lanes with accesses."""
         self._marks = {mark: clock for mark, clock in self._marks.items() if not covers(common, clock)}
         self._legacy = {device: clock for device, clock in self._legacy.items() if not covers(common, clock)}
         # A stream without a clock begins with what the thread knows, which is at least `common`.
@@ -155,7 +156,7 @@ class Clocks:
 
 
 def _restricted(clocks: dict[Key, Clock], lanes: Set[Lane]) -> dict[Key, Clock]:
-    """Return ``clocks`` without what they know of other lanes."""
+    """Return ``clocks`` with only the times of ``lanes``."""
     return {
         key: clock if clock.keys() <= lanes else {lane: time for lane, time in clock.items() if lane in lanes}
         for key, clock in clocks.items()

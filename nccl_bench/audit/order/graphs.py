@@ -1,4 +1,4 @@
-"""A captured graph as the order sees its replays: one piece of work that reads and writes what the graph does."""
+"""A captured graph. In the order, a replay is one piece of work with all reads and writes of the graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Graph:
 
     @classmethod
     def of(cls, accesses: Iterable[tuple[ByteRange, Sequence[Access]]]) -> Graph:
-        """Return the graph with these accesses, of which each range has its accesses in their order."""
+        """Return the graph with these accesses. Each range comes with its accesses, in their order."""
         named: RangeMap[Access] = RangeMap()
         modes: RangeMap[AccessMode] = RangeMap()
         for memory, of_range in accesses:

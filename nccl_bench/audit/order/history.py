@@ -1,4 +1,4 @@
-"""The accesses that a later access can still race with, for each byte."""
+"""Keeps for each byte the accesses that a later access can still race with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Moment:
 
     lane: Lane  # where the work runs
     time: int  # its time on the lane
-    clock: Clock  # what its lane knows as soon as the work has ended; it grows if a wait before the work is assumed
+    clock: Clock  # the lane's clock after the work; it grows if the order assumes a missing wait before the work
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,24 +39,24 @@ def follows(clock: Clock, entry: Entry) -> bool:
 
 
 class History:
-    """The accesses that matter for each byte. A later access takes the place of those that it follows.
+    """The accesses that matter for each byte. A new access replaces the earlier accesses that it follows.
 
-    A read takes the place of reads only, because a later read conflicts with an earlier write. An access of the host
-    takes the place of accesses of the host only, because a later access of another thread can race with a stream, but
-    its race with the host is not looked for.
+    A read replaces only reads, because a later read can conflict with an earlier write. An access of the host replaces
+    only accesses of the host. A later access of another thread can still race with the work of a stream. Races between
+    two threads of the host are not looked for.
     """
 
     def __init__(self) -> None:
         self._entries: RangeMap[tuple[Entry, ...]] = RangeMap()
 
     def __len__(self) -> int:
-        """Return the number of neighbouring bytes with the same accesses."""
+        """Return the number of segments: neighbouring bytes with the same accesses."""
         return len(self._entries)
 
     def add(self, memory: ByteRange, new: Entry, clock: Clock) -> list[tuple[Entry, ByteRange]]:
         """Add an access that knows ``clock`` when it begins; return the accesses that it races with.
 
-        Add what a work writes before what it reads.
+        Add the writes of a work before its reads.
         """
         conflicts: list[tuple[Entry, ByteRange]] = []
         by_host = new.moment.lane.stream is None
@@ -98,7 +98,7 @@ class History:
         return {entry.moment.lane for _, entries in self._entries for entry in entries}
 
     def graph(self) -> Graph:
-        """Return the graph whose work has these accesses."""
+        """Return the graph with these accesses."""
         return Graph.of(
             (memory, [entry.access(memory.address) for entry in entries]) for memory, entries in self._entries
         )

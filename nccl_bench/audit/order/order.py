@@ -1,4 +1,4 @@
-"""The class that takes what sources report and returns the races."""
+"""The class that takes the actions that sources report, and returns the races."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ from nccl_bench.audit.order.races import Access, AccessMode, Race
 from nccl_bench.audit.order.reports import Reports
 from nccl_bench.audit.order.world import Accesses, Conflict, World
 
-# The fewest actions between two times at which the order forgets. Forgetting looks at every segment of the history.
+# The order forgets old accesses at most once in this number of actions: forgetting looks at every segment of the
+# history.
 FORGET_EVERY = 4096
 
 
 class Order:
-    """The actions of one process and their races. Each thread gives its actions to ``take`` when it asks for them.
+    """The actions of one process and their races. Each thread gives an action to ``take`` at the time of the action.
 
-    After a race, the order goes on as if the missing wait were there. With ``every_pair`` it does not, and reports all
-    accesses that race, however many one wait would order.
+    After a race, the order goes on as if the missing wait were there. With ``every_pair`` it does not: it reports every
+    pair of accesses that race, even if one wait would order many pairs.
 
-    ``confirms`` says whether two accesses whose ranges overlap really have bytes in common; ranges with gaps need it.
+    Ranges can have gaps. ``confirms`` says whether two accesses with overlapping ranges really have bytes in common.
     """
 
     def __init__(self, *, every_pair: bool = False, confirms: Callable[[Access, Access], bool] | None = None) -> None:
@@ -225,7 +226,7 @@ class Order:
         # Most blocks are used by their own stream only, which also orders their next use.
         if all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
             return ()
-        # The block cannot be handed out before the thread frees it, and before these streams have done what they have.
+        # The block cannot be handed out before the thread frees it, and before these streams have done their work.
         for lane in (thread, *block.streams):
             world.history.forget(world.clocks.begin(thread, lane), block.memory)
         self._blocks.keep_pending(block, world.clocks.knows(own))
@@ -276,7 +277,7 @@ class Order:
     def _thread(self, number: int) -> Lane:
         thread = self._threads.get(number)
         if thread is None:
-            # It is not known who started a thread without a signal, so it knows what all other threads know.
+            # A thread without a signal was started by an unknown thread. So it knows only what all other threads know.
             common = self._eager.clocks.common(self._threads.values())
             thread = self._threads[number] = Lane(None)
             self._eager.clocks.learn(thread, common)

@@ -1,4 +1,4 @@
-"""Streams, where work runs, and byte ranges, which it uses."""
+"""Streams, on which work runs, and ranges of bytes, which the work uses."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,10 +7,10 @@ from enum import StrEnum
 class StreamKind(StrEnum):
     """The ways in which a stream is ordered with other streams of its device, without any event."""
 
-    NON_BLOCKING = "non-blocking"  # not at all; the streams of torch's pool are of this kind
+    NON_BLOCKING = "non-blocking"  # ordered with no other stream; the streams of torch's pool are of this kind
     # Ordered with the legacy default stream: a stream that cudaStreamCreate made, or a per-thread default stream.
     BLOCKING = "blocking"
-    LEGACY_DEFAULT = "legacy default"  # with all blocking streams of its device; torch's default stream, handle 0
+    LEGACY_DEFAULT = "legacy default"  # ordered with all blocking streams; torch's default stream, handle 0
     INLINE = "inline"  # the host runs the work itself, before the launch returns; the default stream of the CPU
 
 

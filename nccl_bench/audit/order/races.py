@@ -22,8 +22,7 @@ class RaceKind(StrEnum):
     KERNELS = "kernels"  # two works on streams
     MEMORY = "memory"  # the allocator can hand memory out again while a work still uses it
     # The accesses have their order only if the host is slow enough. Either the host itself uses the bytes and does not
-    # wait. Or the first work had ended in this run, but only because another thread waited for it, or because a wait
-    # happened that nothing promises.
+    # wait. Or the first work had ended in this run by accident: another thread waited for it, or an allocation waited.
     HOST_SPEED = "host speed"
 
 
@@ -51,7 +50,7 @@ class Access:
 
     @property
     def identity(self) -> Hashable:
-        """The values that this access shares in all occurrences of a race; streams of a pool differ between them."""
+        """The values of this access that all occurrences of a race share. Their streams of a pool can differ."""
         return self.mode, self.work.name, self.work.where, self.replayed
 
 

@@ -37,7 +37,7 @@ class RangeMap(Generic[Value]):
         return self._values[index] if index >= 0 and self._ends[index] > address else None
 
     def overlapping(self, memory: ByteRange) -> list[tuple[ByteRange, Value]]:
-        """Return the parts of ``memory`` that have a value, with it."""
+        """Return the parts of ``memory`` that have a value, each with its value."""
         parts = []
         index = bisect_left(self._starts, memory.address)
         if index and self._ends[index - 1] > memory.address:
@@ -58,13 +58,13 @@ class RangeMap(Generic[Value]):
         if address >= end:
             return
         first = bisect_left(self._starts, address)
-        # Most accesses are to bytes that the last access used too.
+        # Most accesses use exactly the bytes of an earlier access.
         if first < len(self._starts) and self._starts[first] == address and self._ends[first] == end:
             self._set_segment(first, change(address, end, self._values[first]))
             return
         first, last = self._split(address), self._split(end)
         segments: _Segments[Value] = _Segments()
-        # The neighbours take part, because a changed value can be equal to theirs.
+        # Replace the neighbouring segments too, because a changed value can be equal to the value of a neighbour.
         before = first - 1 if first and self._ends[first - 1] == address else first
         after = last + 1 if last < len(self._starts) and self._starts[last] == end else last
         segments.extend(self._slice(before, first))

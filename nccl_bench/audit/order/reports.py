@@ -1,4 +1,4 @@
-"""Each race once: its kind, the order that it misses, and how often it occurred."""
+"""Collects each race once: its kind, the missing order, and how often it occurred."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reports:
         seen: set[Moment] = set()
         for conflict in conflicts:
             if conflict.old.moment in seen:
-                continue  # two pieces of work race once, in however many ranges
+                continue  # two pieces of work are one race, even with several ranges
             seen.add(conflict.old.moment)
             race = self._race(conflict)
             known = self._races.get(race.identity)
@@ -72,7 +72,7 @@ def _missing(conflict: Conflict, first: Access, second: Access) -> Missing:
         return Missing.HOST_WAIT
     if second.mode is AccessMode.HAND_OUT:
         return Missing.RECORD_STREAM
-    # A collective is the work of a side stream. Without one, the default stream is the main stream.
+    # A collective counts as work of a side stream. Without a collective, the default stream is the main stream.
     to_side, to_main = second.work.is_collective, first.work.is_collective
     if to_side == to_main:
         to_side, to_main = first.stream.is_default, second.stream.is_default

@@ -11,7 +11,7 @@ from nccl_bench.audit.order.history import Entry, History, Moment, follows
 from nccl_bench.audit.order.places import ByteRange
 from nccl_bench.audit.order.races import Access, AccessMode
 
-# What a piece of work does with which bytes, the writes first.
+# The accesses of a piece of work, each with its ranges of bytes; the writes first.
 Accesses = Sequence[tuple[AccessMode, Access | Replay, Sequence[ByteRange]]]
 
 
@@ -22,7 +22,7 @@ class Conflict:
     old: Entry  # the access that the host asked for first
     new: Entry  # the access that the host asked for later
     overlap: ByteRange  # bytes of both
-    only_host_speed: bool  # True if the accesses were ordered in this run, by threads or waits that promise nothing
+    only_host_speed: bool  # True if the accesses had an order in this run, but only by accident
     freed: Hashable = None  # the stack that freed the memory; None unless the later access is an allocation
 
     @property
@@ -41,12 +41,12 @@ class World:
 
     def __init__(self) -> None:
         self.clocks = Clocks()
-        # What happened in this run, promised or not. None as long as that is the same.
+        # The clocks that also count what threads and waits of this run ordered by accident. None without such an order.
         self._observed: Clocks | None = None
         self.history = History()
 
     def observe(self) -> Clocks:
-        """Return the clocks that also count what nothing promises; keep them from now on."""
+        """Return the clocks that also count what was ordered by accident. From now on, keep these clocks too."""
         if self._observed is None:
             self._observed = self.clocks.with_one_host()
         return self._observed
@@ -102,7 +102,7 @@ class World:
         """Return the conflicts that each need a wait of their own, and go on as if these waits were there.
 
         A wait for a stream also covers all earlier work on that stream, so the newest conflict is enough.
-        Without this, a forgotten wait would be reported again for each later work.
+        Otherwise one missing wait would be reported again for each later piece of work.
         """
         needed: list[Conflict] = []
         repaired: Clock = {}
@@ -117,7 +117,7 @@ class World:
         return needed
 
     def end(self) -> None:
-        """End a capture. Blocks that were allocated in it still refer to it."""
+        """End a capture, and drop its history: blocks that it allocated still refer to this object."""
         self.history = History()
 
     def forget(self, common: Clock) -> None:

@@ -1,1 +1,1 @@
-"""The sources of the order: each module watches one road from a program to a device, and reports actions."""
+"""The sources of the order: each module watches one way in which programs use a device, and reports actions."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 
 class Source(Protocol):
-    """A road to a device that is watched. A source is switched on where its library is loaded or can be loaded."""
+    """Watches one way in which programs use a device. It is switched on if its library can be loaded."""
 
     name: ClassVar[str]  # as the report shows it
     sees: ClassVar[str]  # what it watches
@@ -26,7 +26,7 @@ class Source(Protocol):
 
 def living(kind: type) -> list[Any]:
     """Return the objects of a class and its subclasses that the garbage collector knows."""
-    # `type` instead of isinstance: the latter asks lazy objects for their class, which can import modules.
+    # Compare `type`: isinstance would ask lazy objects for their class, which can import modules.
     kinds = {kind, *_subclasses(kind)}
     return [each for each in gc.get_objects() if type(each) in kinds]
 
@@ -46,7 +46,7 @@ class Replacements:
         """Replace the attribute ``name`` of ``owner`` by ``make(attribute)``. Return False if it does not exist."""
         if not hasattr(owner, name):
             return False
-        # The attribute as it is stored: pybind11 stores a method in an object that `getattr` takes off.
+        # The attribute as it is stored. pybind11 stores a method inside an object, and `getattr` returns the method.
         stored = vars(owner).get(name)
         setattr(owner, name, make(getattr(owner, name)))
 

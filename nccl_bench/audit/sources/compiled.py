@@ -16,7 +16,7 @@ from nccl_bench.audit.sources.base import Replacements, Source
 
 
 class CompiledCodeSource(Source):
-    """Sets the stance of torch.compile to "force_eager" as soon as the program uses it."""
+    """Sets the stance of torch.compile to "force_eager" as soon as the program uses torch.compile."""
 
     name: ClassVar[str] = "torch.compile"
     sees: ClassVar[str] = "compiled functions, which run eagerly while they are watched"

@@ -1,7 +1,7 @@
 """The CPU's streams: queued functions, events and waits.
 
-The operators of a queued function are known when it runs, in the thread of its stream. Its place in the order is that
-of the call that queued it.
+A queued function runs later, in the thread of its stream, and its operators are known only then. In ``Order``, the
+operators have the place of the call that queued the function.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class _Ticket(Ticket):
         self._source.feed.complete(self._place)
 
     def _with_own_waits(self) -> Iterator[Action | Place]:
-        """Yield the actions of the function, and what orders them with its stream.
+        """Yield the actions of the function, and the waits that order them with its stream.
 
-        The function asks other streams for something when its stream reaches it. Its stream goes on when it returns.
+        The stream starts the function after its earlier work, and goes on after the function has returned.
         """
         thread = self._place.thread
         for action in self._place.actions:
@@ -79,7 +79,7 @@ class _Ticket(Ticket):
                 yield action
 
     def _by_own_thread(self, action: Action) -> Iterator[Action]:
-        """Yield what the function does as a thread of the host, such as a signal to another thread."""
+        """Yield an action that the function does as a thread of the host, such as a signal to another thread."""
         thread, event = threading.get_ident(), self._source.feed.new_number()
         yield EventRecorded(thread=self._place.thread, event=event, stream=self._stream)
         yield HostWaited(thread=thread, event=event)

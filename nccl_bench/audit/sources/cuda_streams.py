@@ -1,6 +1,6 @@
 """CUDA's streams, events and memory, from the callbacks of ``torch.cuda._gpu_trace``; queries and graphs from Python.
 
-torch calls back for its own events and synchronisations in C++ as well, so those of ProcessGroupNCCL are seen.
+torch also reports events and synchronisations of its C++ code, so those of ProcessGroupNCCL are seen.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class CudaStreamsSource(Source):
 
     def _watched_capture_begin(self, begin: Callable[..., None]) -> Callable[..., None]:
         def watched(graph: Any, *args: Any, **kwargs: Any) -> None:
-            # The driver answers no question about a stream under capture, so the model learns of the stream first.
+            # The driver answers no question about a stream under capture, so ask for the stream before the capture.
             stream = self._model.current_stream()
             begin(graph, *args, **kwargs)
             self._graphs[id(graph)] = stream

@@ -166,9 +166,10 @@ class DistributedSource(Source):
     def _launch_between(
         self, name: str, reads: list[Tensor], writes: list[Tensor], used: list[Tensor], meanwhile: list[Action | Place]
     ) -> None:
-        """Put a collective of NCCL after the fork, on the stream that forked, and before all events behind it.
+        """Put a collective of NCCL between the fork and the events that torch records after the collective.
 
-        Without a fork it runs on the current stream. Behind it, torch records the events of the Work and of its future.
+        The collective runs on the stream that waits in the fork; without a fork, on the current stream. The events are
+        those of the Work and of its future.
         """
         stream = current = self._model.current_stream(used[0])
         position = len(meanwhile)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Operators that look at the size of their tensors only.
+# Operators that use only the sizes of their tensors.
 _FACTORY = re.compile(r"aten::(new_.*|.*_like)$")
 # Operators that give out memory and write nothing into it.
 _UNWRITTEN = re.compile(r"aten::(new_)?empty(_.*)?$")
@@ -42,7 +42,7 @@ _UNANNOTATED: Mapping[str, tuple[str, ...]] = {
 class Effects:
     """The arguments that a call of an operator or a kernel reads and writes."""
 
-    reads: frozenset[str] | None = None  # the names of arguments that are read; None for those not in `writes`
+    reads: frozenset[str] | None = None  # the names of arguments that are read; None for all that are not in `writes`
     writes: frozenset[str] = frozenset()  # the names of arguments that are written
 
 
@@ -55,7 +55,7 @@ class Operator:
     writes: tuple[tuple[int, str], ...]  # the arguments whose bytes are written
     returns_new: bool  # True if the call returns tensors that are no views of its arguments
     writes_new: bool  # True if the call writes the tensors that it returns
-    does_anything: bool  # False if the call reads and writes nothing and returns nothing new, as that of a view
+    does_anything: bool  # False if the call reads nothing, writes nothing and returns nothing new, as for a view
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
         """Yield the tensors that a call reads."""
@@ -75,8 +75,8 @@ _declared: dict[str, Effects] = {}
 def declare_effects(name: str, *, reads: Iterable[str] | None = None, writes: Iterable[str] = ()) -> None:
     """Say which arguments an operator ("vllm::all_gather") or a Triton kernel ("my_kernel") reads and writes.
 
-    Without ``reads``, it reads all arguments that it does not write. Without a declaration, the schema of an operator
-    decides, and a Triton kernel reads and writes all its tensors.
+    Without ``reads``, all arguments that are not in ``writes`` count as read. Without a declaration, the schema of an
+    operator decides, and a Triton kernel reads and writes all its tensors.
     """
     _declared[name] = Effects(reads=None if reads is None else frozenset(reads), writes=frozenset(writes))
     _operators.clear()

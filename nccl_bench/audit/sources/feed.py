@@ -1,7 +1,7 @@
-"""The way of actions from the sources to the order.
+"""The queue of actions between the sources and ``Order``.
 
-Actions reach the order one after another, in the order in which the host asked for them. Work of the CPU's streams is
-known only when it has run, so its place in the queue is kept until then, and what follows it waits.
+Actions reach ``Order`` one after another, in the order in which the host asked for them. Work of the CPU's streams is
+known only after it has run. Until then its place in the queue is kept, and later actions wait.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from nccl_bench.audit.sources.stacks import Stack, capture, capture_thread, curr
 class Place:
     """A place in the queue, for actions that are known later."""
 
-    thread: int  # the number of the thread that asked for them
-    outer: Stack  # the stack of the call that asked for them
+    thread: int  # the number of the thread that asked for the actions
+    outer: Stack  # the stack of the call that asked for the actions
     stream: Stream  # the stream that does the work
     actions: list[Action | Place] = field(default_factory=list)  # the actions so far, and places for later ones
     is_complete: bool = False  # True when no more actions come
@@ -42,7 +42,7 @@ class _PerThread(threading.local):
 
     def look(self) -> bool:
         """Return whether Python started this thread."""
-        # A thread signals that it has begun just before the threading module knows it, so only True is kept.
+        # A new thread already sends a signal just before the threading module knows the thread. So keep only True.
         self.is_pythons = self.is_pythons or current_thread_is_pythons()
         return self.is_pythons
 
@@ -58,8 +58,8 @@ class Feed:
         self.owner = threading.get_ident()  # the thread for which threads of C++ work
         self._numbers = itertools.count(1)
         self.is_open = True  # False after the watch: later actions are dropped
-        self.program_ns = 0  # the time of the program's operators that were reported
-        self.audit_ns = 0  # the time that their reports took
+        self.program_ns = 0  # the time of the reported operators, in nanoseconds
+        self.audit_ns = 0  # the time of the reports themselves, in nanoseconds
 
     def new_number(self) -> int:
         """Return a number that no handle and no other number of this feed equals."""
@@ -122,9 +122,9 @@ class Feed:
     def collect(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, list[Action | Place]]:
-        """Call ``function``; return its result, and the actions of the calling thread meanwhile, which are not queued.
+        """Call ``function``; return its result, and the actions of the calling thread during the call.
 
-        If it raises an exception, the actions are queued.
+        These actions are not queued. Only if ``function`` raises an exception, they are queued.
         """
         state = self._per_thread
         actions: list[Action | Place] = []
@@ -176,23 +176,23 @@ class Feed:
             state.collected, state.place = collected, outer
 
     def complete(self, place: Place) -> None:
-        """Say that ``place`` gets no more actions."""
+        """Mark ``place`` as complete: it gets no more actions."""
         place.is_complete = True
         self._pass_on()
 
     def restart(self) -> None:
-        """Take actions again, without those that are still in the queue."""
+        """Drop the actions that are still in the queue, and take new actions again."""
         with self._lock:
             self._queue.clear()
         self.is_open = True
 
     def flush(self) -> None:
-        """Pass on everything that is complete, after another thread that does the same."""
+        """Pass on everything that is complete. If another thread is doing this, wait for that thread first."""
         with self._lock:
             self._empty()
 
     def _pass_on(self) -> None:
-        # A finalizer can run in the middle of `take`, in the same thread. Its actions are taken by the loop outside.
+        # A finalizer can run during `take`, in the same thread. The outer loop then takes the actions of the finalizer.
         if self._lock.acquire(blocking=False):
             try:
                 self._empty()
@@ -207,7 +207,7 @@ class Feed:
                 if not head.is_complete:
                     return
                 queue.popleft()
-                # A place within this one takes its turn in the queue, because its actions may not be known yet.
+                # The actions go to the front of the queue. A place among them can still be incomplete.
                 queue.extendleft(reversed(head.actions))
             else:
                 self._take(head)

@@ -60,7 +60,7 @@ class GlooTransportSource(Source):
                     gloo = transport._comms[comm]
                     return CommFacts(rank=gloo.rank, world_size=gloo.world_size)
 
-                # The order has a rule of its own for the operations of one communicator.
+                # Hide the events of the transport: `Order` has its own rule for the operations of one communicator.
                 with self._feed.hiding():
                     result = call(transport, *args)
                 if not self._feed.is_hiding:

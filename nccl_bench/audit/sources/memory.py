@@ -35,24 +35,24 @@ class _StorageRef(weakref.ref[torch.UntypedStorage]):
 class Memory:
     """The blocks that the order knows.
 
-    torch's callback about an allocation says its address only. So a block is reported when the first tensor in it is
-    seen. On the CPU there is no callback, and the end of a storage says that its block is free.
+    torch's callback about an allocation has only the address. So a block is reported when the first tensor in it is
+    seen. On the CPU there is no callback, and a block is free when its storage ends.
     """
 
     def __init__(self, feed: Feed, model: DeviceModel) -> None:
         self._feed = feed
         self._model = model
         self._blocks: set[int] = set()  # the addresses of the blocks in use
-        self._storages: dict[int, _StorageRef] = {}  # an address -> the storage there, if nobody calls back at its end
+        self._storages: dict[int, _StorageRef] = {}  # address -> the storage there, if no callback reports its end
         self._host_blocks: set[int] = set()  # the addresses of pinned blocks that a GPU has used
 
     def forget(self) -> None:
-        """Forget all blocks, because another order knows none of them."""
+        """Forget all blocks, because the next ``Order`` knows none of them."""
         self._blocks.clear()
         self._host_blocks.clear()
 
     def note_existing(self, tensor: Tensor) -> None:
-        """Report the block of a tensor that is older than the watch. Its stream is unknown: take the current one."""
+        """Report the block of a tensor older than the watch. Its stream is unknown: take the current stream."""
         # Wrappers, such as DTensor and the tensors of functorch, have no memory; the tensors inside them have.
         is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided
         if not is_plain or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
@@ -68,8 +68,8 @@ class Memory:
     def note(self, tensor: Tensor, stream: Stream | None = None, where: Stack | None = None) -> int:
         """Report the block of ``tensor`` if the order does not know it; return its address, 0 if it has none.
 
-        ``stream`` is the stream that was current at its allocation; without it, the current one. ``where`` is the stack
-        of the allocation; without it, the current one.
+        ``stream`` is the stream that was current at the allocation; ``None`` stands for the current stream. ``where``
+        is the stack of the allocation; ``None`` stands for the current stack.
         """
         address: int = tensor.data_ptr()
         if address in self._blocks:  # most tensors begin where their block begins

@@ -101,14 +101,14 @@ class CudaModel(DeviceModel):
         return stream
 
     def _kind(self, handle: int) -> StreamKind:
-        # ROCm's streams count as torch's.
+        # All streams of ROCm count as streams of torch's pool.
         return StreamKind.NON_BLOCKING if self._driver is None else ask_kind(self._driver, handle)
 
 
 def ask_kind(driver: Any, handle: int) -> StreamKind:
     """Ask ``driver``, CUDA's libcuda, for the kind of a stream with a handle of its own.
 
-    A stream under capture counts as one of torch's, because the question would break its capture.
+    A stream under capture counts as a stream of torch's pool, because the question would break its capture.
     """
     status = ctypes.c_int()
     driver.cuStreamIsCapturing(ctypes.c_void_p(handle), ctypes.byref(status))

@@ -1,4 +1,4 @@
-"""NCCL's functions: which arguments are buffers, how long they are, on which stream they run. As in nccl.h."""
+"""The arguments of NCCL's functions, as in nccl.h: the buffers and their lengths, the communicator, the stream."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ WATCHED = frozenset({*FUNCTIONS, *(f"{name}{_CONFIG}" for name in FUNCTIONS), *E
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommFacts:
-    """A communicator's answers to questions about itself."""
+    """Facts about a communicator."""
 
-    rank: int  # the rank of this process in it
+    rank: int  # the rank of this process in the communicator
     world_size: int  # its number of ranks
 
 
@@ -96,7 +96,7 @@ class _Group(threading.local):
 
 
 class NcclCalls:
-    """Turns the calls of one source, of NCCL's functions or functions with the same arguments, into actions."""
+    """Turns calls of NCCL's functions, or of functions with the same arguments, into actions."""
 
     def __init__(self, feed: Feed, model: DeviceModel, item_bytes: Mapping[int, int] = NCCL_ITEM_BYTES) -> None:
         self._item_bytes = item_bytes
@@ -106,7 +106,7 @@ class NcclCalls:
         self._facts: dict[int, CommFacts] = {}
 
     def called(self, function: str, args: Sequence[int], facts: Callable[[int], CommFacts]) -> None:
-        """Take a call that NCCL has accepted. ``args`` are plain ints; ``facts`` asks a communicator about itself."""
+        """Take a call that NCCL has accepted. ``args`` are plain ints; ``facts`` returns facts about a communicator."""
         if function == GROUP_START:
             self._group.depth += 1
         elif function == GROUP_END:

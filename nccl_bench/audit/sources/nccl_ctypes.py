@@ -1,7 +1,8 @@
 """NCCL through ctypes, whoever loads it: PyNccl of SGLang and vLLM, this package, a script.
 
 ctypes gives each library object a class for its functions. A ``__call__`` on that class sees every call of every
-function of the library, also of functions that were fetched long before, and costs nothing when it is gone.
+function of the library, also of functions that were fetched before the watch. After the watch the ``__call__`` is
+removed, and calls cost no extra time.
 """
 
 from __future__ import annotations
@@ -84,12 +85,12 @@ class NcclCtypesSource(Source):
 
 
 def _has_nccl(library: Any) -> bool:
-    """Return whether somebody has fetched a function of NCCL from ``library``, which then has it as an attribute."""
+    """Return whether code has fetched a function of NCCL from ``library``: it is then an attribute of ``library``."""
     return any(name.startswith("nccl") for name in vars(library))
 
 
 def _ask(library: Any, function: str, comm: int) -> int:
-    # A function object of its own: the program may have set other types on the library's.
+    # Make a new function object: the program may have set other types on the library's own object.
     bound = library._FuncPtr((function, library))
     bound.argtypes, bound.restype = (ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)), ctypes.c_int
     answer = ctypes.c_int()

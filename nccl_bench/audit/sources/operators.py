@@ -31,14 +31,14 @@ from nccl_bench.audit.sources.ranges import MOST_BLOCKS, Touched, byte_ranges
 _Arguments = tuple[Any, ...]
 # Called for one operator instead of the usual handling: (operator, arguments, keywords) -> the operator's result.
 Handler = Callable[[Any, _Arguments, dict[str, Any]], Any]
-# Tensors with data of their own. The others wrap such tensors, or have no data.
+# The classes of tensors with data of their own. Tensors of other classes wrap such tensors, or have no data.
 _PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Hands every operator of one thread to ``Operators``."""
 
-    # Higher-order operators, such as flex_attention, come here too. torch refuses them under other modes.
+    # Let higher-order operators, such as flex_attention, come here too. torch refuses them under other modes.
     supports_higher_order_operators = True
 
     def __init__(self, operators: Operators) -> None:
@@ -47,7 +47,7 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # torch would wrap each call to keep torch.compile out, which imports torch._dynamo and takes microseconds.
+        # Otherwise torch wraps each call to keep torch.compile out. That imports torch._dynamo and takes microseconds.
         return False
 
     def __torch_dispatch__(
@@ -184,7 +184,7 @@ class Operators(Source):
     def _is_used(self, tensor: Tensor, stream: Stream) -> bool:
         """Return whether the work of an operator uses the memory of a tensor after the operator has returned.
 
-        Of the host's memory, a GPU uses only pinned memory then. torch keeps it until the stream has used it.
+        Of the host's memory, a GPU then uses only pinned memory, which torch keeps until the stream has used it.
         """
         if self._model.holds(tensor):
             return True
@@ -218,9 +218,9 @@ def _ranges(tensors: list[Tensor]) -> tuple[ByteRange, ...]:
 
 
 def _place_of_work(meanwhile: list[Action | Place], stream: Stream) -> int:
-    """Return where the work of an operator belongs between the actions that its call caused.
+    """Return the index at which the work of an operator belongs among the actions that its call caused.
 
-    It follows the waits of its stream. Events that its stream records, and waits of the host, follow it.
+    The work comes after the waits of its stream, and before events of its stream and waits of the host.
     """
     for index, action in enumerate(meanwhile):
         if isinstance(action, HostWaited) or (isinstance(action, EventRecorded) and action.stream == stream):

@@ -13,9 +13,9 @@ from torch import Tensor
 from nccl_bench.audit.order.places import ByteRange
 
 # A tensor with more separate blocks than this is given to the order as one `Span`, because each block costs time. Two
-# tensors that lie between each other's blocks then seem to overlap, and `Touched` looks at their blocks.
+# tensors that lie between each other's blocks then seem to overlap. `Touched` compares the blocks themselves.
 MOST_BLOCKS = 4
-_MOST_COMPARED = 1 << 20  # `_have_common_bytes` gives up if the spans have more blocks, and believes the order
+_MOST_COMPARED = 1 << 20  # with more blocks than this, `_have_common_bytes` assumes common bytes
 _KEPT = 4096  # the number of tensors whose ranges are kept
 
 
@@ -107,7 +107,7 @@ class Touched:
 
 
 def _have_common_bytes(first: Sequence[ByteRange], second: Sequence[ByteRange]) -> bool:
-    """Return whether a byte lies in both, and not only in the gaps of a span."""
+    """Return whether both have a byte in common. Bytes in the gaps of a span do not count."""
     if sum(each.blocks if isinstance(each, Span) else 1 for each in (*first, *second)) > _MOST_COMPARED:
         return True
     blocks = sorted(_exact(first))

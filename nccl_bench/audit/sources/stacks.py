@@ -34,7 +34,7 @@ _Call = tuple[str, int, str]  # the file, the line and the function of a call
 _OWN_FOLDER = f"{Path(__file__).parent}{os.sep}"
 # Parts of the paths of engines' communicators and coordinators, such as those of SGLang and vLLM.
 _COMMUNICATOR_PATHS = ("/distributed/device_communicators/", "/distributed/parallel_state.py", "/communication_op.py")
-# The module through which all sources see NCCL. Its frames show that a stack is that of a call of NCCL.
+# The module through which all sources see NCCL. A stack with a frame of this module belongs to a call of NCCL.
 _NCCL_MODULE = f"{_OWN_FOLDER}nccl_calls.py"
 
 
@@ -61,7 +61,7 @@ class Stack:
     def __init__(
         self, captured: Any = None, outer: Stack | None = None, calls: tuple[_Call, ...] | None = None
     ) -> None:
-        """Keep what torch captured, or ``calls`` instead, and the stack around it."""
+        """Keep torch's ``captured`` stack or, without one, ``calls``. ``outer`` is the stack around it."""
         self._captured = captured
         self._outer = outer
         self._calls = calls
@@ -118,7 +118,7 @@ def capture(outer: Stack | None = None) -> Stack:
 
 @contextmanager
 def _without_import_of_inductor() -> Iterator[None]:
-    """Keep torch from importing ``torch._inductor``, which takes seconds, only to ask it for code that it generated."""
+    """Prevent torch's import of ``torch._inductor``, which takes seconds and serves only generated code."""
     if "_inductor" in vars(torch):
         yield
         return
@@ -132,7 +132,7 @@ def _without_import_of_inductor() -> Iterator[None]:
 
 
 def capture_thread(thread: int) -> Stack:
-    """Return the stack of another thread, for example of the one that waits while autograd's threads work for it."""
+    """Return the stack of another thread, for example of a thread that waits for autograd's threads."""
     calls = traceback.walk_stack(sys._current_frames().get(thread))
     return Stack(calls=tuple((frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in calls))
 

@@ -85,7 +85,7 @@ class ThreadsSource(Source):
 
         return watched
 
-    # A condition is identified by its lock, because the conditions of a Queue share one.
+    # A condition is identified by its lock, because the conditions of a Queue share one lock.
 
     def _receiving(self, enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def watched(condition: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Kernels of Triton, at their launch."""
+"""Watches the launches of Triton kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MODULE = "triton.runtime.jit"
 
 
 class TritonSource(Source):
-    """Watches ``triton.jit`` functions. Their tensors count as read and written, unless the user declares them."""
+    """Watches ``triton.jit`` functions. Without a declaration, their tensors count as read and written."""
 
     name: ClassVar[str] = "Triton kernels"
     sees: ClassVar[str] = "launches of triton.jit functions, with the tensors among their arguments"
