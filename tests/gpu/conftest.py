@@ -9,11 +9,16 @@ GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder with ``gpu``, and skip it if it needs more GPUs than torch sees."""
+    """Mark every test of this folder with ``gpu``, and skip it if it needs more GPUs than torch sees.
+
+    Tests with the marker ``alone`` come first. Other tests open GPUs in this process, and a run would then take this
+    process for another user's.
+    """
     folder = Path(__file__).parent
-    for item in items:
-        if folder not in item.path.parents:
-            continue
+    own = [item for item in items if folder in item.path.parents]
+    in_order = iter(sorted(own, key=lambda item: item.get_closest_marker("alone") is None))
+    items[:] = [next(in_order) if folder in item.path.parents else item for item in items]
+    for item in own:
         item.add_marker(pytest.mark.gpu)
         marker = item.get_closest_marker("gpus")
         needed = marker.args[0] if marker else 1

@@ -38,6 +38,7 @@ def test_an_arm_with_another_protocol_runs_another_kernel(tmp_path: Path) -> Non
     assert kernels.startswith("the arms ran different kernels")
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 def test_the_parts_of_a_call_add_up_to_most_of_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "--max-rounds", "1
 # The first release of NCCL whose RAS answers in JSON.
 FIRST_WITH_JSON = (2, 28, 7)
 
-pytestmark = [pytest.mark.gpus(2), pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.alone, pytest.mark.gpus(2), pytest.mark.timeout(280)]
 
 
 def run(sandbox: Sandbox, act: str) -> tuple[CommandResult, Run]:

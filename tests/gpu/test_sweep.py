@@ -53,6 +53,7 @@ def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) 
     assert seen == supported
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("placement", ["in-place", "out-of-place"])
@@ -68,6 +69,7 @@ def test_every_layer_of_a_chain_is_right_eagerly_and_in_one_graph(tmp_path: Path
     assert {row["ops_per_batch"] for row in rows if row["timing"] == "eager"} == {7, 40}
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 def test_early_ranks_wait_for_a_late_rank_as_long_as_its_measured_delay(tmp_path: Path) -> None:
@@ -82,6 +84,7 @@ def test_early_ranks_wait_for_a_late_rank_as_long_as_its_measured_delay(tmp_path
         assert row["measured_delay_us"] == pytest.approx(row["delay_us"], rel=0.2, abs=20)
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 def test_an_overlap_hides_a_part_of_the_gather_and_never_makes_its_result_wrong(tmp_path: Path) -> None:
@@ -102,6 +105,7 @@ def test_an_overlap_hides_a_part_of_the_gather_and_never_makes_its_result_wrong(
     assert len({row["product"] for row in of_device}) == 2
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(400)
 def test_two_communicators_on_one_stream_take_about_twice_as_long_as_one(tmp_path: Path) -> None:
@@ -115,6 +119,7 @@ def test_two_communicators_on_one_stream_take_about_twice_as_long_as_one(tmp_pat
         assert (1.7 if row["streams"] == 1 else 0.9) < ratio < 2.5
 
 
+@pytest.mark.alone
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 def test_non_default_arms_and_options_work_on_gpus(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import torch
 
 from nccl_bench.records.nvml import open_nvml
 
+pytestmark = pytest.mark.alone
+
 # The process of the tests itself never opens a GPU: the runs below would take it for another user's process.
 HOLD = """
 import sys, torch
