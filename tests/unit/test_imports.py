@@ -128,7 +128,7 @@ def test_list_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:
     assert "stream-free" in document
 
 
-def test_a_report_of_one_launch_loads_neither_torch_nor_scipy(tmp_path: Path) -> None:
+def test_a_report_of_a_run_without_a_twin_loads_neither_torch_nor_scipy(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store = RunStore.create(
         run_dir,
