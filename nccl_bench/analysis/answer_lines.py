@@ -1,6 +1,6 @@
 """Lines of the headline about what is decided in one kind of case: first what changed, then what stayed the same."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -27,24 +27,18 @@ def decided_answers(
     """Yield the decided lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
 
     ``swept`` are all sizes that were tried. If the pairs are ``ranked``, the first lines name the fastest arms. With
-    ``brief``, all timings share a line.
+    ``brief``, all timings of a pair share a line.
     """
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
-    several = len(pairs) > 1
-
-    def named(name: str, lines: Iterable[HeadlineLine]) -> Iterator[HeadlineLine]:
-        return (replace(line, text=f"{name}: {line.text}") if several else line for line in lines)
-
     if ranked:
         yield from fastest_lines(bands, known)
     for verdict in (Verdict.SLOWER,) if ranked else (Verdict.FASTER, Verdict.SLOWER):
-        for name, of_pair in pairs.items():
-            lines = decided_lines(of_pair, verdict, known, joined=brief or several, names_most=not ranked)
-            yield from named(name, lines)
+        yield from decided_lines(pairs, verdict, known, brief=brief, names_most=not ranked)
     yield from _absences(pairs, ranked=ranked)
     for name, of_pair in pairs.items():
-        yield from named(name, same_lines(of_pair, known))
+        for line in same_lines(of_pair, known):
+            yield replace(line, text=f"{name}: {line.text}") if len(pairs) > 1 else line
 
 
 def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[HeadlineLine]:

@@ -1,4 +1,4 @@
-"""Lines of the headline about one pair of arms: the bands of each verdict, in words.
+"""Lines of the headline about pairs of arms: the bands of each verdict, in words.
 
 A line never averages. It names the sizes of a verdict, with the smallest and the largest difference.
 """
@@ -12,9 +12,11 @@ from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.shared_arm import own_change_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
+    Difference,
     change_range,
     every_comparison,
     every_timing,
+    opposite_text,
     percent_range,
     saved_text,
     size_with_unit,
@@ -24,6 +26,8 @@ from nccl_bench.catalog.timings import Timing
 
 # With more bands of one verdict in one timing, one line names all their sizes.
 _MOST_BANDS = 2
+# With more lines of one verdict than this, each pair of arms has one line.
+_MOST_ROWS = 6
 # With more sizes than this, a line names the slowest size.
 _FEW_SIZES = 2
 # The sizes of each timing.
@@ -58,27 +62,45 @@ def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
 
 
 def decided_lines(
-    bands: Sequence[Band], verdict: Verdict, known: KnownSizes, *, joined: bool = False, names_most: bool = True
+    pairs: Mapping[str, Sequence[Band]], verdict: Verdict, known: KnownSizes, *, brief: bool, names_most: bool
 ) -> Iterator[HeadlineLine]:
-    """Yield the lines of ``verdict``, faster or slower; ``bands`` are of one pair of arms and one kind of case.
+    """Yield the lines of ``verdict``, faster or slower, about ``pairs``: the bands of each pair of arms by its name.
 
-    With ``joined``, all timings share a line. With ``names_most``, a slower line names its slowest size.
+    A line has the pairs with the same sizes in one timing. With ``brief``, and instead of many lines, each pair has a
+    line with all its timings. With ``names_most``, a slower line names its slowest size. An only pair is not named.
     """
-    decided = [band for band in bands if band.verdict is verdict]
-    label = _DECIDED[verdict]
-    if joined and decided:
-        parts = [
-            ", ".join([where(of_timing, known), *_differences(of_timing, names_most=names_most, in_short=True)])
-            for of_timing in by_timing(decided)
-        ]
-        yield HeadlineLine(label=label, timing=None, text="; ".join(parts))
-        return
-    for of_timing in by_timing(decided):
-        for group in [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]:
+    decided = {
+        name: of_verdict
+        for name, bands in pairs.items()
+        if (of_verdict := [band for band in bands if band.verdict is verdict])
+    }
+    names = {name: f"{name}: " if len(pairs) > 1 else "" for name in decided}
+    rows: dict[tuple[Timing, str], list[tuple[str, list[Band]]]] = {}
+    for name, bands in decided.items():
+        for group in _groups(bands):
             timing = group[0].timing
-            sizes = sizes_in_short(sizes_of(group), known[timing])
-            text = ", ".join([sizes, *_differences(group, names_most=names_most)])
-            yield HeadlineLine(label=label, timing=timing, sizes=sizes, text=text)
+            rows.setdefault((timing, sizes_in_short(sizes_of(group), known[timing])), []).append((name, group))
+    if brief or (len(pairs) > 1 and len(rows) > _MOST_ROWS):
+        for name, bands in decided.items():
+            parts = [
+                ", ".join([where(of_timing, known), *_differences(of_timing, names_most=names_most, in_short=True)])
+                for of_timing in by_timing(bands)
+            ]
+            yield HeadlineLine(label=_DECIDED[verdict], timing=None, text=f"{names[name]}{'; '.join(parts)}")
+        return
+    for (timing, sizes), groups in sorted(rows.items(), key=lambda row: list(Timing).index(row[0][0])):
+        # What a time is stands once, at the end.
+        texts = [
+            f"{names[name]}{', '.join(_differences(group, names_most=names_most, in_short=number < len(groups)))}"
+            for number, (name, group) in enumerate(groups, start=1)
+        ]
+        yield HeadlineLine(label=_DECIDED[verdict], timing=timing, sizes=sizes, text=f"{sizes}, {'; '.join(texts)}")
+
+
+def _groups(bands: Sequence[Band]) -> Iterator[list[Band]]:
+    """Yield the bands that share a line, of one pair of arms and one verdict: each alone, unless these are many."""
+    for of_timing in by_timing(bands):
+        yield from [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]
 
 
 def same_lines(bands: Sequence[Band], known: KnownSizes) -> Iterator[HeadlineLine]:
@@ -94,15 +116,21 @@ def _differences(bands: Sequence[Band], *, names_most: bool, in_short: bool = Fa
 
     See `decided_lines` about ``names_most``. A text ``in_short`` does not mention CPU time.
     """
-    change = percent_range([ratio for band in bands for ratio in band.ratios])
+    has_shared_arm = any(band.has_shared_arm for band in bands)
+    sizes = [Difference(each.case.size_bytes, each.ratio, each.saved_us) for band in bands for each in band.comparisons]
+    timing = None if in_short else bands[0].timing
+    if not has_shared_arm and (opposite := opposite_text(sizes, timing)):
+        yield opposite
+        return
+    change = percent_range([each.ratio for each in sizes])
     yield change
     if names_most and bands[0].verdict is Verdict.SLOWER and comparisons_of(bands) > _FEW_SIZES and " to " in change:
         yield f"most at {size_with_unit(farthest(bands).case.size_bytes)}"
-    if any(band.has_shared_arm for band in bands):
+    if has_shared_arm:
         # The ratio is relative to a shared arm. Only the arm's own times show how long a call takes.
         yield own_change_text([each for band in bands for each in band.comparisons])
     else:
-        yield saved_text([us for band in bands for us in band.saved_us], None if in_short else bands[0].timing)
+        yield saved_text([each.saved_us for each in sizes], timing)
 
 
 def by_timing(bands: Sequence[Band]) -> list[list[Band]]:

@@ -18,7 +18,9 @@ from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.pair_lines import KnownSizes
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
+    Difference,
     joined,
+    opposite_text,
     percent_range,
     saved_text,
     sizes_in_short,
@@ -170,6 +172,9 @@ def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
         for of_size in place.entries
     ]
     if baseline not in place.fastest:
+        sizes = [Difference(size, entry.ratio, entry.saved_us) for size, entry in zip(place.sizes, best, strict=True)]
+        if opposite := opposite_text(sizes, timing):
+            return f"{text}, {opposite} under {baseline}"
         saved = saved_text([entry.saved_us for entry in best], timing)
         return f"{text}, {percent_range([entry.ratio for entry in best])} under {baseline}, {saved}"
     following = [

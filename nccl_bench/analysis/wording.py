@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nccl_bench.catalog.cases import Case, Scenario, root_word, scenario_words
 from nccl_bench.catalog.scenarios import SCENARIOS
@@ -15,9 +15,20 @@ EVERY_SIZE = "every size"
 # With more ranges of sizes than this, a text counts the sizes and does not list them.
 _MOST_RANGES = 5
 
+# A time is clearly longer than another if it is at least so many times as long.
+_CLEARLY = 1.2
+
 if TYPE_CHECKING:
     from nccl_bench.analysis.comparison import Comparison
     from nccl_bench.analysis.summary import Row
+
+
+class Difference(NamedTuple):
+    """The difference of two arms at one size."""
+
+    size_bytes: int  # the size
+    ratio: float  # the time of the candidate / the time of the baseline
+    saved_us: float  # the time that a call of the candidate saves, microseconds; negative if it takes longer
 
 
 def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:
@@ -155,7 +166,28 @@ def saved_text(saved_us: Sequence[float], timing: Timing | None) -> str:
     amounts = [abs(us) for us in saved_us if (us >= 0) == (verb == "saves")]
     # The medians of two arms can show a gain where the median ratio of their rounds shows a loss, or the reverse.
     text = _range(amounts) if len(amounts) == len(saved_us) else f"up to {_range([max(amounts)])}"
-    return f"{verb} {text} us{'' if timing is None or TIMINGS[timing].moves_bytes else ' of CPU time a call'}"
+    return f"{verb} {text} us{_of_cpu(timing)}"
+
+
+def opposite_text(differences: Sequence[Difference], timing: Timing | None) -> str:
+    """Return both ends of ``differences`` if the largest change saves or costs the least time; else an empty text.
+
+    As two ranges, 14 to 27 % and 2.1 to 4.5 us, they would read as if 27 % were 4.5 us. So the text is: 27 % (2.2 us)
+    at 8 B to 14 % (4.5 us) at 2 MiB. See `saved_text` about ``timing``.
+    """
+    most, least = (choose(differences, key=lambda each: abs(each.ratio - 1)) for choose in (max, min))
+    times = [abs(each.saved_us) for each in differences]
+    first, last = abs(most.saved_us), abs(least.saved_us)
+    are_ends = first <= _CLEARLY * min(times) and max(times) <= _CLEARLY * last
+    if not are_ends or first * _CLEARLY > last or most.saved_us * least.saved_us < 0:
+        return ""
+    first_text = f"{percent(abs(most.ratio - 1))} % ({_range([first])} us{_of_cpu(timing)})"
+    last_text = f"{percent(abs(least.ratio - 1))} % ({_range([last])} us)"
+    return f"{first_text} at {size_with_unit(most.size_bytes)} to {last_text} at {size_with_unit(least.size_bytes)}"
+
+
+def _of_cpu(timing: Timing | None) -> str:
+    return "" if timing is None or TIMINGS[timing].moves_bytes else " of CPU time a call"
 
 
 def time_range(changes_us: Sequence[float]) -> str:

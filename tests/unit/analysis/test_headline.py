@@ -125,11 +125,41 @@ def test_what_enqueue_saves_is_time_of_the_cpu() -> None:
     assert lines_of(*cells)[0] == "FASTER enqueue every size, 20 %, saves 2.0 us of CPU time a call"
 
 
+def test_a_line_says_if_the_largest_change_saves_the_least_time() -> None:
+    def line(*sizes: tuple[float, float]) -> str:
+        cells = [
+            comparison(8 * 2**power, Verdict.FASTER, ratio, baseline_us=saved_us / (1 - ratio))
+            for power, (ratio, saved_us) in enumerate(sizes)
+        ]
+        return lines_of(*cells)[0]
+
+    assert line((0.73, 2.2), (0.76, 2.3), (0.86, 4.5)) == (
+        "FASTER gated every size, 27 % (2.2 us) at 8 B to 14 % (4.5 us) at 32 B"
+    )
+    assert line((0.86, 2.2), (0.73, 4.5)) == "FASTER gated every size, 14 to 27 %, saves 2.2 to 4.5 us"
+    # Here the ends do not save the least and the most.
+    assert line((0.73, 2.2), (0.76, 1.1), (0.86, 4.5)) == "FASTER gated every size, 14 to 27 %, saves 1.1 to 4.5 us"
+
+
+def test_many_lines_of_one_verdict_become_a_line_for_each_pair() -> None:
+    ranges = ((8,), (16,), (32,), (8, 16), (16, 32), (8, 16, 32), (64,))
+    sizes = dict(zip("abcdefg", ranges, strict=True))
+
+    def slower(*arms: str) -> list[str]:
+        cells = [comparison(size, Verdict.SLOWER, 2.0, candidate=arm) for arm in arms for size in sizes[arm]]
+        return [line for line in texts(compared_runs(cells).headline) if line.startswith("SLOWER")]
+
+    assert len(slower(*"abcdef")) == 6
+    assert slower(*"abcdefg")[0] == (
+        "SLOWER a (after) against dedicated-stream (before): gated 8 B, 100 %, costs 10 us"
+    )
+
+
 def test_a_line_of_several_pairs_names_its_pair() -> None:
     headline = compared_runs([comparison(), comparison(candidate="torch", verdict=Verdict.SLOWER, ratio=2.0)]).headline
     pairs = [f"{arm} (after) against dedicated-stream (before)" for arm in ("stream-free", "torch")]
     assert texts(headline) == [
-        f"SLOWER {pairs[1]}: gated 8 B, 100 %, costs 10 us",
+        f"SLOWER gated 8 B, {pairs[1]}: 100 %, costs 10 us",
         f"NOT SLOWER {pairs[0]}, in 1 of 1 comparison (limit 2.0 %)",
         "NOT FASTER in 2 of 2 comparisons (limit 2.0 %)",
         f"SAME {pairs[0]}: gated 8 B",
@@ -151,8 +181,7 @@ def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
     ]
     assert texts(several_arms(("stream-free", 11.0), ("torch", 12.0))) == [
         "FASTEST gated 8 B, dedicated-stream; next is stream-free, 10 % slower",
-        "SLOWER stream-free: gated 8 B, 10 %, costs 1.0 us",
-        "SLOWER torch: gated 8 B, 20 %, costs 2.0 us",
+        "SLOWER gated 8 B, stream-free: 10 %, costs 1.0 us; torch: 20 %, costs 2.0 us",
     ]
 
 

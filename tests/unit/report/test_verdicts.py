@@ -128,7 +128,7 @@ def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_
     assert "% is the change of the times divided by those of torch, not of the times alone" in flat(text)
     # Its own time rose, so nothing says that it saves time.
     bands = bands_of(cells)
-    (line,) = decided_lines(bands, FASTER, known_sizes(bands))
+    (line,) = decided_lines({"only": bands}, FASTER, known_sizes(bands), brief=False, names_most=True)
     assert line.text == "8 B, 10 %, own time +2.0 us: 10.0 -> 12.0 us"
     table = band_table(compared_runs(cells, shared_arm="torch"))
     assert table is not None
