@@ -24,9 +24,9 @@ from nccl_bench.launch.audit import describe_failure, describe_hang
 from nccl_bench.launch.audit_directory import meeting_directory
 from nccl_bench.launch.launchers import Attachment
 
-# After the program of another rank has failed, this rank has so long to end by itself.
+# After the program of another rank has failed, this rank has this much time to end by itself.
 _GRACE_S = 3.0
-# A rank whose program has failed waits so long for the report, because its end makes the launcher end all ranks.
+# If a rank ends, the launcher ends all ranks. So a rank whose program has failed waits this long for the report.
 _REPORT_S = 20.0
 _POLL_S = 0.1
 _TERMINATED = "The launcher ended the program with SIGTERM, most likely because another rank had ended"
@@ -40,8 +40,8 @@ def audit_attached(
     suppressions: Sequence[Suppression],
     output: OutputConfig,
 ) -> NoReturn:
-    """Run ``program`` under watch as one rank of a launch. The first rank of each node reports for all of its node."""
-    # These imports load torch, which a rank needs.
+    """Run ``program`` under watch as one rank of a launch. The first rank of each node reports for all ranks there."""
+    # Import here: these modules load torch, which only a rank needs.
     from nccl_bench.audit.activity import Activity
     from nccl_bench.audit.rank import WatchedRank
 
@@ -49,8 +49,8 @@ def audit_attached(
     directory = meeting_directory(attachment)
     activity = Activity(directory, timeout_s)
     world_size = attachment.local_world_size or attachment.world_size
-    # The main thread reports if the program ends, and the thread that writes findings if it does not. The faster one
-    # takes this lock and never releases it.
+    # The main thread reports if the program ends. The thread that writes findings reports if the program hangs. The
+    # faster thread takes this lock and never releases it.
     leaving = threading.Lock()
     termination = _Termination()
 
@@ -58,7 +58,7 @@ def audit_attached(
         leaving.acquire()
         sys.stdout.flush()
         ranks = read_findings(directory)
-        # The end of this rank by the launcher is not the reason: another rank ended before.
+        # If the launcher ended this rank, another rank had failed before. So look for the reason in the other ranks.
         suspects = [each for each in ranks if each.rank != attachment.rank] if failure else ranks
         failure = describe_failure(suspects) or failure
         audit = join_ranks(program.text, world_size, ranks, suppressions, hang=hang, failure=failure)
@@ -96,11 +96,11 @@ def audit_attached(
 
 
 class _Termination:
-    """The SIGTERM with which a launcher ends a rank. The main thread then raises, unless a call of C blocks it."""
+    """The SIGTERM with which a launcher ends a rank. Then the main thread raises, unless a C function blocks it."""
 
     def __init__(self) -> None:
         self._has_come = False
-        # Python writes the numbers of signals into this pipe at once, also while the main thread is in a call of C.
+        # Python writes the numbers of signals into this pipe at once, even while the main thread is in a C function.
         self._numbers, writer = os.pipe()
         os.set_blocking(self._numbers, False)
         os.set_blocking(writer, False)
@@ -108,7 +108,7 @@ class _Termination:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def has_come(self) -> bool:
-        """Return whether the signal has come. Any thread may call this."""
+        """Return True if the signal has come. Any thread may call this."""
         with suppress(BlockingIOError):
             self._has_come |= signal.SIGTERM in os.read(self._numbers, 4096)
         return self._has_come
@@ -123,7 +123,7 @@ def _all_ended(ranks: Sequence[RankFindings], world_size: int) -> bool:
 
 
 def _failed_s(ranks: Sequence[RankFindings]) -> float:
-    """Return for how many seconds a rank has been waiting whose program failed; 0 without one."""
+    """Return the seconds since the program of a rank failed, of the first such rank; 0 if no program failed."""
     ends = [each.end.ended_at for each in ranks if each.end is not None and each.end.exit_code]
     return time.monotonic() - min(ends) if ends else 0.0
 

@@ -58,7 +58,7 @@ def refuse_new_processes(config: RunConfig, attachment: Attachment) -> None:
 def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig) -> None:
     """Measure as one rank of a launch; rank 0 also writes the record and prints the report."""
     refuse_new_processes(config, attachment)
-    # This import loads torch, which a rank needs.
+    # Import here: this module loads torch, which only a rank needs.
     from nccl_bench.bench.worker import measure
 
     os.environ.update(config.variables)
@@ -87,7 +87,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
         print_message(f"rank {late.rank} on {late.host} did not finish within {round(hang.timeout_s, 1):g} s: {where}")
         if store:
-            # This thread must reach `_leave`.
+            # After an error, this thread must still reach `_leave`.
             with reporting_record_errors():
                 record_end(store, hang)
             with reporting_record_errors():
@@ -111,7 +111,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     try:
         with closing_on_error(store, output, crash_of):
             try:
-                # The report comes later, because its colours would be cleaned too.
+                # Print the report after this block, because `streams` would clean its colours away.
                 with streams:
                     measure(spec, progress)
             finally:

@@ -15,7 +15,7 @@ from nccl_bench.config.parsers import time_limit
 from nccl_bench.errors import UsageError
 from nccl_bench.report import AUDIT_FORMATS, NARROWEST_AUDIT, Format
 
-# Long enough for an engine to read its weights, which no source sees.
+# Long enough for an engine to read its weights. The audit does not see this work.
 _TIMEOUT_S = 300.0
 
 

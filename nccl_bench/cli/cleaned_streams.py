@@ -1,7 +1,7 @@
 """Standard output and standard error of a rank that another launcher started: they are the user's terminal.
 
-Other ranks write into logs, of which the command shows parts. Here, what user arms and libraries print is cleaned by
-the functions that clean messages. Text that a C library writes does not pass here.
+Ranks that nccl-bench started write into logs instead, and the command shows parts of these logs. In an attached rank,
+texts that user arms and libraries print are cleaned like messages. Text that a C library writes is not cleaned.
 """
 
 import io
@@ -29,7 +29,7 @@ class CleanedStreams:
         return self
 
     def stop(self) -> None:
-        """Bring back the original streams, also from another thread and more than once."""
+        """Bring back the original streams. Any thread may call this, and more than once."""
         originals, self._originals = self._originals, None
         if originals is not None:
             sys.stdout.flush()
@@ -43,7 +43,7 @@ class CleanedStreams:
 
 
 class CleanedStream(io.TextIOBase):
-    """A text stream that writes into another one, line by line, so that no secret is cut in two."""
+    """A text stream that writes into another stream line by line, so that no secret is cut in two."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class CleanedStream(io.TextIOBase):
 
     @property
     def buffer(self) -> io.RawIOBase:
-        """The stream for bytes, as that of ``sys.stdout``."""
+        """The stream for bytes, like ``sys.stdout.buffer``."""
         return _Bytes(self)
 
     def writable(self) -> bool:

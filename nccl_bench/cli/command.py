@@ -1,4 +1,4 @@
-"""The class of all commands: their help, the spelling of each option, and suggestions for what was mistyped."""
+"""The class of all commands: their help, the spelling of each option, and suggestions for mistyped options."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from nccl_bench.config.nearest import nearest
 from nccl_bench.errors import UsageError
 from nccl_bench.report.escaping import visible
 
-# The key, in the `meta` of Typer's context, of the spellings.
+# The key of the spellings in the `meta` of Typer's context.
 _SPELLINGS = "nccl_bench.spellings"
 # How Typer says that a value is not a number.
 _NO_NUMBER = re.compile(r"valid (integer|float|number)")
@@ -68,7 +68,7 @@ class Command(TyperCommand):
 
 @contextmanager
 def _harmless_messages() -> Iterator[None]:
-    """Take the effect off the messages of Typer's errors, which quote what the user typed."""
+    """Make control characters visible in the messages of Typer's errors, which quote what the user typed."""
     try:
         yield
     except Exception as error:
@@ -90,7 +90,7 @@ def spellings(ctx: Any) -> dict[str, str]:
 
 def _no_number(param: Any, wanted: str, args: Sequence[str]) -> str:
     """Return the message about an option in ``args`` whose value is not the number ``wanted``."""
-    # Of an option that is given twice, the last value counts.
+    # If an option is given twice, the last value counts.
     for index, arg in reversed(list(enumerate(args))):
         for _, spelling in _spellings([param], [arg]):
             value = "".join(args[index + 1 : index + 2]) if arg == spelling else arg.removeprefix(spelling).lstrip("=")

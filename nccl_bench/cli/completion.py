@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 def offer(names: Callable[[], Iterable[str]], *, several: bool = False) -> Callable[[str], list[str]]:
     """Return a function that completes the beginning of one of ``names``.
 
-    With ``several``, the option takes names with commas between them: the last one is completed, and a name is offered
-    once. ``names`` is called when Tab is pressed, so that no other command pays for it.
+    With ``several``, the option takes comma-separated names. Then the last name is completed, and no name is offered
+    twice. ``names`` is called only when Tab is pressed, because it can take time.
     """
 
     def complete(incomplete: str) -> list[str]:

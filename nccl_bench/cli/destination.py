@@ -56,14 +56,14 @@ def chosen_format(format: Format | None, file: Path | None, formats: Collection[
 
 
 def stream_of(file: Path | None) -> TextIO:
-    """Return the stream that a report for a terminal fits: standard output, or for a file a stream without colours."""
+    """Return the stream that decides on width and colours: standard output, or for a file one without colours."""
     return sys.stdout if file is None else io.StringIO()
 
 
 def refuse_unwritable(file: Path | None, option: str = "--to") -> None:
     """Raise ``UsageError`` if ``file``, the value of ``option``, clearly cannot be written.
 
-    A command can take minutes before it writes.
+    Call this before the work of a command, which can take minutes.
     """
     if file is None:
         return
@@ -78,7 +78,7 @@ def refuse_unwritable(file: Path | None, option: str = "--to") -> None:
 def write_workload_text(text: str, file: Path, option: str) -> None:
     """Write the workload ``text`` to ``file``, the value of ``option``.
 
-    Raises ``UsageError`` if the file cannot be written, or has another text: people edit workloads.
+    Raises ``UsageError`` if the file cannot be written, or if it exists with another text: people edit workloads.
     """
     content = text.encode()
     if file.is_file() and (file.stat().st_size != len(content) or file.read_bytes() != content):

@@ -30,7 +30,7 @@ def doctor(
     from nccl_bench.records.nvml import open_nvml
     from nccl_bench.report.doctor import reports
 
-    # First the driver, since its start can take seconds: GPUs are examined before torch uses them.
+    # Open the driver before torch starts: this can take seconds, and GPUs are examined before torch uses them.
     nvml = open_nvml()
     wait_for_torch = begin_torch(module_command("nccl_bench.doctor.torch_process"), os.environ)
 

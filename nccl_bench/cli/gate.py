@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FailOn(StrEnum):
-    """The choices of ``--fail-on``: what makes a command fail. Wrong results do so even if they are not chosen."""
+    """The choices of ``--fail-on``: what makes a command fail. Wrong results always make it fail."""
 
     SLOWER = "slower"
     INCONCLUSIVE = "inconclusive"
@@ -28,7 +28,7 @@ def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
 
 
 def refuse_gate_of_one_arm(arms: Collection[str], fail_on: Collection[FailOn]) -> None:
-    """Raise ``UsageError`` if ``fail_on`` names a verdict, and there is only one arm and so no verdict."""
+    """Raise ``UsageError`` if ``fail_on`` names a verdict and there is only one arm: one arm has no verdict."""
     if len(arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(fail_on):
         raise UsageError(f"--fail-on is {','.join(fail_on)!r}, and a run of one arm compares nothing: add an arm")
 
@@ -36,10 +36,10 @@ def refuse_gate_of_one_arm(arms: Collection[str], fail_on: Collection[FailOn]) -
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
     """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has no such verdict.
 
-    The verdicts are those of the bands that the headline shows, and only those that answer the question of the run. Of
-    a workload they are those of the step times. If nothing could be judged, the gate does not pass. A case in which the
-    candidate was not compared counts as inconclusive. If no table shows why the gate does not pass, the reason is
-    printed.
+    If the run measured a workload, the verdicts about step times count. Otherwise the verdicts of the bands that answer
+    the question of the run count; the headline shows these bands. If nothing could be judged, the gate does not pass. A
+    case in which the candidate was not compared counts as inconclusive. If no table shows why the gate does not pass,
+    the reason is printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
     verdicts = {str(each.verdict) for each in analysis.judged if each.verdict is not None}

@@ -13,7 +13,7 @@ from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: that of EXAMPLES, else Markdown.
+# Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: the file in EXAMPLES, or Markdown.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "doctor": "What this machine has, and what will go wrong",
@@ -46,7 +46,7 @@ TOPICS: Mapping[str, str] = {
     "glossary": "The words that code, columns and messages use",
     "architecture": "The folders of the code, and how data flows through them",
 }
-# The topics that are no Markdown. Users redirect these pages into files.
+# Topic -> its file, for topics that are not Markdown. Users redirect these pages into files.
 EXAMPLES: Mapping[str, str] = {
     "example": "my_communicator.py",
     "sglang-coordinator": "sglang_coordinator.py",

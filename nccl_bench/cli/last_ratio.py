@@ -19,14 +19,14 @@ class LastRatio:
         self._samples = samples
         self._arms = (candidate, baseline)
         self._offset = 0
-        # Timing -> arm -> round -> microseconds, of the case at work.
+        # Timing -> arm -> round -> microseconds, of the case that is being measured.
         self._times_us: dict[str, dict[str, Mapping[int, float]]] = {}
         self._text = ""
 
     def read(self) -> str:
         """Return the size, the timing and the ratio, for example ``128K eager 0.87x``; empty before the first ratio.
 
-        This reads what was appended to the file since the last call. A missing file has nothing.
+        This reads what was appended to the file since the last call. A missing file counts as empty.
         """
         if self._samples.exists():
             with self._samples.open("rb") as file:

@@ -59,7 +59,7 @@ def print_audit(audit: Audit, output: OutputConfig) -> None:
     """Print the report of ``audit``, or write it to a file."""
     by_format = {**reports(stream_of(output.to), output.width, output.detail), Format.HTML: audit_html}
     write_report(by_format[output.format](audit), output.to)
-    # The report of a terminal is long, and begins with its answer.
+    # A report in a terminal is long and begins with its answer. So this last line repeats the answer.
     is_known = audit.outcome in (Outcome.RACES, Outcome.NONE)
     print_message(output.summary(counted(len(audit.races), "race") if is_known else "not audited to the end"))
 

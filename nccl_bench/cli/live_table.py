@@ -17,7 +17,7 @@ from nccl_bench.verify.judgement import ProbeStatus, Verification
 class LiveTable:
     """The table, if the terminal has room for it, and below it the progress bar.
 
-    ``read`` returns the judgement of what was found so far.
+    ``read`` returns the judgement of all findings so far.
     """
 
     def __init__(self, tracker: Tracker, read: Callable[[], Verification]) -> None:
@@ -49,7 +49,7 @@ class LiveTable:
 
 
 def _with_passes(verification: Verification) -> Verification:
-    """Show a pass as a pass while it is unknown whether the detector will be caught: its probes run last."""
+    """Show passes as passes. The detector's probes run last, so before that nobody knows if it will be caught."""
     if verification.blind:
         return verification
     judgements = (

@@ -1,4 +1,4 @@
-"""The class of the commands ``run`` and ``verify``, which answers options of nccl-tests with what to use here."""
+"""The class of the commands ``run`` and ``verify``. For an option of nccl-tests, it names the option to use here."""
 
 from nccl_bench.catalog.nccl_tests import ANSWERS
 from nccl_bench.cli.command import Command

@@ -17,7 +17,7 @@ def print_message(text: str) -> None:
 
 
 def shortened(text: str) -> str:
-    """Return ``text`` without its middle if a value in it, from a file, is so long that nobody reads the rest."""
+    """Return ``text``; without its middle if it is very long, for example because it quotes a file."""
     if len(text) <= _LONGEST:
         return text
     half = _LONGEST // 2

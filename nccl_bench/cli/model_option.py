@@ -16,7 +16,7 @@ def with_workload(
     """Return the layers of options, with a workload for ``world_size`` ranks instead of their models.
 
     ``text`` is the value of --model, which changes the model of a preset or is a model of its own. Raises
-    ``UsageError`` if it is malformed, or if there is a workload besides.
+    ``UsageError`` if a model is malformed, or if the layers also have a workload.
     """
     tables = {str(layer["name"]): layer["model"] for layer in layers if "model" in layer}
     rest: list[Mapping[str, object]] = [

@@ -71,7 +71,7 @@ def to_option(formats: Collection[Format]) -> Any:
 
 
 FormatOption = Annotated[Format, format_option(tuple(Format))]
-# For commands with `--to`: absent, the ending of the file chooses the format.
+# For commands with `--to`: without `--format`, the ending of the file chooses the format.
 FormatOrEnding = Annotated[Format | None, format_option(tuple(Format))]
 ToFile = Annotated[Path | None, to_option(tuple(Format))]
 ComparisonFormat = Annotated[Format | None, format_option(COMPARISON_FORMATS)]
@@ -159,7 +159,7 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
 
 
 def refuse_without_resume(allow_recorded_code: bool) -> None:
-    """Raise ``UsageError`` if a new record is made with the option that is for the continuation of a record."""
+    """Raise ``UsageError`` if ``allow_recorded_code`` is true. Only commands without --resume call this."""
     if allow_recorded_code:
         raise UsageError(f"{OPTION} is for --resume: leave it out")
 

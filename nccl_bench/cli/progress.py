@@ -87,7 +87,7 @@ class Lines:
 
 
 def display_of(tracker: Tracker, noun: str, *, is_silent: bool = False) -> Bar | Lines:
-    """Return a bar if standard error is a terminal, else lines; none of them if ``is_silent``. ``noun`` is an item."""
+    """Return a bar if standard error is a terminal, else lines. ``noun`` names an item; no line if ``is_silent``."""
     return Bar(tracker) if sys.stderr.isatty() else Lines(tracker, noun, is_silent=is_silent)
 
 

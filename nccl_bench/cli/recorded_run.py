@@ -80,7 +80,7 @@ def closing_on_error(
         kept = "node 0 has the record" if store is None else ""
         if store:
             with ignoring_signals():
-                # If the record cannot be written, no rank has failed.
+                # A RecordError means that the record cannot be written. Then no rank has failed.
                 if crash_of and not isinstance(error, RecordError):
                     with reporting_record_errors():
                         record_end(store, crash_of(error))
@@ -93,7 +93,7 @@ def closing_on_error(
 
 
 def record_end(store: RunStore, end: Hang | Crash) -> None:
-    """Record a hang or a crash, and wait until the disk has it."""
+    """Record a hang or a crash, and wait until it is on the disk."""
     store.append(end)
     store.sync()
 

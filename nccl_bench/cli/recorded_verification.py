@@ -141,7 +141,7 @@ def _run(record: VerificationRecord, output: OutputConfig) -> tuple[Verification
         with running_agent() as agent:
             path = (agent.scratch if directory is None else directory) / FINDINGS
             path.touch()
-            # While it is open, the file can be read even if it was removed.
+            # An open file can be read even after it was removed.
             with path.open("rb") as file:
 
                 def read() -> VerificationRecord:

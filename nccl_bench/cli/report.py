@@ -92,7 +92,7 @@ def print_report(
 
 
 def _report_of(format: Format) -> Report[Analysis]:
-    """Return the function of a format; only its module is imported, because some load slowly."""
+    """Return the function of a format. Import only the module of this format, because some modules load slowly."""
     module, function = _REPORTS[format]
     report: Report[Analysis] = getattr(import_module(module), function)
     return report

@@ -72,8 +72,8 @@ def configuration_of(run: Run, directory: Path, given: Mapping[str, Any], *, all
     ranks = run.meta["launch"].get("nproc")
     if ranks != run.world_size:
         raise UsageError(
-            f"--resume is {directory}, whose record names {run.world_size} ranks, {ranks} of them on its one node: a "
-            "record to continue has the same number twice"
+            f"--resume is {directory}, whose record names {run.world_size} ranks, but {ranks} of them on its only "
+            "node. Both numbers have to be equal. Start again in another directory with --out"
         )
     refuse_many_ranks(directory, ranks)
     launcher = detect_launcher(os.environ)
@@ -84,7 +84,7 @@ def configuration_of(run: Run, directory: Path, given: Mapping[str, Any], *, all
         )
     recorded = give_values_again(directory, run.meta["config"], given)
     config = resolve(one_of("device", recorded["device"], DEVICES), recorded)
-    # Before anything that the record names has an effect in this process.
+    # Check this before anything that the record names has an effect in this process.
     if not allow_recorded_code:
         refuse_recorded_code(directory, config, given)
     # The record lists these variables among those of the environment.

@@ -20,7 +20,7 @@ def trace(
         typer.Argument(
             metavar="FILE",
             help="Recordings of one run: a trace of torch.profiler, a log of NCCL, a dump of torch's flight recorder, "
-            "an execution trace, or lines of NCCL's inspector. Several complete each other.",
+            "an execution trace, or lines of NCCL's inspector. Several files complete each other.",
         ),
     ],
     out: Annotated[
@@ -42,7 +42,7 @@ def trace(
 ) -> None:
     """Print the messages that a real program sent: collective, size, how often, eagerly or in CUDA graphs.
 
-    What no file says is named, with the recording that would say it.
+    The table also names each fact that the files lack, and the recording that would have it.
     """
     from nccl_bench.config.workload import parse_number, workload_text
     from nccl_bench.report.traffic import reports

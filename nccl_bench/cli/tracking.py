@@ -35,7 +35,7 @@ class Tracker:
     """Turns the positions of ranks into a ``Status``.
 
     The work is one or several launches. ``orders`` has for each launch the items that are left, in their order. Each
-    launch with items is a step for its set-up, and a step for each item. ``time_left`` has these steps.
+    launch with items has one step for its set-up, and one step for each item. ``time_left`` has these steps.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Tracker:
         else:
             where = "after all cases"
             items, steps = items + len(order), steps + 1 + len(order)
-        # After a hang or a crash, new ranks are in set-up, or try a case again. What was done stays done.
+        # After a hang or a crash, new ranks are in set-up, or try a case again. Items that were done stay done.
         self._most_items = max(self._most_items, items)
         self._time_left.update(steps, self._clock() - self._started)
         prefix = f"launch {launch} of {len(self._orders)}:" if len(self._orders) > 1 else ""
@@ -104,8 +104,8 @@ def track_run(
 ) -> Tracker:
     """Return the tracker of a run that measures the cases of ``plan`` in the launches of ``orders``.
 
-    ``samples`` is the file of samples, with the last ratio; ``None`` on nodes other than the first. The clock is
-    ``started`` when the command starts.
+    The last ratio is read from the file ``samples``; ``None`` on nodes other than the first. ``started`` is the time of
+    the command's start by ``clock``.
     """
     candidate = next((arm for arm in config.arms if arm != config.baseline), None)
     compared = samples is not None and candidate is not None
@@ -125,7 +125,7 @@ def _steps(config: RunConfig, plan: Plan, orders: Sequence[Sequence[int]]) -> It
     """Yield a step for the set-up of each launch with cases, and a step for each case."""
     is_first = True
     for order in filter(None, orders):
-        # The first ranks start last: the agent imports torch before.
+        # The set-up of the first launch takes longer, because the agent imports torch first.
         first_s = config.device_spec.setup_s - config.device_spec.new_ranks_s if is_first else 0.0
         setup_s, is_first = first_s + new_ranks_s(config), False
         yield Step(least_s=setup_s, most_s=setup_s, is_setup=True)
@@ -145,7 +145,7 @@ def case_label(case: Case) -> str:
 def track_verification(
     config: VerifyConfig, done: Collection[ArmProbe], clock: Callable[[], float] = time.monotonic
 ) -> Tracker:
-    """Return the tracker of a verification that has findings about ``done``. Its items are all other arm probes."""
+    """Return the tracker of a verification. It already has findings about ``done``; the other arm probes are left."""
     groups = [[each for each in group if each not in done] for group in group_by_launch(config)]
     spec = config.device_spec
     steps = [Step(least_s=spec.setup_s, most_s=spec.setup_s, is_setup=True)]

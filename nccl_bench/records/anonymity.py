@@ -20,7 +20,7 @@ _KEPT = {
     *("name", "arm", "arms", "type", "version", "versions", "packages", "platform", "kernel", "mode"),
     *("collective", "probe", "operation", "place", "topology"),
 }
-# The keys of the configuration, and of an arm in it, that are paths.
+# The keys of the configuration whose values are paths, and the keys of an arm in it whose values are paths.
 _CONFIG_PATHS = ("nccl_library",)
 ARM_PATHS = ("target", "tree", "python", "library")
 # The options whose value is a path, even without a slash.
@@ -34,12 +34,13 @@ _UUID = re.compile(r"(?:GPU-|MIG-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 # A quoted path can contain spaces.
 _QUOTED_PATH = re.compile(r"(?<=['\"])~?/[^'\"\n]+(?=['\"])")
 _PATH = re.compile(r"(?<![\w.:/~-])~?(?:/[\w.@%+~-]*[\w@%+~-])+/?")
-# A directory can contain spaces, the last part only in quotation marks. A quoted text has each backslash twice.
+# The directories of a path can contain spaces. Its last part can contain spaces only inside quotation marks. A quoted
+# text has two backslashes for each backslash.
 _WINDOWS_PATH = re.compile(
     r"(?<=['\"])[A-Za-z]:[\\/][^'\"\n]+(?=['\"])"
     r"|(?<!\w)[A-Za-z]:(?:\\+(?:[^\\:*?\"'<>|\n]+\\+)*[^\s\\:*?\"'<>|,;)]*|(?:/[^\s\\/:*?\"'<>|,;)]+)+)"
 )
-# Every machine has these.
+# Paths that every machine has.
 _SYSTEM = re.compile(r"/(?:proc|sys)/.*|/dev/(?:shm|nvidia.*)|/etc/nccl\.conf")
 
 
@@ -83,7 +84,7 @@ class Aliases:
         for pattern in (_QUOTED_PATH, _PATH):
             text = pattern.sub(lambda match: self.path(match[0]), text)
         if self.hosts:
-            # All at once, because a host can have the name that is the alias of another.
+            # Replace all names at once, because the alias of one host can be the name of another host.
             names = "|".join(map(re.escape, sorted(self.hosts, key=len, reverse=True)))
             text = re.sub(rf"(?<![\w.-])({names})(?:\.[\w-]+)*(?![\w-])", lambda match: self.hosts[match[1]], text)
         return replace_addresses(text, self.host)
@@ -118,7 +119,7 @@ class Aliases:
         if arms:
             config["user_arms"] = arms
         if isinstance(workload := config.get("workload"), Mapping):
-            # A file is named by its path if another one has the same name.
+            # The source has a path if two files have the same name.
             sources = [self.path(name) if "/" in name else self.text(name) for name in workload.get("source") or ()]
             config["workload"] = {**self.texts(workload), "source": sources}
         changed = {part: self.texts(meta[part]) for part in _PARTS if part in meta and part != "command"}

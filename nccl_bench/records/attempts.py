@@ -31,9 +31,9 @@ class Attempts:
 def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
     """Return the lines of ``entries`` that count. Rounds of different attempts cannot be paired, so one attempt counts.
 
-    For each case in each launch it is the last attempt that reached the end of the case. If no attempt did, it is the
-    last one with lines. A hang or a crash ends the attempts of all cases of its launch: new ranks follow, which may
-    measure any of them again. A resume ends the attempts of all cases.
+    For each case in each launch, the last attempt that reached the end of the case counts. If no attempt reached it,
+    the last attempt with lines counts. A hang or a crash ends the attempts of all cases of its launch, because new
+    ranks follow, and they may measure any case again. A resume ends the attempts of all cases.
 
     Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     ``file`` is for messages.
@@ -42,7 +42,7 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
     samples, count = lines.samples, len(lines.samples)
     resumes = {at: mark for at, mark in lines.others.items() if isinstance(mark, Resume)}
     marks = {at: mark for at, mark in lines.others.items() if not isinstance(mark, Resume)}
-    # The samples, and behind them the marks.
+    # Each array below has the samples first and the marks after them.
     codes = {case: code for code, case in enumerate(samples.case.values)}
     of_marks = [-1 if mark.case is None else codes.setdefault(mark.case, len(codes)) for mark in marks.values()]
     case = np.append(samples.case.codes, of_marks).astype(np.intp)
@@ -54,14 +54,14 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
         np.append(np.zeros(count), [isinstance(mark, kind) for mark in marks.values()]) > 0
         for kind in (Hang | Crash, CaseEnd)
     )
-    # These numbers only grow, so each attempt of a case in a launch has its own.
+    # Number the attempts. A hang, a crash or a resume increases the number, so each attempt of a case has its own.
     attempt = _earlier(launch, at, is_break) + np.searchsorted([*resumes], at)
     _, group = np.unique(case * len(launches) + launch, return_inverse=True)
     _refuse_repetitions(lines, group[:count], attempt[:count], file)
     counted = np.zeros(len(at), dtype=np.intp)
     is_line = ~is_break & ~is_end
     np.maximum.at(counted, group[is_line], attempt[is_line])
-    # The last end of a group remains.
+    # If a group has several ends, the assignment keeps the attempt of the last one.
     counted[group[is_end]] = attempt[is_end]
     counts = is_break | (is_line & (attempt == counted[group]))
     return Attempts(
@@ -72,7 +72,7 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
 
 
 def _earlier(group: Indexes, at: Indexes, is_event: NDArray[np.bool_]) -> Indexes:
-    """Return, for each place ``at``, how many events of its group come before it."""
+    """Return, for each position in ``at``, how many events of the same group come before it."""
     if not is_event.any():
         return np.zeros(len(at), dtype=np.intp)
     begin = group * (at.max() + 1)

@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 # A dataclass whose fields are columns.
 Columns = TypeVar("Columns", bound=Any)
 Indexes = NDArray[np.intp]
-# The most lists that become a matrix at once. More would only need more memory.
+# The most lists that become a matrix at once. More lists would need more memory and save no time.
 _AT_ONCE = 20_000
 
 
@@ -52,11 +52,11 @@ class ValueColumn(Generic[Value]):
         return None if code < 0 else self.values[code]
 
     def map(self, function: Callable[[Any], Any], dtype: Any = bool) -> NDArray[Any]:
-        """Return the results of ``function`` for the value of each line; a line without a value passes ``None``."""
+        """Return the results of ``function`` for the value of each line, which is ``None`` for a line without one."""
         results = np.empty(len(self.values) + 1, dtype=dtype)
         present = range(len(self.values))
         if len(self.values) > len(self.codes):
-            # Few lines share the table of values with many others, and need only a part of it.
+            # This column has few lines, so they use only a part of the table of values.
             present = np.unique(self.codes[self.codes >= 0]).tolist()
         of_present = np.fromiter(map(function, map(self.values.__getitem__, present)), dtype, len(present))
         results[present] = of_present
@@ -102,7 +102,7 @@ class ListColumn:
 
     @classmethod
     def with_lengths(cls, numbers: NDArray[Any], lengths: Indexes) -> ListColumn:
-        """Return the column of lists that stand in ``numbers`` one behind the other."""
+        """Return the column of lists that stand in ``numbers`` one after the other."""
         return cls(numbers, _ends_of(lengths))
 
     @property
@@ -142,7 +142,7 @@ class ListColumn:
         return ListColumn(self.numbers[self.flat_places(indexes)], _ends_of(self.lengths[indexes]))
 
     def flat_places(self, indexes: NDArray[Any]) -> Indexes:
-        """Return where the numbers of some lines are, one list behind the other."""
+        """Return the places of the numbers of some lines, one list after the other."""
         lengths = self.lengths[indexes]
         ends = _ends_of(lengths)
         # The place of a number is the start of its list, plus its place in the list.
@@ -302,9 +302,9 @@ def _plain(column: Any, name: str) -> list[Any]:
 
 
 class Codes(dict[Any, int]):
-    """The code of each value of a column, given out in the order in which the values come; -1 for ``None``.
+    """The code of each value of a column: 0 for the first value that comes, 1 for the next new one; -1 for ``None``.
 
-    Other keys of a value, such as its JSON, can have its code too.
+    Another key, such as the JSON of a value, can have the same code as the value.
     """
 
     def __init__(self) -> None:

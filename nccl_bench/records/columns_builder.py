@@ -32,7 +32,7 @@ class ColumnsBuilder:
     def columns_of(self, lines: Sequence[Any], as_json: Collection[str] = ()) -> dict[str, Any]:
         """Return the columns of ``lines``, objects with the attributes of ``Samples``.
 
-        The attributes ``as_json`` have the JSON of their value, and ``codes`` know it.
+        The attributes ``as_json`` hold the JSON of a value; ``codes`` must have this JSON as a key.
         """
         columns: dict[str, Any] = {}
         members = zip(*map(attrgetter(*COLUMNS), lines), strict=True) if lines else [()] * len(COLUMNS)
@@ -40,7 +40,7 @@ class ColumnsBuilder:
             if name in LISTS:
                 columns[name] = ListColumn.of(values, LISTS[name])
             elif name in VALUES:
-                # The codes of JSON have bytes as keys. An absent field is None, and stays None.
+                # The keys for JSON are bytes. An absent field is None, and None is its key.
                 keys = [None if value is None else bytes(value) for value in values] if name in as_json else values
                 columns[name] = np.fromiter(map(self._codes[name].__getitem__, keys), np.int32, len(lines))
             else:

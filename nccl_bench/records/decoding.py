@@ -21,7 +21,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.safety.plain_data import DEEPEST, refuse_unbounded, shown_key
 from nccl_bench.safety.regular_files import MOST_BYTES_OF_TEXT, read_regular
 
-# The most bytes of one JSON value. The lists and objects of a longer one could fill the memory.
+# The most bytes of one JSON value. The lists and objects of a longer value could fill the memory.
 MOST_BYTES_OF_JSON = 8 * 1024**2
 _TYPE_NAMES = {
     str: "text",

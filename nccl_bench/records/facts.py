@@ -20,7 +20,7 @@ def time_text() -> str:
 
 
 def seconds_since(text: str) -> float:
-    """Return the seconds since ``text``, which ``time_text`` returned; 0 if it is another text, or in the future."""
+    """Return the seconds since ``text``, a text of ``time_text``; 0 for any other text and for a time in the future."""
     try:
         return max(0.0, (datetime.now().astimezone() - datetime.fromisoformat(text)).total_seconds())
     except (ValueError, TypeError):

@@ -14,9 +14,9 @@ from nccl_bench.records.reserve import sync_directory, write_all, write_into_res
 
 
 def append_lines(file: Path, lines: str) -> None:
-    """Add complete lines to ``file``, which must exist: all of them, or none and ``RecordError``.
+    """Add complete lines to ``file``, which must exist. If this fails, add no line and raise ``RecordError``.
 
-    First remove a partial line that a killed process left.
+    First remove an incomplete line that a killed process left.
     """
     # Do not create the file: if it was removed, its earlier lines are missing.
     with writing(file), os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "r+b", buffering=0) as opened:

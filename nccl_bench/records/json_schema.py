@@ -17,7 +17,7 @@ from nccl_bench.records.meta import RunMeta
 from nccl_bench.records.mirrors import mirror, mirror_open
 from nccl_bench.records.schema import KINDS, SCHEMA
 
-# What comments call by Python's names.
+# Words of Python in comments -> words of JSON.
 _JSON_WORDS = {"None": "null", "True": "true", "False": "false", "``": "`"}
 _PYTHON_WORDS = re.compile(r"\b(?:None|True|False)\b|``")
 
@@ -38,9 +38,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def independent_of_msgspec(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return ``schema`` without what its text owes to the version of msgspec, so that every version gives the same.
+    """Return ``schema`` without the differences between versions of msgspec, so that every version gives the same.
 
-    Version 0.23 removes the indentation of docstrings, and has the default of a field that begins as an empty mapping.
+    Version 0.23 removes the indentation of docstrings. It also writes a default that is an empty mapping.
     """
     result: dict[str, Any] = {}
     for key, value in schema.items():
@@ -58,7 +58,7 @@ def independent_of_msgspec(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _comment(kind: type, field: str) -> str:
-    """Return the comment on a field of a class, behind it or above it, with the words of JSON."""
+    """Return the comment behind or above a field of a class, with the words of JSON."""
     return _PYTHON_WORDS.sub(lambda match: _JSON_WORDS[match[0]], _comments(kind)[field])
 
 

@@ -15,18 +15,18 @@ from nccl_bench.records.schema import Entry, Samples
 
 Kind = TypeVar("Kind", bound=Entry)
 Other = TypeVar("Other")
-# So many objects are made at once while somebody iterates over the lines.
+# An iteration over the lines makes this many objects at once.
 _AT_ONCE = 1000
 
 
 class Lines(Sequence[Kind]):
-    """Lines of ``samples.jsonl``. A line with samples becomes an object only when somebody asks for it."""
+    """Lines of ``samples.jsonl``. A line with samples becomes an object only when it is read."""
 
     __slots__ = ("others", "positions", "samples")
 
     def __init__(self, samples: SampleColumns, positions: Indexes, others: Mapping[int, Kind]) -> None:
         self.samples = samples  # the lines with samples
-        self.positions = positions  # the position of each of them among all lines, in order
+        self.positions = positions  # the position of each line with samples among all lines, increasing
         self.others = others  # all other lines by their position, in order
 
     @classmethod
@@ -41,7 +41,7 @@ class Lines(Sequence[Kind]):
         return cls(builder.build(), np.array(positions, dtype=np.intp), others)
 
     def only(self, samples: NDArray[np.bool_], others: Sequence[int]) -> Lines[Any]:
-        """Return the lines with samples of a mask, and those of ``others`` at these positions, in the same order."""
+        """Return the lines with samples that a mask selects, and the other lines at the positions ``others``."""
         if samples.all() and len(others) == len(self.others):
             return self
         kept = without_gaps(self.positions[samples], {position: self.others[position] for position in others})

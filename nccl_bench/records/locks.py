@@ -39,9 +39,9 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def is_written(file: Path, hostname: object) -> bool | None:
-    """Return True if a command holds the lock on ``file``. ``hostname`` is the host of the command that created it.
+    """Return True if a command holds the lock on ``file``. ``hostname`` is the host on which ``file`` was created.
 
-    Return ``None`` if that is unknown: another host may not see the lock, and some file systems have no locks.
+    Return ``None`` if this is unknown: a lock may be invisible on another host, and some file systems have no locks.
     """
     if hostname != platform.node():
         return None

@@ -93,7 +93,7 @@ class RecordedLaunch(TypedDict):
     """The ranks of a run, and who started them."""
 
     world_size: AtLeastOne  # the number of ranks
-    mode: NotRequired[Name]  # who started them
+    mode: NotRequired[Name]  # who started the ranks
     nproc: NotRequired[AtLeastOne | None]  # the number of ranks on a node
     nnodes: NotRequired[AtLeastOne | None]  # the number of nodes
 
@@ -154,7 +154,7 @@ class RecordedProcessSet(TypedDict, total=False):
     """The arms that share processes."""
 
     arms: Names  # the names of the arms, twins included
-    reason: Text | None  # why they have processes of their own
+    reason: Text | None  # why these arms have processes of their own
     versions: Texts | None  # the versions in these processes
 
 
@@ -164,7 +164,7 @@ class RecordedMemory(TypedDict, total=False):
     device_bytes: list[Size]  # the memory that the communicator took on the device of each rank
     host_bytes: list[Size]  # the growth of the resident memory of each rank
     stranded_bytes: Size  # the memory that calls strand in torch's allocator, on the rank with the most
-    stranded_absent: Text  # why that is unknown, although torch's allocator lists its memory
+    stranded_absent: Text  # why `stranded_bytes` is unknown, although torch's allocator lists its memory
 
 
 class LoadedUserArm(TypedDict, total=False):
@@ -177,8 +177,8 @@ class LoadedUserArm(TypedDict, total=False):
     described: Text | None  # how its calls are made
     ready: bool | None  # True if the target was an object that already existed
     supports: Names  # the collectives, with placements
-    lacking: Texts | None  # reasons by collective
-    misfits: Texts | None  # reasons by collective
+    lacking: Texts | None  # the methods that a collective needs and the arm does not have, by collective
+    misfits: Texts | None  # why the arm has a method for a collective that cannot be used, by collective
 
 
 class RecordedProfile(TypedDict):
@@ -203,9 +203,9 @@ class RecordedWorker(TypedDict, total=False):
     unread_variables: Names | None  # variables that libnccl does not read
     paths: Annotated[list[RecordedPath], Bounds(longest=10_000)] | None  # the calls of the arms
     user_arms: Annotated[list[LoadedUserArm], Bounds(longest=1000)] | None  # the user arms
-    process_sets: Annotated[list[RecordedProcessSet], Bounds(longest=1000)] | None  # who shares processes
+    process_sets: Annotated[list[RecordedProcessSet], Bounds(longest=1000)] | None  # the arms that share processes
     registered: dict[str, Name] | None  # the result of registration by arm
-    expandable_segments: bool | None  # True if torch's allocator used them
+    expandable_segments: bool | None  # True if torch's allocator used expandable segments
     memory: dict[str, RecordedMemory] | None  # the memory of each arm
     log_absent: Text | None  # why NCCL's log cannot be read
     profiles: Annotated[list[RecordedProfile], Bounds(longest=100_000)]  # the profiles of --profile; absent without it
@@ -216,19 +216,19 @@ class RunMeta(TypedDict):
     """The content of ``run.json``."""
 
     schema: Few  # the version of the format
-    tool: Name  # the program that wrote it
+    tool: Name  # the program that wrote the file
     version: Name  # the version of that program
     name: Name  # the name of the run
-    started: Name  # the time
+    started: Name  # the time of the start
     status: Name  # a ``RunStatus``
     left_out: list[Text]  # what was asked for and is not measured
     config: RecordedConfig  # what was asked for
     launch: RecordedLaunch  # the ranks
     environment: RecordedEnvironment  # the machine
-    finished: NotRequired[Name | None]  # the time; None if the run has no end
+    finished: NotRequired[Name | None]  # the time of the end; None if no end was recorded
     command: NotRequired[Annotated[list[Text], Bounds(longest=10_000)]]  # the command line
     cases: NotRequired[Count | None]  # the number of planned cases; None for an import
-    worker: NotRequired[RecordedWorker | None]  # what the ranks found out; None if they did not start
+    worker: NotRequired[RecordedWorker | None]  # the facts that the ranks recorded; None if no rank started
 
 
 class VerifiedConfig(TypedDict, total=False):
@@ -241,11 +241,11 @@ class VerifiedConfig(TypedDict, total=False):
 class VerificationFacts(TypedDict):
     """The facts about the command and the machine in ``verification.json``."""
 
-    tool: Name  # the program that wrote it
+    tool: Name  # the program that wrote the file
     version: Name  # the version of that program
-    started: Name  # the time
+    started: Name  # the time of the start
     resumed: Annotated[list[Name], Bounds(longest=10_000)]  # when the verification was resumed
-    finished: Name | None  # the time; None if it has not ended, or was killed
+    finished: Name | None  # the time of the end; None if the verification has not ended, or was killed
     status: Name  # a ``RunStatus``
     command: Annotated[list[Text], Bounds(longest=10_000)]  # the command line
     config: VerifiedConfig  # what was asked for

@@ -1,6 +1,6 @@
 """Mirrors of the classes that define records, as types of msgspec.
 
-msgspec knows no ``Bounds``, and it ignores unknown fields of a dataclass, which a record may not have.
+msgspec does not know ``Bounds``. It also ignores unknown fields of a dataclass, but such a record has to be refused.
 """
 
 from collections.abc import Callable

@@ -16,7 +16,8 @@ _ASSIGNED = re.compile(r"(?:\b([A-Za-z_]\w*)=|(?<![\w-])--([\w-]+)[= ])(?=([^,=\
 _NAME = re.compile(r"(?:\w+://)?(\w[\w.-]*?)\.?(?::\d*)?")
 # The endings of files, whose names can stand before the number of a line.
 _FILES = "".join(rf"(?<!\.{ending})" for ending in ("py", "pyx", "c", "cc", "cu", "cpp", "h", "hpp", "cuh", "so"))
-# How errors of torch, NCCL and ssh name a host. A name that only a port follows has a digit, a dot or a hyphen.
+# How errors of torch, NCCL and ssh name a host. If only a port shows that a word is a host, the word must have a digit,
+# a dot or a hyphen.
 _IN_ERRORS = re.compile(
     r"(?<=://)(?:[^\s/@]*@)?([A-Za-z][\w.-]*):\d"
     r"|\[([A-Za-z][\w.-]*)\]:\d"
@@ -25,7 +26,8 @@ _IN_ERRORS = re.compile(
     r"|(?<![\w./-])([A-Za-z][\w.-]*):\d+:\d+ \[\d+\] NCCL "
     rf"|(?<![\w./:-])(?=[A-Za-z]*[\d.-])([A-Za-z][\w.-]*){_FILES}:\d{{4,5}}(?![\w:.])"
 )
-# Names that every machine has, what stands for a value that is not recorded, and placeholders in commands to type.
+# Words that name no host: a name that every machine has, the mark for a value that is not recorded, and placeholders in
+# commands to type.
 _NO_HOST = ("localhost", SET, "HOST", "ADDRESS", "VALUE")
 _IPV4 = re.compile(r"(?<![\w.])(?!127\.)\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
 # A port or a colon can follow.
@@ -36,7 +38,7 @@ _IPV6 = re.compile(
 
 
 def hosts_in(value: Any) -> Iterator[str]:
-    """Yield the names of hosts that options and variables in plain data hold; the words of a command are a list."""
+    """Yield the names of hosts in options and variables of plain data, where a command is a list of words."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _named(str(key), item) if isinstance(item, str) else ()
@@ -59,14 +61,14 @@ def short_name(host: str) -> str:
 
 
 def replace_addresses(text: str, alias: Callable[[str], str]) -> str:
-    """Return ``text`` with ``alias`` of every IPv4 and IPv6 address in it, but not of a machine's own."""
+    """Return ``text`` with ``alias`` of each IPv4 and IPv6 address in it, except addresses that every machine has."""
     text = _IPV6.sub(lambda match: alias(match[0]) if _is_foreign(match[0]) else match[0], text)
     return _IPV4.sub(lambda match: alias(match[0]), text)
 
 
 def _named(key: str, value: str) -> Iterator[str]:
     match = _NAME.fullmatch(value) if _HOLDS_HOST.fullmatch(key) else None
-    # A name has a letter; what has none is a number or an address.
+    # A name has a letter. A text without a letter is a number or an address.
     if match and re.search("[A-Za-z]", match[1]) and short_name(match[1]) not in _NO_HOST:
         yield match[1]
 

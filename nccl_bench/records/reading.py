@@ -26,9 +26,10 @@ from nccl_bench.records.redaction import redact_line
 from nccl_bench.records.scenario_times import PartTimes, check_parts
 from nccl_bench.records.schema import CaseEnd, Entry, Samples, Skipped, check_case, parse
 
-# So many lines are read at once. More would only need more memory.
+# This many lines are read at once. More lines would need more memory and save no time.
 _BLOCK = 2000
-# Why a line is not read quickly. The last two are for a line that is nested too deeply, and for one that is not UTF-8.
+# The errors after which a line is read by `schema.parse`. The last two are for a line that is nested too deeply and for
+# a line that is not UTF-8.
 _REFUSED = (msgspec.MsgspecError, RecordError, RecursionError, UnicodeDecodeError)
 
 
@@ -63,7 +64,7 @@ class _Reader:
         self._others: dict[int, Entry] = {}
 
     def read(self, block: Sequence[bytes]) -> None:
-        """Read complete lines; raise ``RecordError`` for the first wrong one."""
+        """Read complete lines; raise ``RecordError`` for the first wrong line."""
         try:
             self._append(list(map(self._decoder.decode, block)))
         except _REFUSED:
@@ -88,7 +89,7 @@ class _Reader:
                 try:
                     entries.append(self._parsed(line, len(entries)))
                 except RecordError:
-                    # A line before it can be wrong too.
+                    # If a line before this one is wrong too, raise the error of that line.
                     self._append_or_refuse(entries, block)
                     raise
         self._append_or_refuse(entries, block)
@@ -108,7 +109,7 @@ class _Reader:
             raise RecordError(f"{self._file}, line {self._count + index + 1}: {error}") from error
 
     def _append(self, entries: Sequence[Any]) -> None:
-        """Append decoded lines and strictly parsed ones; if one is wrong, raise an error and append none of them."""
+        """Append decoded lines and strictly parsed lines. If a line is wrong, raise an error and append no line."""
         samples: list[tuple[int, Any]] = []
         others: dict[int, Entry] = {}
         for position, entry in enumerate(entries, start=self._count):

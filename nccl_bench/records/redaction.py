@@ -1,4 +1,4 @@
-"""Takes the values that today's records do not hold out of a record that an older version wrote."""
+"""Removes the values that today's records do not hold from a record that an older version wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nccl_bench.safety.secrets import SET, recordable_settings, recordable_value
 def redact(meta: dict[str, Any]) -> dict[str, Any]:
     """Return ``meta``, the content of ``run.json`` or ``verification.json``, without values that may be secret.
 
-    Nothing is known about the types of fields that no report reads, so only texts are looked at.
+    The types of fields that no report reads are unknown, so only texts are looked at.
     """
     config = meta["config"]
     given = [_texts(config.get("variables")), *(_texts(arm.get("variables")) for arm in config.get("user_arms") or ())]
@@ -47,11 +47,11 @@ def redact(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def redact_line(line: Entry) -> Entry:
-    """Return ``line`` without what looks like a credential, in the texts that the user's code can write."""
+    """Return ``line`` without texts that look like credentials, where the user's code can write texts."""
     if isinstance(line, Crash):
         return replace(line, message=without_credentials(line.message))
     if isinstance(line, Skipped):
-        # A run can have a million skipped cases, for a few reasons.
+        # A run can have a million skipped cases with few different reasons, and `_clean_reason` remembers its results.
         reason = _clean_reason(line.reason)
         return line if reason == line.reason else replace(line, reason=reason)
     if isinstance(line, Hang):

@@ -43,7 +43,7 @@ def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mappin
     recorded = {"nccl-bench": str(meta.get("version")), **_facts(meta.get("environment"))}
     present = {"nccl-bench": __version__, **_facts(environment)}
     if recorded.get("kernel") != present.get("kernel"):
-        # The platform includes the version of the kernel, which the message already names.
+        # The platform includes the version of the kernel, and the message already names this version.
         recorded.pop("platform", None)
         present.pop("platform", None)
     changes = [

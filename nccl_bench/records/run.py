@@ -47,7 +47,7 @@ class Run:
     """A run as it was read from its directory."""
 
     meta: Mapping[str, Any]  # the content of run.json
-    # The lines of samples.jsonl, only one attempt of each case in each launch. Any sequence becomes `Lines`.
+    # The lines of samples.jsonl, with only one attempt of each case in each launch. Any sequence becomes `Lines`.
     lines: Lines[Line]
     ended: frozenset[CaseInLaunch] = frozenset()  # the cases, each in a launch, that have an end; empty before schema 4
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
@@ -80,7 +80,7 @@ class Run:
     @classmethod
     def parse(cls, meta: Mapping[str, Any], samples: Iterable[bytes], file: Path) -> Run:
         """Return the run with ``meta`` and the lines in ``samples``; ``file`` is for messages about the lines."""
-        # Only here, because ranks import this module, and their interpreter can lack msgspec and numpy.
+        # Import here, because ranks import this module, and their interpreter can lack msgspec and numpy.
         from nccl_bench.records.attempts import sort_out
         from nccl_bench.records.reading import read_entries
 
@@ -128,7 +128,7 @@ class Run:
 
     @property
     def baseline_was_chosen(self) -> bool:
-        """True if the user chose the baseline, or if the run's version had today's default."""
+        """True if the user chose the baseline, or if the version that measured the run had today's default."""
         if int(self.meta.get("schema") or SCHEMA) >= _SCHEMA_WITH_QUESTION:
             return True
         command = self.meta.get("command")
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The names of the arms: the baseline, the arms that the run asks about, all others."""
+        """The names of the arms: first the baseline, then the arms that the run asks about, then all others."""
         return tuple(dict.fromkeys((self.baseline, *self.asked_arms, *self.meta["config"]["arms"])))
 
     @property
@@ -187,7 +187,7 @@ class Run:
 
     @property
     def deadlocks(self) -> tuple[tuple[Case, str], ...]:
-        """The cases with the arms that ended in a deadlock there. Each arm is still measured in other cases."""
+        """Each case in which an arm ended in a deadlock, with the arm. The arm is still measured in other cases."""
         return tuple(
             (line.case, line.arm.removesuffix(TWIN_SUFFIX))
             for line in self.others

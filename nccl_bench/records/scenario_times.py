@@ -15,7 +15,7 @@ class Skew:
     late_rank_us: tuple[TimeOrZeroUs, ...]  # the time of its calls: the transfer, because all others already wait
 
     def has_rounds(self, count: int) -> bool:
-        """Return whether there are times of ``count`` rounds."""
+        """Return True if there are times of ``count`` rounds."""
         return len(self.delay_us) == len(self.late_rank_us) == count
 
 
@@ -23,8 +23,8 @@ class Skew:
 class PartTimes:
     """The times of the parts of an overlap: one entry for each round of the parts.
 
-    Each time is the maximum over ranks, per call. The last four are of events around the product and around the
-    collective. They are empty in a graph, and for a collective on a stream that a library hides.
+    Each time is the maximum over ranks, per call. The last four lists come from events around the product and around
+    the collective. They are empty in a graph, and for a collective on a stream that a library hides.
     """
 
     product: Name  # the sides of the matrix product, such as `4096x4096x16384`

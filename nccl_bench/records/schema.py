@@ -132,7 +132,7 @@ class GpuState:
     temperature_c: Temperature | None  # the highest temperature
     power_w: Watts | None  # the highest power of one GPU; recent GPUs report the average over the last second
     throttle_reasons: tuple[ThrottleReason, ...]  # the reasons that limited the clocks of any GPU during the timing
-    throttled_share: Share | None  # the largest share of the time that one reason covered on one GPU; None if unknown
+    throttled_share: Share | None  # the largest share of the time for which one reason limited a GPU; None if unknown
     throttled_rank: Few | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
     other_process: Count | None  # the id of a process of another program on a GPU; None if none was seen
     other_process_rank: Few | None  # the lowest rank with such a process on its GPU
@@ -170,7 +170,7 @@ class Samples(_Line):
     per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
     gpus: GpuState | None = None  # the state of the GPUs; None without GPUs, without times, and before schema 4
     reason: str | None = None  # how the arm declined; None for any other status
-    launch: AtLeastOne = 1  # the launch that measured them, counted from 1
+    launch: AtLeastOne = 1  # the launch that measured the rounds, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
     arms_before: tuple[Few, ...] = ()
     # The start of the timed part of each batch: seconds from the start of the run, on the clock of rank 0's host. The
@@ -213,7 +213,7 @@ class Hang(_Line):
     case: Case | None  # the case; None during set-up and close
     case_index: CaseIndex  # the index of the case in the plan; -1 during set-up, the number of cases during close
     arm: Name  # the arm that was measured; empty if none was
-    rank: Few  # the rank that was stopped at the deadline; without one, the rank that had done the fewest steps
+    rank: Few  # the rank with a `state`; if no rank was stopped or traced, the rank that had done the fewest steps
     host: Name  # the host of that rank
     phase: Name  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: Seconds  # the deadline

@@ -2,8 +2,8 @@
 
 All three files exist before the first worker starts, so a path that cannot be written costs no measurement. Each line
 is written as soon as it is measured, so a crash of a process loses no line. At the end of a case its lines are on the
-disk, so a crash of the machine loses only the case in hand. Room for the last state of ``run.json`` is taken at the
-start, so the end of a run is recorded even if the disk is full by then.
+disk, so a crash of the machine loses only the case that is being measured. Room for the last state of ``run.json`` is
+taken at the start, so the end of a run is recorded even if the disk is full by then.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class RunStore:
         meta, path = read_meta(path), path.absolute()
         with writing(path / SAMPLES):
             samples = (path / SAMPLES).open("rb")
-        # Nothing of an older run is removed, however this command ends.
+        # `Created` is empty, so that no file of the older run is removed, however this command ends.
         store = cls(path=path, origin=Origin(meta=meta, samples=samples, created=Created()))
         try:
             with writing(path / RESERVE):
@@ -102,7 +102,7 @@ class RunStore:
         return store
 
     def append(self, *lines: Entry) -> None:
-        """Add ``lines`` to ``samples.jsonl``: all of them, or none and ``RecordError``."""
+        """Add ``lines`` to ``samples.jsonl``. If this fails, add no line and raise ``RecordError``."""
         if lines:
             append_lines(self.path / SAMPLES, "".join(dump(_without_secrets(line)) for line in lines))
 
@@ -127,7 +127,8 @@ class RunStore:
         text = self._changed(ended)
         reserved = self.path / RESERVE
         if reserved.exists():
-            # A file system that copies on write can be too full to write into the reserve. Removing it then helps.
+            # A file system that copies on write can be too full to write into the reserve. Removing the reserve then
+            # makes room.
             with suppress(OSError):
                 write_into_reserve(reserved, self.path / RUN, text.encode())
                 sync_directory(self.path)
@@ -173,7 +174,7 @@ class Origin:
         return Run.parse(self.meta, self.samples, file)
 
     def has_lines(self) -> bool:
-        """Return whether any line was recorded."""
+        """Return True if any line was recorded."""
         return os.fstat(self.samples.fileno()).st_size > 0
 
 

@@ -30,8 +30,8 @@ class Reader:
     # returns None if another tool wrote the text, and raises RecordError if the text is malformed.
     read: Callable[[str, str, str | None], Imported | None]
     default_rule: OverRanks  # how the tool merges the times of ranks without an option
-    rules: Mapping[OverRanks | None, str]  # a rule -> its words; None -> those if no rule is known
-    slowest_option: str  # the tool's option that makes each time the slowest rank's, as in nccl-bench
+    rules: Mapping[OverRanks | None, str]  # a rule -> its words; None -> the words if no rule is known
+    slowest_option: str  # the tool's option for times of the slowest rank, as nccl-bench measures
     events_option: str  # the tool's option that puts events between operations
     own_processes: str  # how to give each rank of the tool a process of its own
 
@@ -51,7 +51,7 @@ READERS: Mapping[str, Reader] = {
 
 
 def _refuse_unreadable(imported: Imported) -> None:
-    """Raise ``RecordError`` if the record of ``imported`` could not be read again, such as for a name of a megabyte."""
+    """Raise ``RecordError`` if nobody could read the record of ``imported``, for example if a name has a megabyte."""
     decode(RunMeta, json.loads(json.dumps(imported.meta())), "")
     for line in imported.lines:
         parse(dump(line))
@@ -60,7 +60,7 @@ def _refuse_unreadable(imported: Imported) -> None:
 def read(path: Path, collective: str | None = None) -> Imported:
     """Return the content of ``path``, a file that one of the ``READERS`` knows.
 
-    ``collective`` is the name of the collective, for files that do not say it. Raises ``RecordError`` with the file,
+    ``collective`` is the name of the collective, for files that do not name it. Raises ``RecordError`` with the file,
     what is wrong and what is allowed.
     """
     source = read_source(path)

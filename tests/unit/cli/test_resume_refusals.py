@@ -59,7 +59,7 @@ LAUNCH = {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1}
         (changed(cases=None), "an older version"),
         (changed(launch=LAUNCH | {"mode": "attached: srun"}), "another launcher started"),
         (changed(launch=LAUNCH | {"nnodes": 2}), "on several nodes"),
-        (changed(launch=LAUNCH | {"nproc": None}), "names 2 ranks, None of them on its one node"),
+        (changed(launch=LAUNCH | {"nproc": None}), "names 2 ranks, but None of them on its only node"),
         (changed(launch=LAUNCH | {"nproc": 100_000, "world_size": 100_000}), "at most 1,024 ranks"),
         (changed(config={"device": "tpu", "baseline": "torch", "arms": ["torch"]}), "device is 'tpu'"),
         (under_torchrun, "outside of that launch"),

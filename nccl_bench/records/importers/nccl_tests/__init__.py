@@ -33,8 +33,8 @@ OWN_PROCESSES = "start it with mpirun, one process for each GPU, and -t 1 -g 1"
 def read(text: str, name: str, collective: str | None) -> Imported | None:
     """Return the content of the file ``name``, whose ``text`` holds JSON or tables; ``None`` for other text.
 
-    ``collective`` is the name that the user gave for tables that do not name theirs. Times are those that nccl-tests
-    reports: averages over ranks, unless ``-a`` set another rule. A message that nccl-tests rounds down to 0 bytes is
+    ``collective`` is the name that the user gave, for tables that do not name their collective. The times are averages
+    over ranks, unless ``-a`` of nccl-tests set another rule. A message that nccl-tests rounds down to 0 bytes is
     skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left out. Several tables of
     different cases become one run.
     """
@@ -71,7 +71,7 @@ def _tables(text: str, collective: str | None) -> list[tuple[str, Output]]:
 
 
 def _parts_without_settings(sections: Sequence[Section]) -> list[str]:
-    """Return sentences about parts of tables that have no settings, so that their results are missing."""
+    """Return sentences about parts of tables without settings. The results of such parts are missing."""
     lines = [line for section in sections if not section.is_table for line in section.lines]
     rows = {
         *(line.number for line in lines if is_part_of_table(line)),

@@ -6,6 +6,6 @@ _MOST_NAMED = 5
 
 
 def abridged(texts: Sequence[str], noun: str = "") -> list[str]:
-    """Return the first of ``texts``, and a text with the number of the others, which are ``noun``."""
+    """Return the first few of ``texts``, and a text that counts the others; ``noun`` is the word for them."""
     rest = len(texts) - _MOST_NAMED
     return [*texts[:_MOST_NAMED], *([f"and {rest} more {noun}".rstrip()] if rest > 0 else [])]

@@ -1,4 +1,4 @@
-"""The printed bandwidths of a row against its size and time. A difference shows a damaged row or a missing rank."""
+"""Compare the printed bandwidths of a row with its size and time. They differ if a row is damaged or a rank missing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class _Range:
         return _Range(self.low * factor, self.high * factor)
 
     def meets(self, value: float, step: float) -> bool:
-        """Return True if ``value`` lies in the range, give or take one unit of its last digit."""
+        """Return True if ``value`` lies in the range, or at most ``step``, a unit of its last digit, outside of it."""
         margin = step * 1.001 + abs(value) * 1e-9
         return self.low - margin <= value <= self.high + margin
 
@@ -29,7 +29,7 @@ class _Range:
 def damaged_row(row: ResultRow, *, has_cpu_time: bool) -> str | None:
     """Return what is wrong with ``row`` if an algbw does not follow from size and time; else ``None``.
 
-    With ``has_cpu_time`` (-C) the time is another one than that of the bandwidths, and nothing can be said.
+    With ``has_cpu_time`` (-C), the bandwidths do not come from the printed time, so this row cannot be checked.
     """
     for placement, result in row.results.items():
         expected = _algbw_gb_s(row, result)

@@ -114,7 +114,7 @@ def _lines(output: Output, rows: Sequence[ResultRow]) -> Iterator[Samples | Skip
 
 
 def _cases(output: Output, row: ResultRow) -> list[Case]:
-    """Return the case of every placement of ``row``, which is known."""
+    """Return a case for each placement of ``row``; nccl-bench must have its data type and its reduction."""
     collective = output.collective
     dtype = _dtype(row)
     assert dtype is not None

@@ -1,4 +1,4 @@
-"""The columns of a table, and the placement that each of them is about."""
+"""The columns of a table, and the placement of each column."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -132,7 +132,7 @@ class _Object:
         try:
             return check(value, key)
         except RecordError:
-            # Only a wrong value is shown. Most of the time for a long document would go into texts that nobody reads.
+            # Make this text only for a wrong value. Texts for all values of a long document would take very long.
             return check(value, f"{self.at(key)}, {shown(value)},")
 
     def figure(self, key: str) -> Figure:
@@ -152,7 +152,7 @@ class _Object:
 def _left_out(
     document: _Object, whole: Sequence[_Object], measured: Sequence[_Object], *, complete: bool
 ) -> Iterator[str]:
-    """Yield sentences about results that the document should have; ``measured`` are those in its ``whole`` rows."""
+    """Yield sentences about missing results; ``measured`` are the results in the ``whole`` rows of the document."""
     if not complete:
         yield f"nccl-tests did not finish; complete rows: {len(whole)}"
         return
@@ -162,7 +162,7 @@ def _left_out(
 
 
 def _check_ranks(devices: Sequence[_Object], ranks_of_process: int) -> None:
-    """Raise ``RecordError`` unless the first ranks of all processes are there; JSON has only these."""
+    """Raise ``RecordError`` unless the JSON has the first rank of each process. It never has other ranks."""
     for index, device in enumerate(devices):
         if device.count("rank") != index * ranks_of_process:
             raise RecordError(

@@ -25,7 +25,8 @@ def documents_in(text: str, collective: str | None) -> tuple[list[Output], str]:
         starts = [text.index("{")]
     elif not starts and _KEY_OF_A_DOCUMENT.search(text):
         raise RecordError(
-            "it holds JSON of nccl-tests whose lines have a prefix, or whose beginning is missing: remove it"
+            "it holds JSON of nccl-tests whose lines have a prefix, or whose beginning is missing: remove the prefix, "
+            "or give the whole file"
         )
     outputs: list[Output] = []
     rest, end = "", 0
@@ -58,5 +59,5 @@ def _end(text: str, start: int) -> int:
             f"not JSON: {error}. A document in a log has to be without the prefix of its lines"
         ) from error
     except (RecursionError, ValueError):
-        # `parse_json` has the message.
+        # `parse_json` raises the error of this document.
         return len(text)

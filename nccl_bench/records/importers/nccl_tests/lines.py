@@ -23,7 +23,7 @@ _STAMPS = (
 )
 _ANY_STAMP = re.compile("|".join(f"({stamp})" for stamp in _STAMPS))
 _QUOTES = ("'", '"')
-# The least lines of a table that begin with '#', with its settings.
+# A table has at least this many lines that begin with '#', its settings included.
 _LEAST_LINES = 2
 
 
@@ -78,7 +78,7 @@ def _pattern(prefix: str) -> str:
 
 def _without(pattern: re.Pattern[str], quote: str, lines: Iterable[Line]) -> Iterable[Line]:
     for line in lines:
-        # An empty line of the table ends with its prefix, without the spaces at the end of it.
+        # An empty line of the table is only the prefix, without the spaces at its end.
         match = pattern.match(line.text) or pattern.match(f"{line.text} ")
         if match is None:
             yield replace(line, aside=bool(line.text))

@@ -22,13 +22,13 @@ from nccl_bench.records.schema import PerIteration
 _ROW = re.compile(r" *[0-9]+ +[0-9]+ +[a-z]")
 _NUMBER = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,9}))?(?:e([+-][0-9]{1,2}))?")
 _PIECE = re.compile(
-    # The beginning of a row, of which the rest is missing or replaced.
+    # The beginning of a row whose rest is missing or replaced.
     r" +[0-9]+(?![0-9:.])(?: +[0-9]+)?(?: *$| *[A-Za-z])"
     # The cells before the first time.
     rf"|.*(?:\s|^)(?:{'|'.join(DTYPE_ALIASES)})\s+(?:none|{'|'.join(RedOp)})\s"
     # Time, algbw and busbw.
     r"|.*(?:\s|^)[0-9]+(?:\.[0-9]+)?\s+[0-9]+\.[0-9]{1,2}\s+[0-9]+\.[0-9]{1,2}(?:\s|$)"
-    # Nothing but numbers. The digit is looked for first, so that a long line is read once.
+    # A line of numbers only. First look for a digit, so that a long line is read once.
     r"|(?=[^0-9]*[0-9])[-+.0-9e\s]+$"
 )
 
@@ -39,7 +39,7 @@ def is_row(line: Line) -> bool:
 
 
 def pieces_of_rows(lines: Sequence[Line]) -> Iterator[Line]:
-    """Yield the lines that are no rows and hold a piece of one."""
+    """Yield the lines that are no complete row but hold a piece of a row."""
     for line in lines:
         if (line.aside or not is_row(line)) and not line.text.startswith("#") and _PIECE.match(line.text):
             yield line

@@ -18,7 +18,7 @@ _WHOLE_SETTINGS = re.compile(
     rf"warmup iters: {_COUNT} iters: {_COUNT}(?: agg iters: (?P<aggregated>[0-9]{{1,18}}))? validation: {_COUNT}"
     r"(?: graph: (?P<graph>[0-9]{1,18}))?(?: [a-z_ ]+: [0-9]+)*"
 )
-# The end of a settings line that was cut in two, where the first part looks whole.
+# The second part of a settings line that was cut in two, if the first part looks like a whole line.
 _REST_OF_SETTINGS = re.compile(r"[0-9]*(?: [a-z_ ]+: [0-9]+)*")
 _REDUCED = re.compile(r"# Reducing maxBytes to ([0-9]{1,18}) due to memory limitation")
 _PROGRAM = re.compile(r"# Collective test starting: (\S+)")

@@ -50,7 +50,7 @@ def missing_roots(output: Output) -> list[str]:
 
 
 def _sentences(gaps: Iterable[tuple[_Kind, str]]) -> list[str]:
-    """Return a sentence for each different gap; kinds of rows with one gap, such as all roots, share a sentence."""
+    """Return a sentence for each different gap. Kinds of rows with the same gap, such as all roots, share it."""
     kinds: dict[str, list[str]] = {}
     for (dtype, redop, root), text in gaps:
         kinds.setdefault(text, []).append(f"{dtype} {redop}".strip() + (f" root {root}" if root >= 0 else ""))
@@ -121,6 +121,6 @@ def _nominal(sizes: Sizes) -> Iterator[int]:
             )
         following = size * sizes.step if sizes.is_factor else size + sizes.step
         if following <= size:
-            # nccl-tests repeats the same size without an end: every row may be there.
+            # With this step, nccl-tests repeats one size without end, so any number of rows is possible.
             return
         size = following
