@@ -24,3 +24,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needed = marker.args[0] if marker else 1
         if needed > GPUS:
             item.add_marker(pytest.mark.skip(reason=f"needs {needed} NVIDIA GPUs, torch sees {GPUS}"))
+
+
+class FailuresAtOnce:
+    """Prints each failure of this folder when it happens, because a lent machine can be gone before the summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        terminal = self._plugins.get_plugin("terminalreporter")
+        if report.failed and terminal is not None and Path(report.fspath).is_relative_to("tests/gpu"):
+            terminal.ensure_newline()
+            terminal.write_line(report.longreprtext)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(FailuresAtOnce(config))
