@@ -68,7 +68,7 @@ class CaseBuffers:
         own = sum(counts[:rank])
         placements = {case.placement} if placements is None else {*placements}
         self._input_bits = memory[0, :, :send]
-        # Placement -> the outputs in it. Returned outputs are not in `memory`.
+        # Placement -> the outputs of this placement. Returned outputs are not in `memory`.
         self._output_bits: dict[Placement, Tensor] = {}
         if Placement.OUT_OF_PLACE in placements:
             self._output_bits[Placement.OUT_OF_PLACE] = memory[1, :, :receive]

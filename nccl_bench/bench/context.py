@@ -86,7 +86,7 @@ class CaseContext:
             _result = call()  # as in an engine, a result lives until the next call has returned
 
     def with_new_buffers(self) -> CaseContext:
-        """Return this context with new buffers, or with the same ones if memory is short. Collective.
+        """Return this context with new buffers, or unchanged if memory is short. Collective.
 
         Keep this context: as long as its buffers exist, the new buffers cannot get their memory.
         """

@@ -3,8 +3,8 @@
 Registered buffers make large gathers faster. NCCL registers the buffers of captured calls by itself if it can. In
 other calls, NCCL uses registered buffers only if the caller has registered them.
 
-A log that is on while calls are timed would slow them down: NCCL formats and writes at least two lines in every call.
-So the log is on only within this module (see ``transports.nccl_log``), and timed calls find it off.
+A log would slow timed calls down: NCCL formats and writes at least two lines in every call. So the log is on only
+within this module (see ``transports.nccl_log``), and off while calls are timed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -34,8 +34,9 @@ def profile_case(
 ) -> list[RecordedProfile]:
     """Profile each arm but the twin, on the first rank of its processes, and return the profiles. Collective.
 
-    Calls are eager if one of ``timings`` makes eager calls, and in a graph if one of them captures calls. The first
-    rank of each process set writes into ``run_directory``, which only ranks of the first node have.
+    A profile has eager calls if one of ``timings`` makes eager calls, and calls in a graph if one of ``timings``
+    captures calls. The first rank of each process set writes into ``run_directory``, which only ranks of the first node
+    have.
     """
     declined = try_first_calls(context, names)
     names = [name for name in names if name not in declined and not is_twin(name)]
@@ -66,7 +67,7 @@ def profile_case(
 
 
 def _profile(context: CaseContext, profile: RecordedProfile, file: Path | None) -> None:
-    """Make the calls of ``profile``, and if there is a ``file``, write the profiler's trace of them into it."""
+    """Make the calls of ``profile``. If there is a ``file``, write the profiler's trace of these calls into it."""
     name, streams = profile["arm"], context.streams
     make_calls = partial(context.call_each, name, CALLS)
     steps: list[tuple[str, Callable[[], None]]] = []

@@ -228,7 +228,7 @@ class Runner:
         """Return the error probability at which the interval of one launch must be narrow enough.
 
         With one launch, it is the error probability of the strictest step of Holm's method, and no verdict needs a
-        smaller one. With several launches, the verdicts come from all launches together.
+        smaller probability. With several launches, the verdicts come from all launches together.
         """
         comparisons = self.plan.comparisons(self.config.baseline) if self.config.launches == 1 else 1
         return FAMILYWISE_ERROR / max(1, comparisons)

@@ -36,7 +36,7 @@ class Schedule:
     fastest_us: float  # the time of one operation in the pilot of the fastest arm
     ops: Mapping[Timing, int]  # the number of timed operations in a batch, or in a graph if the timing captures graphs
     # The number of calls before the timed ones. They fill the CPU's caches, which are cold after the wait for the
-    # previous batch. Only a timing of the calls themselves has them.
+    # previous batch. Only a timing of the calls themselves has such calls.
     untimed: Mapping[Timing, int]
     replays: int  # the number of replays of a graph in a batch
     gates_s: Mapping[tuple[str, Timing], float]  # (arm, timing) -> length of the gate; absent for eager and graph

@@ -15,7 +15,7 @@ _UNKNOWN = -math.inf
 
 
 class Watch:
-    """Reads ``sensors``, those of this rank's device, outside the timed regions. Construction is collective."""
+    """Reads the ``sensors`` of this rank's device, outside the timed regions. Construction is collective."""
 
     def __init__(self, sensors: GpuSensors | None, ranks: Ranks) -> None:
         self._control, self._rank = ranks.all_ranks, ranks.own_set.rank

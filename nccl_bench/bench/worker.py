@@ -1,7 +1,7 @@
 """The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
-The agent starts it in a fork of itself, or as ``python -m nccl_bench.bench.worker SPEC_FILE``. If another launcher has
-started the processes (srun, for example), each of them calls ``measure``.
+The agent starts this program in a fork of itself, or as ``python -m nccl_bench.bench.worker SPEC_FILE``. If another
+launcher has started the processes (srun, for example), each of them calls ``measure``.
 """
 
 import os

@@ -105,7 +105,7 @@ class Case:
 
     @property
     def placement_word(self) -> str | None:
-        """The placement in the label; ``None`` for the default placement, because arms can then have others."""
+        """The placement in the label; ``None`` for the default one, because some arms can then have another one."""
         return None if self.placement is self.row.placements[0] else self.placement
 
     @property

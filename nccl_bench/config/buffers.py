@@ -7,7 +7,7 @@ from nccl_bench.errors import UsageError
 
 
 def parse_register(name: str, value: object, device: DeviceSpec) -> Register:
-    """Return the way to register buffers; raise ``UsageError`` if the device has none."""
+    """Return the way to register buffers; raise ``UsageError`` if the device cannot register memory."""
     register = one_of(name, value, Register)
     if register is not Register.NONE and Memory.NCCL in device.missing_memory:
         raise UsageError(f"{name} is {str(register)!r}: {device.missing_memory[Memory.NCCL]}: leave the option out")

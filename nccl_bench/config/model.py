@@ -185,7 +185,7 @@ def parse_model(device: str, *layers: Mapping[str, object]) -> tuple[Model, tupl
 
 
 def _parsed(keys: Mapping[str, Any], values: Mapping[str, object]) -> Model:
-    """Return the model with these values. If they name no way to divide it, all ranks are tensor parallel."""
+    """Return the model with these values. If no value names a way to divide it, all ranks are tensor parallel."""
     model = Model(**{key: keys[key].metadata["parse"](f"{_WHERE}: {key}", value) for key, value in values.items()})
     return model if model.ways or Parallel.TENSOR in values else replace(model, tp=None)
 

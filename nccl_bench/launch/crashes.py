@@ -35,7 +35,7 @@ def find_crash(
     A rank that ended without an exception, for example by a signal, is the reason. Its end makes every other rank
     raise. A rank that raises waits before it ends, so torch's launcher sees the end without an exception first.
 
-    Without such a rank, the earliest exception is the reason. It makes the other ranks raise.
+    Without such a rank, the earliest exception is the reason. This exception makes the other ranks raise.
 
     ``ended`` are the ranks that had ended when the first end was seen; empty if no end was seen before the launch
     ended. Ranks that ended later may have been ended by the launcher. ``kills_before`` is the kernel's count from the

@@ -1,4 +1,4 @@
-"""Refuse a user arm whose target cannot be imported, after a trial in a process like those of the arm."""
+"""Refuse a user arm whose target cannot be imported, after a trial in a process like the arm's own."""
 
 import os
 import subprocess

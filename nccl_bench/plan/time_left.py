@@ -22,7 +22,7 @@ class TimeLeft:
     """
 
     steps: Sequence[Step]  # the steps of the work, in their order
-    max_seconds: float | None = None  # the time that the steps share; None if they take the time that they need
+    max_seconds: float | None = None  # the time that the steps share; None if each step takes the time that it needs
     _expected_s: list[float] = field(init=False)  # the expected duration of each step
     _mean_case_s: float = field(init=False)  # the mean expected duration of the steps that are not a set-up
     _done: int = 0  # the number of steps that are done

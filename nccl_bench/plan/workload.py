@@ -13,7 +13,7 @@ Measured = Mapping[tuple[str, str], Mapping[int, tuple[Timing, ...]]]
 
 
 def measured_size(message: WorkloadMessage, world_size: int) -> int:
-    """Return the size in bytes in which ``message`` is measured, after nccl-tests' rounding; 0 if it is too small."""
+    """Return the size in bytes that is measured for ``message``, after nccl-tests' rounding; 0 if it is too small."""
     row, itemsize = COLLECTIVES[message.collective], DTYPES[message.dtype].itemsize
     count = row.block_count(message.size_bytes, itemsize, world_size)
     return row.size_bytes(count, itemsize, world_size)

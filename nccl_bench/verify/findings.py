@@ -92,13 +92,13 @@ class Finding:
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Append ``finding`` to the file, which must exist. Afterwards it is on the disk."""
+    """Append ``finding`` to the file, which must exist. Afterwards the finding is on the disk."""
     detail = None if finding.detail is None else masked(finding.detail)
     _append(path, asdict(replace(finding, detail=detail)))
 
 
 def append_note(path: Path, note: str) -> None:
-    """Append a text about a problem outside of probes to the file, which must exist. Afterwards it is on the disk."""
+    """Append a text about a problem outside of probes to the file, which must exist. Then the text is on the disk."""
     _append(path, {_NOTE: masked(note)})
 
 

@@ -118,7 +118,7 @@ class ChainWork(Work):
 
 
 def rank_shares(world_size: int) -> list[int]:
-    """Return each rank's share of a result, as a factor. No share is 1 or 0, except that of a single rank."""
+    """Return each rank's share of a result, as a factor. No share is 1 or 0, except the share of a single rank."""
     if world_size == 1:
         return [1]
     first = [2, -3, 2] if world_size % 2 else [2, -1]
