@@ -96,7 +96,7 @@ def _call_once(context: CaseContext, name: str) -> tuple[Observation, str]:
     expected = context.placements[name]
     if answer.placements is not None and expected not in answer.placements:
         if context.config.placements is not None or not answer.placements:
-            return Observation.REFUSED, f"the arm does not take it {expected}"
+            return Observation.REFUSED, f"the arm does not take the message {expected}"
         expected = next(each for each in Placement if each in answer.placements)
         context.placements[name] = expected
     method = communicator.method_name(context.case_of(name))

@@ -45,7 +45,7 @@ def _outputs(context: CaseContext, name: str, operations: int, returned: Sequenc
         if shown is not placement and (shown is not None or placement is Placement.RETURNED):
             raise SetupError(
                 f"one call in {context.case.label} was {placement} and another one {shown or 'returned None'}: all "
-                "calls of one size must be alike"
+                "calls of one size must have the same placement"
             )
     if placement is not Placement.RETURNED:
         return context.buffers.outputs(operations, placement)

@@ -28,7 +28,7 @@ class _Setting:
 _SETTINGS = (
     _Setting(
         names=("CUDA_LAUNCH_BLOCKING",),
-        effect="The CPU waits for the end of every kernel, so no timing is that of an engine.",
+        effect="The CPU waits for the end of every kernel, which an engine does not do.",
     ),
     _Setting(
         names=("NCCL_DEBUG",),

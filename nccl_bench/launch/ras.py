@@ -20,7 +20,7 @@ _QUESTION = b"CLIENT PROTOCOL 2\nTIMEOUT 2\nSET FORMAT json\nSTATUS\n"
 _ANSWER_S = 8.0
 # A process that runs begins its answer within milliseconds.
 _FIRST_WORD_S = 0.5
-# No attempt begins later than this.
+# No attempt begins later than this after the first one.
 _LIMIT_S = 6.0
 # The answer has about 350 bytes for each rank of each communicator.
 _MOST_BYTES = 4 * 1024**2

@@ -195,7 +195,7 @@ def _is_needed(part: _Part, groups: Sequence[TrialGroup]) -> bool:
 
 
 def _box(parts: Sequence[_Part], groups: Sequence[TrialGroup]) -> list[TrialGroup]:
-    """Return the groups whose value of each of ``parts`` is the value of a group that failed."""
+    """Return the groups that look like failed groups: for each of ``parts``, a failed group has the same value."""
     return [group for group in groups if _in_box(group, parts, groups)]
 
 
