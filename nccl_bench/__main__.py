@@ -12,7 +12,7 @@ def main() -> None:
 
         command_line()
     except KeyboardInterrupt:
-        # A plain number: the import of nccl_bench.errors, which names it, may have been interrupted.
+        # Use a plain number: the Ctrl-C may have interrupted the import of nccl_bench.errors, which names this number.
         sys.stderr.write("nccl-bench: interrupted\n")
         raise SystemExit(130) from None
 
@@ -20,8 +20,8 @@ def main() -> None:
 def _take_current_directory_off_path() -> None:
     """Undo what ``python -m`` does to ``sys.path``: a file ``numpy.py`` in the current directory must not hide numpy.
 
-    The current directory can be the one that holds this package. Python still finds the package's modules, because it
-    searches them in the package's own directory. Importing another module here could already import the wrong one.
+    The current directory can be the directory that holds this package. Python still finds the package's modules,
+    because it searches them in the package's own directory. Import no other module here: it could be the wrong one.
     """
     # With -P or PYTHONSAFEPATH, the first entry comes from PYTHONPATH or from the installation.
     if sys.flags.safe_path or not sys.path:

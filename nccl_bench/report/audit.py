@@ -70,7 +70,7 @@ class TerminalAudit(TextReport[Audit]):
             yield from self._watched(content)
 
     def races_text(self, races: Sequence[FoundRace]) -> str:
-        """Return the races without what was watched."""
+        """Return the text of the races alone."""
         lines = (line for number, race in enumerate(races, start=1) for line in self._race(number, race))
         return "\n".join(visible_line(line.plain) for line in lines)
 

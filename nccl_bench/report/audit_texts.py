@@ -41,7 +41,7 @@ def headline(audit: Audit) -> str:
         case Outcome.BLIND if len(audit.ranks) == audit.world_size:
             return (
                 f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. The program calls none, "
-                "or calls them in processes that it starts itself, or reaches its library on a road that is not "
+                "or calls them in processes that it starts itself, or reaches its library in a way that is not "
                 "watched."
             )
     missing = counted(audit.world_size - len(audit.ranks), "rank")
@@ -58,7 +58,7 @@ def watched(audit: Audit) -> str:
 
 
 def _steps(audit: Audit) -> str:
-    """Return in how many steps of a rank was watched; empty if the whole program was."""
+    """Return how many steps of a rank were watched; empty if the whole program was watched."""
     samples = _samples(audit)
     if not samples:
         return ""
@@ -100,7 +100,7 @@ def race_title(number: int, race: FoundRace) -> str:
 
 
 def times(count: int) -> str:
-    """Return how often something happened."""
+    """Return ``count`` in words: once, 2 times."""
     return "once" if count == 1 else f"{count} times"
 
 
@@ -143,7 +143,7 @@ def sources_on(audit: Audit) -> list[WatchedSource]:
 
 
 def sources_off(audit: Audit) -> str:
-    """Return the sources that did not watch, each with its reason; empty if all did."""
+    """Return the sources that did not watch, each with its reason; empty if all sources watched."""
     texts = [f"{source.name} ({source.reason_off})" for source in audit.sources if source.reason_off is not None]
     return f"Off: {', '.join(texts)}." if texts else ""
 

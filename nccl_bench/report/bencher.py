@@ -61,7 +61,7 @@ def _of_comparisons(analysis: Analysis) -> Iterator[_Entry]:
 
 
 def _arms(comparison: Comparison) -> str:
-    """Return the candidate, and the baseline too if it has another name."""
+    """Return the name of the candidate, and also the name of the baseline if both differ."""
     baseline, candidate = comparison.baseline, comparison.candidate
     return candidate if baseline == candidate else f"{candidate} against {baseline}"
 

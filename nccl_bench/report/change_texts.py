@@ -10,7 +10,7 @@ from nccl_bench.analysis.wording import percent
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, column
 
-# The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
+# The mark behind a change, by the verdict of its band. A faster or slower change has no mark.
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 # The mark of a size that is beyond the threshold, although its band is not.
 _ODD = "~"
@@ -24,16 +24,16 @@ _NOTES: Mapping[str, str] = {
 }
 # The note of a table that leaves sizes out.
 SOME_SIZES = "Selected sizes; all with --full."
-# Of more sizes than this, the tables show those at the ends of bands, and at least every fourth one between them.
+# If there are more sizes than this, the tables show the ends of bands, and at least every fourth size between these.
 _MOST_SIZES, _STEP = 16, 4
 # The size that many engines ask about: between the small messages of decoding and the large ones of prefill.
 _ALWAYS = 64 * 1024
 
 
 def some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int] = ()) -> list[int]:
-    """Return the sizes at the ends of bands, those that the headline names, the ``failed`` ones and some others.
+    """Return the sizes that a table shows: ends of bands, sizes in the headline, ``failed`` sizes, and some others.
 
-    One of the others is 64 KiB. These are all sizes if they are not many.
+    One of the others is 64 KiB. If there are few sizes, return all of them.
     """
     if len(sizes) <= _MOST_SIZES:
         return list(sizes)
@@ -70,7 +70,7 @@ def change_cell(comparison: Comparison, band: Band) -> str:
 
 
 def mark_notes(cells: Iterable[str]) -> list[str]:
-    """Return the notes that explain those marks of ``cells`` which `MARKS_NOTE` does not."""
+    """Return the notes for those marks in ``cells`` that `MARKS_NOTE` does not explain."""
     marks = {cell.rstrip()[-1:] for cell in cells}
     return [note for mark, note in _NOTES.items() if mark in marks]
 
@@ -82,7 +82,7 @@ def letters(number: int) -> str:
 
 
 def saved_cell(comparison: Comparison) -> str:
-    """Return the number of the column ``saved``: the time saved, or with a shared arm the change of that arm."""
+    """Return the text in the column ``saved``: the time saved, or the change of the shared arm if there is one."""
     if comparison.shared is not None:
         return change_text(comparison.shared.ratio)
     saved = comparison.saved_us

@@ -166,8 +166,8 @@ class VerificationCell(Struct, omit_defaults=True, kw_only=True):
     declined: Annotated[list[str], Meta(description="what the arm declined, each with the reason")] = []
     leaks: Annotated[list[str], Meta(description="what the arm left behind")] = []
     watched_calls: Annotated[int, Meta(description="calls of all ranks whose order was decided by construction")] = 0
-    unforked_calls: Annotated[int, Meta(description="those that nothing orders after the write of their input")] = 0
-    unjoined_calls: Annotated[int, Meta(description="those after which nothing orders a copy of their output")] = 0
+    unforked_calls: Annotated[int, Meta(description="calls that nothing orders after the write of their input")] = 0
+    unjoined_calls: Annotated[int, Meta(description="calls after which nothing orders a copy of their output")] = 0
     groups: Annotated[list[TrialGroup], Meta(description="the trials by stream, operation and size")] = []
 
 

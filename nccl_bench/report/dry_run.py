@@ -22,7 +22,7 @@ from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.plan.time import deadline_s, estimate_s
 from nccl_bench.plan.workload import own_messages
 
-# The collective, the arms, the timings, the sizes and those of them that do not fit: cases with the same share a line.
+# The collective, the arms, the timings, the sizes, and the sizes that do not fit. Cases with equal groups share a line.
 _Group = tuple[str, tuple[str, ...], tuple[Timing, ...], tuple[int, ...], tuple[int, ...]]
 # The options with numbers that only some scenarios sweep -> their unit.
 _SWEPT = {"hidden": "", "tokens": "", "layers": "", "delays": " us", "streams": ""}
@@ -116,7 +116,7 @@ def _scenario_lines(config: RunConfig) -> Iterator[str]:
 
 
 def _common_placement(config: RunConfig, planned: PlannedCase) -> Placement | None:
-    """Return the placement of all arms; ``None`` if they differ, or if a user arm, not loaded yet, can have another."""
+    """Return the placement of all arms; ``None`` if placements differ, or if that of a user arm is not known yet."""
     if config.placements is not None:
         return planned.case.placement
     user_arms = (user_arm_of(config.user_arms, name) for name in planned.arms)

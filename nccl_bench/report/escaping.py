@@ -1,4 +1,4 @@
-"""Texts of others, made harmless for whoever reads them: one function for each kind of reader.
+"""Makes texts from elsewhere harmless: one function for each kind of reader, such as a terminal or a spreadsheet.
 
 File names, the names of arms and hosts, and the messages of exceptions can hold anything. A terminal obeys escape
 sequences, GitHub obeys Markdown and workflow commands, and a spreadsheet obeys formulas. Each function shows the
@@ -13,7 +13,7 @@ from typing import Any
 
 # A line that begins with two colons is a workflow command of GitHub Actions. The older form counts anywhere in a line.
 _COMMAND = re.compile(r"^([^\S\n]*)::|##\[", re.MULTILINE)
-# A cell that begins so is a formula in a spreadsheet. Some spreadsheets also begin a cell behind a semicolon.
+# A cell that begins like this is a formula in a spreadsheet. In some spreadsheets a semicolon begins a new cell.
 _FORMULA = re.compile(
     "((?:^|;)\\s*)(?=[=+@\\-\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
@@ -36,9 +36,9 @@ _WITHOUT_TEXT = frozenset({float, int, bool, type(None)})
 def visible(text: str) -> str:
     r"""Return ``text`` with an escape, such as ``\x1b``, for each character that a reader cannot see.
 
-    These are control characters, characters that change the direction of text, and halves of characters. Lines stay
-    lines, and a tab becomes a space. GitHub finds no command in any line. Terminals, pages and pictures need no more
-    than this and their syntax.
+    These are control characters, characters that change the direction of text, and halves of characters. The ends of
+    lines stay, and a tab becomes a space. GitHub finds no command in any line. A terminal needs no other escapes.
+    Pages and pictures also need the escapes of their syntax.
     """
     if not (text.isascii() and text.isprintable()):
         text = _translated(text, _visible)
@@ -52,18 +52,18 @@ def visible_line(text: str) -> str:
 
 def visible_lines(texts: Sequence[str]) -> Sequence[str]:
     """Return each of ``texts`` as ``visible_line`` does."""
-    # One look at all texts together: a table can have a million of them, and they seldom need an escape.
+    # Check all texts together first: a table can have a million texts, and they seldom need an escape.
     together = "".join(texts)
     is_plain = together.isascii() and together.isprintable() and not _has_command(together)
     return texts if is_plain else list(map(visible_line, texts))
 
 
 def visible_data(data: Any) -> Any:
-    """Return plain data whose texts, and the names of whose values, are as ``visible`` returns them."""
+    """Return plain data with ``visible`` applied to each of its texts, keys included."""
     if isinstance(data, Mapping):
         return {visible_data(name): visible_data(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        # A page can have a million values. Nearly all of them are numbers, and its texts repeat.
+        # A page can have a million values. Nearly all of them are numbers. Texts repeat, so escape each text once.
         types = {*map(type, data)}
         if types <= _WITHOUT_TEXT:
             return data
@@ -101,12 +101,12 @@ def markdown_block(text: str, language: str) -> Sequence[str]:
 
 
 def csv_cell(text: str) -> str:
-    """Return ``text`` for a cell that any spreadsheet shows as text. An apostrophe takes the effect off a formula."""
+    """Return ``text`` for a cell that any spreadsheet shows as text. An apostrophe makes a formula a text."""
     return _FORMULA.sub(r"\1'", visible_line(text))
 
 
 def json_escapes(text: str) -> str:
-    r"""Return the JSON document ``text`` in ASCII, as the same document: in a terminal it has no effect either."""
+    r"""Return the JSON document ``text`` in ASCII. It stays the same document, and a terminal obeys nothing in it."""
     text = text.replace("##[", r"#\u0023[")
     return text if text.isascii() and "\x7f" not in text else _translated(text, _json_escape)
 
@@ -129,7 +129,7 @@ def _translated(text: str, escape: Callable[[str], str]) -> str:
 def _visible(letter: str) -> str:
     if letter == "\t":
         return " "
-    # A space that does not part a number from its unit is not printable for Python.
+    # Python does not call a no-break space printable, but this space keeps a number and its unit on one line.
     if letter.isprintable() or letter in "\n\N{NO-BREAK SPACE}":
         return letter
     return letter.encode("unicode_escape").decode()

@@ -42,7 +42,7 @@ class Annotation:
 
 
 def annotations_of(headline: Headline, warnings: Sequence[str]) -> Iterator[Annotation]:
-    """Yield the problems, what is slower, the warnings, and one notice with the whole headline."""
+    """Yield annotations: the problems, the slower lines, the warnings, and one notice with the whole headline."""
     yield from _limited(Level.ERROR, "failure", headline.problems)
     lines = [" ".join(filter(None, (line.about, line.label, line.timing, line.text))) for line in headline.lines]
     worse = [text for line, text in zip(headline.lines, lines, strict=True) if line.label in _WORSE]

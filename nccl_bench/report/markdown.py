@@ -23,7 +23,7 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, v
 MOST_CHARACTERS = 65_536
 # Room for the line that names what is left out.
 _FOR_LAST_LINE = 400
-# A longer table is folded too.
+# A table with more lines than this is folded too.
 _MOST_LINES = 40
 
 
@@ -88,7 +88,7 @@ def _tables(tables: Iterable[Table]) -> Iterator[str]:
 
 
 def _fitting(block: Iterable[str], room: int) -> list[str] | None:
-    """Return the lines of ``block``; ``None`` if they are longer than ``room``. Then most of them are not even made."""
+    """Return the lines of ``block``; ``None`` if they are longer than ``room``. Then stop before making all lines."""
     lines = []
     for line in block:
         room -= len(line) + 1
@@ -115,7 +115,7 @@ def markdown_headline(headline: Headline) -> Iterator[str]:
             yield f"- **{line.label}** {' '.join(filter(None, (line.timing, markdown_text(line.text))))}"
         yield ""
     texts = [(fact, _without_command(fact)) for fact in headline.facts]
-    # Without their commands, some facts are at most the name of a side.
+    # Omit facts that are only a command, or a command with the name of its side.
     facts = [f"- {markdown_text(fact.name)}: {markdown_text(text)}" for fact, text in texts if text != fact.side]
     if facts:
         yield from (*facts, "")

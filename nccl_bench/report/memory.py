@@ -46,6 +46,6 @@ def memory_tables(metas: NamedRuns) -> Iterator[Table]:
 
 
 def _text(recorded: list[int] | int | None) -> str:
-    """Return the most of a rank in MiB; an empty text if it is unknown."""
+    """Return the largest number of a rank in MiB; an empty text if no number is known."""
     numbers = recorded if isinstance(recorded, list) else [] if recorded is None else [recorded]
     return f"{max(numbers) / _MIB:.2f}" if numbers else ""

@@ -18,7 +18,7 @@ _Event = Mapping[str, object]
 
 
 def perfetto_report(analysis: Analysis) -> str:
-    """Return the timeline of a run, one event in a line. A comparison of runs has none."""
+    """Return the timeline of a run, one event in a line. A comparison of runs has no timeline."""
     assert analysis.measured is not None
     timeline = timeline_of(analysis.measured)
     head = {
@@ -31,7 +31,7 @@ def perfetto_report(analysis: Analysis) -> str:
     }
     name = str(analysis.measured.meta["name"])
     events = ",\n".join(map(_json, (*_names(name, timeline), *_spans(timeline), *_batches(timeline))))
-    # The list of events is the last value, so that it follows what is known beforehand.
+    # The list of events is the last value of the document, after its title and its notes.
     return json_escapes(f'{_json(head)[:-1]}, "traceEvents": [\n{events}\n]}}\n')
 
 

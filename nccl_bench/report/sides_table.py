@@ -30,9 +30,10 @@ _Cells = Mapping[tuple[str, int], tuple[Comparison, Band]]
 
 
 def sides_tables(analysis: Analysis, width: int, *, every_size: bool) -> list[Table]:
-    """Return a table for each kind of case and timing; none if an arm is alone or compared with another, or no room.
+    """Return a table for each kind of case and timing, if each arm is compared with itself on the other side.
 
-    Unless ``every_size``, only some sizes are shown, and no timing in which no arm changed.
+    Return no table if a kind of case has only one arm, or if a table does not fit in ``width``. Unless ``every_size``,
+    omit some sizes, and omit each timing in which no arm changed.
     """
     kinds: dict[str, list[Band]] = {}
     for band in analysis.answer_bands:

@@ -45,7 +45,7 @@ class ContributionRecord(Struct, omit_defaults=True, kw_only=True):
     size_bytes: Annotated[int, Meta(description="the size in the workload; the measured size can be rounded down")]
     timing: Annotated[Timing, Meta(description="how the model makes the calls: eager or graph")]
     measured_as: Annotated[
-        Timing | None, Meta(description="the timing that stood for it; absent if it is the same")
+        Timing | None, Meta(description="the timing that was measured instead; absent if it is the same")
     ] = None
     calls: Annotated[float, Meta(description="the calls in a step")]
     baseline_us: Annotated[float, Meta(description="the time of these calls of the baseline, microseconds a step")]

@@ -26,7 +26,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
         comparisons = list(group)
         baseline, _ = named_arms(comparisons[0], analysis.sides)
         names = [named_arms(each, analysis.sides)[1] for each in comparisons]
-        # If a change is relative to a shared arm, no time of the arm itself can be subtracted.
+        # A change that is relative to a shared arm is no difference of the arm's own times, so omit the column `saved`.
         saves = len(names) == 1 and step.shared_arm is None
         lines = _lines(comparisons, most)
         of_candidates = (
@@ -65,7 +65,7 @@ class _Line:
 
 
 def _lines(comparisons: Sequence[StepComparison], most: int | None) -> list[_Line]:
-    """Return a line for each message, the longest time first, and one for all of them."""
+    """Return a line for each message, the longest time first, and a line for all messages together."""
     times_us = {part.message: part.baseline_us for each in comparisons for part in each.contributions}
     messages = sorted(times_us, key=lambda message: -times_us[message])
     shown = len(messages) if most is None or len(messages) <= most else most - 1

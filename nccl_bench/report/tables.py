@@ -53,7 +53,7 @@ def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str],
     results = zip(analysis.rows.column("status"), analysis.rows.column("time_us"), strict=True)
     unusual = [at for at, (status, time_us) in enumerate(results) if status != Status.OK or time_us is None]
     marked = [(row, _mark(row)) for row in analysis.rows.at(unusual) if row.collective and row.arm]
-    # For rows that have no timing.
+    # The timings of each kind of case. A row without a timing gets its mark in all of them.
     timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in analysis.rows if row.timing) if marked else {}
     marks: dict[object, dict[tuple[Timing, int, str], str]] = {}
     for row, mark in marked:
@@ -133,7 +133,7 @@ def _arm_column(
 ) -> Column:
     """Return the column of ``arm``: two numbers in each cell, or one number if no row has a second number.
 
-    If the arms of the table differ in their placements, the header names the arm's own.
+    If the arms of the table differ in their placements, the header names the placement of this arm.
     """
     values = [pair(row) if row is not None else ("", "") for row in rows]
     if not any(second for _, second in values):

@@ -24,9 +24,9 @@ from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
-# A table of step times has so many lines. With --full it has all messages.
+# A table of step times has at most this many lines. With --full it has all messages.
 _MOST_MESSAGES = 8
-# More verdicts are printed only with --full. The marks in the first table have them too.
+# More verdicts than this are printed only with --full. The marks in the first table show the verdicts too.
 _MOST_VERDICTS = 16
 _VERDICTS_ELSEWHERE = "--full prints the verdict of each band of sizes, with its interval."
 
@@ -95,7 +95,7 @@ class TerminalReport(TextReport[Analysis]):
 
 
 def _untitled(tables: Sequence[Table]) -> Sequence[Table]:
-    """Return ``tables``; if only one has a title, it loses it, because the headline has it."""
+    """Return ``tables``. If only one table has a title, remove the title, because the headline has it."""
     return [replace(table, title="") for table in tables] if sum(bool(table.title) for table in tables) == 1 else tables
 
 

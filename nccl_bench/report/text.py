@@ -53,7 +53,7 @@ class TextReport(ABC, Generic[Content]):
         return buffer.getvalue()
 
     def _safe_lines(self, content: Content) -> Iterator[Text]:
-        """Yield the lines of the report. A line that a terminal would obey loses its colours with its effect."""
+        """Yield the lines of the report. A line that a terminal could obey is escaped and loses its colours."""
         for line in self._lines(content):
             safe = visible_line(line.plain)
             yield line if safe == line.plain else Text(safe, line.style)

@@ -1,4 +1,4 @@
-"""The messages that recordings have, in every format. Ranks that sent the same share a table."""
+"""The messages in recordings, in every format. Ranks that sent the same messages share a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -42,7 +42,7 @@ def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sequence[T
 
 
 class TerminalTraffic(TextReport[Sequence[Traffic]]):
-    """A headline, a table and remarks for each group of ranks that sent the same."""
+    """A headline, a table and remarks for each group of ranks that sent the same messages."""
 
     narrowest: ClassVar[int] = NARROWEST_TRAFFIC
 
@@ -65,7 +65,7 @@ class TerminalTraffic(TextReport[Sequence[Traffic]]):
 
 
 def markdown_traffic(content: Sequence[Traffic]) -> str:
-    """Return GitHub's Markdown: a table and a list of remarks for each group of ranks that sent the same."""
+    """Return GitHub's Markdown: a table and a list of remarks for each group of ranks that sent the same messages."""
     parts = _parts(content)
     lines: list[str] = []
     for part in parts:
@@ -111,7 +111,7 @@ def json_traffic(content: Sequence[Traffic]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """The shown part of a report about ranks that sent the same."""
+    """The shown part of a report about ranks that sent the same messages."""
 
     ranks: int  # the number of the ranks
     table: Table  # the messages, below the ranks and their files
@@ -119,7 +119,7 @@ class _Part:
 
 
 def _parts(content: Sequence[Traffic]) -> Sequence[_Part]:
-    """Return the first groups of ranks that sent the same."""
+    """Return the first groups of ranks that sent the same messages."""
     groups: dict[tuple[Row, ...], list[Traffic]] = {}
     for traffic in content:
         # Streams are numbered in each process, and NCCL logs on rank 0 what it runs.

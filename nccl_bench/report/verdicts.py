@@ -62,7 +62,7 @@ def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Rema
 def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterator[Table]:
     """Yield a table of bands for each kind of case that was judged. The candidates of one run share a table.
 
-    With ``only_answers``, the table has only the arms in question, and not what a single size can hide.
+    With ``only_answers``, the table has only the arms in question, and no column about one size alone.
     """
     answered = {(each.baseline, each.candidate) for each in analysis.answers}
     groups: dict[tuple[str, str], list[Band]] = {}

@@ -102,7 +102,7 @@ class TerminalVerification(TextReport[Verification]):
         yield from self._parts(replace(table, gap=gap))
 
     def _parts(self, table: Table) -> Iterator[Text]:
-        """Yield the table. Columns that do not fit follow in more tables, which repeat all but the last of ``keep``."""
+        """Yield the table. Columns that do not fit follow in more tables, each with the first ``keep`` - 1 columns."""
         repeated, rest = table.columns[: table.keep - 1], table.columns[table.keep - 1 :]
         while rest:
             shown, rest = replace(table, columns=repeated + rest).fit(self.width)

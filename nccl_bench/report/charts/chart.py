@@ -56,7 +56,7 @@ class Chart:
     """A chart: lines over common positions."""
 
     title: str  # the title, such as the name of a timing
-    arm: str = ""  # the arm that the whole chart is about; empty if it is about several
+    arm: str = ""  # the arm that the whole chart is about; empty if the chart is about several arms
     x_label: str  # the name of the horizontal axis
     x_scale: Scale  # the scale of the horizontal axis
     positions: tuple[float, ...]  # the horizontal positions, increasing
@@ -71,8 +71,8 @@ class Chart:
 
     @property
     def description(self) -> str:
-        """The chart in words, for readers who hear it."""
-        # A screen reader would say the word "us".
+        """The chart in words, for users of a screen reader."""
+        # A screen reader would read "us" as the English word.
         quantity = re.sub(r"\bus\b", "microseconds", self.y_label)
         return f"{self.title}: {quantity}, by {self.x_label}. {' '.join(self._lines_in_words())}"
 

@@ -112,7 +112,7 @@ def _threshold(pairs: CellsBySize[Comparison], sizes: Sequence[int]) -> ChartSha
 
 
 def _noise_floor(of_pairs: CellsBySize[float], sizes: Sequence[int]) -> list[ChartShade]:
-    """Return the area of the noise floors of the bands; of several pairs, the largest one."""
+    """Return the area of the noise floors of the bands. If there are several pairs, the largest noise floor counts."""
     floors = [max((of_pair.get(size, 0.0) for of_pair in of_pairs.values()), default=0.0) or None for size in sizes]
     known = [floor for of_pair in of_pairs.values() for floor in of_pair.values()]
     if not known:

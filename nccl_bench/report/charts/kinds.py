@@ -1,4 +1,4 @@
-"""Groups what an analysis holds by kind of case and timing, since each chart shows one of each."""
+"""Groups rows and comparisons by kind of case and timing, because a chart shows one kind of case and one timing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Value
 from nccl_bench.report.charts.styles import arm_styles
 
-# All that names a case but its size.
+# The values that name a case, without its size.
 Kind = tuple[Any, ...]
 Cell = TypeVar("Cell")
 # The cells of one timing: name of the line -> message size -> cell.
@@ -35,7 +35,7 @@ class ChartArm:
     """An arm, or a pair of arms of two sides, that the reader can switch on and off."""
 
     name: str  # the name of the arm; for two sides, the name of the pair
-    note: str  # the part that it plays, such as `baseline`; empty for most arms
+    note: str  # the role of the arm, such as `baseline`; empty for most arms
     style: int  # the number of its colour, dash and mark
 
 
@@ -53,7 +53,7 @@ class DrawnArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CasesOfKind:
-    """The rows and the comparisons of the cases of one kind. A run can have a million rows, so they are columns."""
+    """The rows and the comparisons of the cases of one kind. A run can have a million rows, so rows are columns."""
 
     kind: Kind  # the kind
     name: str  # the kind in words
@@ -70,7 +70,7 @@ class CasesOfKind:
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
     def values(self, timing: Timing, label: str, sizes: Sequence[int], column: str) -> tuple[Value, ...]:
-        """Return what a column of the summary has at each of ``sizes``, for one timing and drawn arm."""
+        """Return the values of a column of the summary at ``sizes``, for one timing and drawn arm."""
         of_rows, at_size = self.rows[label].column(column), self.measured[timing][label].get
         return tuple([None if at is None else of_rows[at] for at in map(at_size, sizes)])
 
@@ -189,7 +189,7 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
 
 
 def _nested(groups: _Groups[Cell], names: Mapping[tuple[str, str], str]) -> dict[Kind, dict[Timing, CellsBySize[Cell]]]:
-    """Return the cells of each kind, by timing and name of the line; without lines that have no name."""
+    """Return the cells of each kind, by timing and name of the line. Omit cells whose line has no name in ``names``."""
     nested: dict[Kind, dict[Timing, dict[str, Mapping[int, Cell]]]] = {}
     for (kind, timing, line), cells in groups.items():
         if line in names:
@@ -234,7 +234,7 @@ def _placements(
     rows: Mapping[str, Rows],
     comparisons: Mapping[Timing, CellsBySize[Comparison]],
 ) -> set[str]:
-    """Return the placements in which the arms of a kind were called; of a kind without rows, those of comparisons."""
+    """Return the placements in which the arms of a kind were called; without rows, the placements of comparisons."""
     lines = [(rows[label].column("arm_placement"), line) for arms in measured.values() for label, line in arms.items()]
     if lines:
         return {of_rows[at] or "" for of_rows, line in lines for at in line.values()}

@@ -14,7 +14,7 @@ from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_
 from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, Kind, drawn_arms, sizes_of
 from nccl_bench.report.charts.styles import timing_style
 
-# The part of the space of a case that its rounds fill. The rest parts it from the next case.
+# The share of a case's space that its rounds fill. The rest separates the case from the next case.
 _FILLED = 0.9
 
 
@@ -29,7 +29,7 @@ class DrawnRun:
 
 
 def drawn_runs(analysis: Analysis, most: int) -> list[DrawnRun]:
-    """Return the rounds of each run with the arms that are drawn; of all runs together, about ``most`` times."""
+    """Return the rounds of each run with the drawn arms. All runs together have about ``most`` times."""
     drawn = drawn_arms(analysis)
     runs = []
     for side, run in analysis.runs:

@@ -10,8 +10,8 @@ from nccl_bench.catalog.arms import ARMS, DEFAULT_BASELINE
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.user_arms import AFTER, BEFORE
 
-# The first styles are those of arms and the others those of timings. Later styles have the colours of `_USERS` again,
-# with other marks.
+# The first styles are for arms: this many. The next styles are for timings. All later styles have the colours of
+# `_USERS` again, with other marks.
 ARM_COLOURS = 8
 COLOURS = ARM_COLOURS + len(Timing)
 # The styles of arms that a user names.

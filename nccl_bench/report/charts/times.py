@@ -10,7 +10,7 @@ from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, same_range
 from nccl_bench.report.charts.kinds import CasesOfKind, sizes_of
 from nccl_bench.report.charts.styles import timing_style
 
-# Smaller messages are a matter of latency: their bandwidth says nothing about the links.
+# The time of smaller messages is mostly latency, so their bandwidth says nothing about the links.
 SMALLEST_FOR_BANDWIDTH = 2**20
 
 

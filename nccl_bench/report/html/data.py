@@ -13,10 +13,10 @@ from nccl_bench.report.charts.steadiness import drawn_runs, round_charts, sensor
 from nccl_bench.report.charts.times import bandwidth_charts, cost_charts, latency_charts
 from nccl_bench.report.html.rounding import rounded_lists
 
-# With so many times of rounds, a page stays below 1 MB.
+# With at most this many times of rounds, a page stays below 1 MB.
 MOST_ROUNDS = 40_000
-# The significant digits of the values. The script rounds those of the table of times once more, as a terminal does, so
-# they have more.
+# The significant digits of most values. The values of the table of times have more digits, because the script rounds
+# them again, as a terminal does.
 _USUAL_DIGITS = 4
 _DIGITS = {"latency": 6}
 

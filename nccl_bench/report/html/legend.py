@@ -41,7 +41,7 @@ def legend(of_kinds: Sequence[CasesOfKind], *, unit: str, has_twin: bool) -> Ite
 
 
 def eager_below_enqueue(latencies: Sequence[Chart]) -> bool:
-    """Return whether any median of ``eager`` is below the one of ``enqueue``."""
+    """Return True if any median of ``eager`` is below the median of ``enqueue``."""
     times = {
         chart.title: {
             (line.label, size): value

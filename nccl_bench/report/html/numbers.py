@@ -24,7 +24,7 @@ _MAIN = frozenset(
 _NUMBERS = frozenset({int, float, bool, type(None)})
 # The significant digits of a number in the table.
 _DIGITS = 6
-# A browser shows so many rows quickly. The CSV of a longer run has all of them.
+# A browser shows this many rows quickly. The CSV of a longer run has all rows.
 MOST_ROWS = 20_000
 
 
@@ -46,7 +46,7 @@ def numbers(analysis: Analysis) -> dict[str, object]:
 def sortable(
     columns: Mapping[str, Sequence[object]], helps: Mapping[str, str], main: Collection[str]
 ) -> dict[str, object]:
-    """Return ``columns`` as the script reads them: those with a value in any row. ``main`` are shown at first.
+    """Return ``columns`` in the form for the script, without empty columns. The columns ``main`` are shown at first.
 
     A column with one value in all rows has that value only once.
     """

@@ -16,7 +16,7 @@ from nccl_bench.report.escaping import visible
 from nccl_bench.report.html.rounding import script_json
 
 _LIBRARY = "uPlot.iife.min.js"
-# The parts of the page's own script, which share their names.
+# The parts of the page's own script. Each part can use the names of all other parts.
 _PARTS = ("scales.js", "charts.js", "figures.js", "times.js", "numbers.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 _UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMGT]iB\b|B\b)")
@@ -206,12 +206,12 @@ def _visible(value: object) -> object:
 
 
 def _whole_units(text: str) -> str:
-    """Return ``text`` with numbers that no line break parts from their units."""
+    """Return ``text`` so that no line break separates a number from its unit."""
     return _UNITS.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _own_script() -> str:
-    """Return the parts of the page's script as one function, so that no name of it is visible outside."""
+    """Return the parts of the page's script as one function, so that its names are not visible outside."""
     return "\n".join(['"use strict";\n(() => {', *map(_asset, _PARTS), "})();"])
 
 

@@ -12,9 +12,9 @@ from nccl_bench.report.escaping import visible_data
 
 _LARGEST_EXACT = 1e22
 _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(309)])
-# So near to the middle between two results, a number is rounded as text.
+# A number this close to the middle between two results is rounded as text.
 _NEAR = 1e-6
-# Where a browser could take a text for markup, JSON can have an escape.
+# Characters that a browser could take for markup -> their escapes in JSON.
 _ESCAPES: Mapping[str, str] = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "'": r"\u0027"}
 
 
@@ -28,7 +28,7 @@ def rounded_lists(lists: Sequence[Sequence[float | None]], digits: int) -> list[
 
 
 def rounded(values: Sequence[float | None], digits: int) -> list[float]:
-    """Return ``values`` with so many significant digits; NaN, which JSON shows as null, for ``None``."""
+    """Return ``values`` with ``digits`` significant digits. ``None`` becomes NaN, which JSON shows as null."""
     numbers = np.array(values, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         places = digits - 1 - np.floor(np.log10(np.abs(numbers)))
@@ -40,7 +40,7 @@ def rounded(values: Sequence[float | None], digits: int) -> list[float]:
         np.isfinite(places) & (powers <= _LARGEST_EXACT) & (np.abs(np.abs(scaled - np.rint(scaled)) - 0.5) > _NEAR)
     )
     in_digits: list[float] = np.where(is_sure, nearest, numbers).tolist()
-    # Nearly halfway between two results, and with an inexact power, the product is not exact enough.
+    # If a number is nearly halfway between two results, or if its power is inexact, the product is not exact enough.
     for index in np.flatnonzero(~is_sure & np.isfinite(numbers)).tolist():
         in_digits[index] = float(f"{in_digits[index]:.{digits}g}")
     return in_digits

@@ -15,7 +15,7 @@ from nccl_bench.report.band_table import sizes_text
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 from nccl_bench.report.layout import Table
 
-# A longer table of another report is folded.
+# A table of another report with more rows than this is folded.
 _MOST_ROWS = 30
 
 
@@ -62,7 +62,7 @@ def text_tables(tables: Iterable[Table]) -> Iterator[Block]:
 
 
 def lowered_clocks(rows_of_runs: Sequence[tuple[str, Rows]]) -> Iterator[Block]:
-    """Yield when the clocks of a GPU were lowered and why; or a sentence that they never were, or are unknown."""
+    """Yield a table of lowered clocks with their reasons, or a sentence that no clock was lowered or none is known."""
     for side, rows in rows_of_runs:
         of_side = f" {side}" if side else ""
         # All arms of a case and timing were measured together, and have one reading.

@@ -18,7 +18,7 @@ _TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
     # Linear near 0, and logarithmic from about 2 on.
     Scale.SIGNED_LOG: math.asinh,
 }
-# The shares of a power of ten that can have a label. Each line of them is tried after the ones before.
+# The multiples of a power of ten that can have a label. Each tuple is tried after the tuples before it.
 _SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 # How many doublings can lie between two labels of an axis of sizes. Each number divides 10, so 1 KiB, 1 MiB and 1 GiB
 # always have labels.
@@ -83,9 +83,9 @@ class Axis:
         return min((after - before for before, after in itertools.pairwise(pixels)), default=math.inf)
 
     def _sizes(self, positions: Sequence[float], gap: float) -> list[float]:
-        """Return powers of two with the same factor in between, such as 1 KiB, 32 KiB, 1 MiB.
+        """Return powers of two with a constant factor between neighbours, such as 1 KiB, 32 KiB, 1 MiB.
 
-        If fewer than two of them are on the axis, or there is one size, return positions that keep their distance.
+        If fewer than two such powers fit, or if there is only one size, return ``positions`` that are ``gap`` apart.
         """
         for step in _DOUBLINGS if len({*positions}) > 1 else ():
             powers = [2.0**power for power in range(0, 64, step)]

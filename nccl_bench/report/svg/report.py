@@ -19,7 +19,7 @@ from nccl_bench.report.svg.markup import add, short
 from nccl_bench.report.svg.panel import Box, common_extent, draw
 from nccl_bench.report.svg.style import colour_class, mark, style_sheet
 
-# All sizes are in pixels. A README on GitHub shows about as many.
+# All lengths are in pixels. A README on GitHub is about this wide.
 _WIDTH = 880.0
 _MARGIN = 16.0
 _LEFT = 64.0  # the left edge of the first plot
