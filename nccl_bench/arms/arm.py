@@ -73,7 +73,7 @@ class Arm:
             )
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        """Return the placements among ``placements`` in which the arm can run ``case``, the preferred ones first.
+        """Return the ``placements`` in which the arm can run ``case``, the preferred ones first.
 
         ``catalog.support`` has the limits of built-in arms.
         """

@@ -10,7 +10,7 @@ _ALIVE = ".alive"
 
 
 class Activity:
-    """The activity of all ranks of a node, as one of them sees it."""
+    """The activity of all ranks of a node, as one rank sees it."""
 
     def __init__(self, directory: Path, timeout_s: float) -> None:
         """Meet the other ranks in ``directory``."""

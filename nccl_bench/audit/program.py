@@ -93,7 +93,7 @@ def forget_exit_functions() -> None:
     atexit._clear()
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False
-    # These modules register their functions only once. The program's handlers and finalizers need them too.
+    # These modules register their exit functions only once, at import. The program needs these functions too.
     atexit.register(logging.shutdown)
     atexit.register(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
 

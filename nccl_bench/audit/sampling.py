@@ -3,7 +3,7 @@
 The watched step is chosen at random. Otherwise the watch could always miss something that the program does regularly,
 such as a log in every tenth step. All ranks choose the same steps.
 
-A step begins when the program calls a module of torch from outside of all modules, and ends where the next one begins.
+A step begins when the program calls a module of torch from outside of all modules, and ends where the next step begins.
 So the backward pass, the optimizer and the collectives behind a model belong to the step. All work before the
 first step is watched.
 """
@@ -46,7 +46,7 @@ class Sampler:
 
     @property
     def sample(self) -> Sample:
-        """The steps so far, and the times of those that have ended."""
+        """The steps so far, and the times of the steps that have ended."""
         return Sample(
             every=self._every,
             steps=self._steps,

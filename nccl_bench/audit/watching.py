@@ -113,7 +113,7 @@ def watch() -> Iterator[Watch]:
     """Find races in the ``with`` block: accesses to the same bytes that no stream, event or wait orders.
 
     The GPUs of this process are watched; without a GPU, the CPU and the streams of ``nccl_bench.streams.cpu``. The
-    operators of the calling thread are watched, and those of threads that start in the block. Yields a ``Watch``.
+    operators of the calling thread and of threads that start in the block are watched. Yields a ``Watch``.
 
     Raises ``UsageError`` within another watch of this process.
     """

@@ -131,7 +131,7 @@ class ArmCommunicator(Communicator):
         return True
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        """Return those of ``placements`` in which the communicator can run ``case``, the preferred ones first."""
+        """Return the ``placements`` in which the communicator can run ``case``, the preferred ones first."""
         return tuple(each for each in placements if self.supports(replace(case, placement=each)))
 
     def has_exchange(self, name: str) -> bool:

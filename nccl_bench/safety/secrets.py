@@ -127,7 +127,7 @@ def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _secrets(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield values that no text may contain, each with the name of its variable before it."""
+    """Yield pairs of a variable's name and a value that no text may contain."""
     typed = [pair for argument in sys.argv[1:] for pair in _ASSIGNMENT.findall(argument)]
     for name, value in (*environ.items(), *_given.items(), *typed):
         if name in KNOWN_VARIABLES or name in _ORDINARY or name.startswith(("LC_", "XDG_")):

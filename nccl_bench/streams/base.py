@@ -103,7 +103,7 @@ class Streams(Protocol):
         return False
 
     def marked(self, name: str) -> AbstractContextManager[Any]:
-        """Mark what the host does within a ``with`` block as a range called ``name``, for tools that show NVTX ranges.
+        """Mark the host's time in a ``with`` block as a range with this ``name``, for tools that show NVTX ranges.
 
         A device without such tools marks nothing.
         """

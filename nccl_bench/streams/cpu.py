@@ -105,7 +105,7 @@ class _Mark:
     """A recording of an event."""
 
     def __init__(self, stream: Stream, *, timing: bool) -> None:
-        self.time_ns = 0  # the time at which the stream passed this recording; 0 unless it is timed
+        self.time_ns = 0  # the time at which the stream passed this recording; 0 if it is not timed
         self.queue = stream._queue
         # A timed recording is an entry, and this is its number. Otherwise this is the number of the newest entry.
         self.number = stream._enqueue(self._pass, orders=True) if timing else stream._newest()
@@ -236,7 +236,7 @@ def drain() -> None:
 
 
 def _busy() -> list[Queue]:
-    """Return the queues that have work, except that of the calling thread, which never waits for itself."""
+    """Return the queues that have work, except the calling thread's own queue: no thread waits for itself."""
     own_thread = threading.current_thread()
     with _lock:
         queues = [stream._queue for stream in _streams.values()]

@@ -24,7 +24,7 @@ class Entry:
     fn: Callable[..., object]  # the queued function
     args: tuple[object, ...]  # the arguments of `fn`
     orders: bool  # True if this entry records an event or waits for one; then it runs even after a failure
-    ticket: Ticket | None  # the observer's note about this entry; None if nobody observes it
+    ticket: Ticket | None  # the observer's note about this entry; None without an observer
 
 
 class _Changed(threading.Condition):

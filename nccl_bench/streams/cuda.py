@@ -160,7 +160,7 @@ class CudaStreams(Streams):
         return free + cached, total
 
     def memory_use(self) -> MemoryUse:
-        """Return the used memory: that of all processes on the device, without torch's reserved memory."""
+        """Return the memory that all processes on the device use, without torch's reserved memory."""
         free, total = torch.cuda.mem_get_info(self.device)
         used = total - free - torch.cuda.memory_reserved(self.device)
         return MemoryUse(device_bytes=used, host_bytes=resident_bytes())

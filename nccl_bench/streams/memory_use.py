@@ -18,7 +18,7 @@ _FREE = "inactive"
 class MemoryUse:
     """The memory that is used at one time, in bytes."""
 
-    device_bytes: int | None  # used memory of the device, without that of torch's allocator; None on the CPU
+    device_bytes: int | None  # used memory of the device, without the memory of torch's allocator; None on the CPU
     host_bytes: int | None  # resident memory of this process; None if the system does not report it
 
 

@@ -1,7 +1,7 @@
 """Reads the traces of torch.profiler, which Kineto writes as JSON of Chrome's format.
 
-torch.distributed records each of its calls with its size (``record_param_comms``). Other calls of NCCL, those in
-replays of a CUDA graph and those of an engine's communicator, appear only as kernels, which have no size.
+torch.distributed records each of its calls with its size (``record_param_comms``). Other calls of NCCL appear only
+as kernels, which have no size: calls in replays of a CUDA graph, and calls of an engine's communicator.
 
 Where nothing called NCCL, as on a CPU, the calls of Gloo count. They have sizes if torch recorded shapes.
 """

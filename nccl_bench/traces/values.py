@@ -12,7 +12,7 @@ _LONGEST_LIST = 1_000_000
 
 
 def whole(value: Any) -> int | None:
-    """Return ``value`` as an integer from 0 to 2^63, also if it is written as a text or a float; else ``None``."""
+    """Return ``value`` as an integer from 0 to 2^63 if it is one, or a text or a float of one; else ``None``."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -32,12 +32,12 @@ def numbers_before(head: bytes, key: str, end: str) -> list[int]:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Return ``value`` if it is an object; else an empty one."""
+    """Return ``value`` if it is an object; else an empty object."""
     return value if isinstance(value, dict) else {}
 
 
 def sequence(value: Any) -> list[Any]:
-    """Return ``value`` if it is a list or a tuple, also if it is written as JSON in a text; else an empty list."""
+    """Return ``value`` as a list if it is a list, a tuple, or a text with a JSON list; else an empty list."""
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)

@@ -80,6 +80,6 @@ def choose_stream_argument(
     if stream is None:
         return None, "calls without a stream run on the current stream"
     if not any("stream" in signatures.signature_of(method).parameters for method in methods.values()):
-        # The object can fork to its private stream and join it within its calls.
+        # Each call of the object can fork to the private stream and join it.
         return None, "calls take no stream, so each call itself must fork to the object's private stream and join it"
     return device.streams.current_stream, "every call gets the current stream"

@@ -158,7 +158,7 @@ class UserCommunicator(ArmCommunicator):
         return sums and (case.collective, case.placement) in self.supported
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
-        """Return those of ``placements`` in which the object can run ``case``, in the object's own order."""
+        """Return the ``placements`` in which the object can run ``case``, in the object's own order."""
         own = [placement for collective, placement in self.supported if collective == case.collective]
         return tuple(each for each in own if each in placements and self.supports(replace(case, placement=each)))
 

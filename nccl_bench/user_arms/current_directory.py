@@ -48,7 +48,7 @@ def _find_installed(top: str) -> ModuleSpec | None:
 
 
 def _places(spec: ModuleSpec | None) -> list[str]:
-    """Return the files and directories of a module. They are equal for one module that is found in two ways."""
+    """Return the files and directories of a module. If two ways find the same module, its places are equal."""
     if spec is None:
         return []
     return [os.path.realpath(place) for place in (spec.origin, *(spec.submodule_search_locations or ())) if place]

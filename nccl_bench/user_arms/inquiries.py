@@ -37,7 +37,7 @@ class Inquiries:
         return collective in self._questions
 
     def ask(self, collective: str, input: Tensor) -> Reply:
-        """Return what the object answers about a call of ``collective`` with ``input``."""
+        """Return the answer of the object about a call of ``collective`` with ``input``."""
         question = self._questions.get(collective)
         if question is None:
             return Reply()

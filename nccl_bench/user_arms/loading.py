@@ -45,7 +45,7 @@ class LoadedTarget:
     """A target that was imported."""
 
     value: Callable[..., Any]  # a class, a function or an object that can be called
-    where: str  # "file:line" of the definition, or what is known; also the tree, if the file is outside it
+    where: str  # "file:line" of the definition, or less if unknown; also the tree, if the file is outside the tree
     roots: tuple[Path, ...]  # the user's files and directories, in the form that `user_line` expects
 
 

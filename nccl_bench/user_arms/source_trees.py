@@ -96,7 +96,7 @@ class SourceTree:
     def claim_file(self, file: Path) -> str:
         """Make the tree own a target's file, and return the name of the file's module.
 
-        A file outside the root becomes a module of the tree: it imports the tree's modules, and not its neighbours.
+        A file outside the root becomes a module of the tree: it imports modules of the tree, and not files beside it.
         """
         is_inside = file.is_relative_to(self.root)
         parts = file.relative_to(self.root).with_suffix("").parts if is_inside else (file.stem,)
@@ -110,7 +110,7 @@ class SourceTree:
         return name
 
     def hidden_modules(self) -> dict[str, str]:
-        """Return the installed modules that this tree hides from its code, and the tree's file of each.
+        """Return the installed modules that this tree hides from its code, each with the tree's file that hides it.
 
         Only names that the tree's code has tried to import are known.
         """

@@ -72,9 +72,9 @@ class WatchedSource:
     """A way in which programs use a device, and how far the watch could see it."""
 
     name: str  # the source
-    sees: str  # what it watches
-    blind_to: tuple[str, ...] = ()  # what it cannot see
-    reason_off: str | None = None  # why it did not watch; None if it watched
+    sees: str  # what the source watches
+    blind_to: tuple[str, ...] = ()  # what the source cannot see
+    reason_off: str | None = None  # why the source did not watch; None if it watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

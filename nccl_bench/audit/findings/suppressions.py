@@ -12,7 +12,7 @@ from nccl_bench.audit.findings.record import FoundAccess, FoundRace
 from nccl_bench.errors import UsageError
 from nccl_bench.safety.regular_files import MOST_BYTES_OF_TEXT, read_regular
 
-# The pattern of the first access, that of the second, and the reason.
+# The pattern of the first access, the pattern of the second access, and the reason.
 _FORM = "PATTERN [-> PATTERN]: REASON"
 _SEPARATOR = re.compile(r"\s*->\s*")
 _REASON = re.compile(r":\s")

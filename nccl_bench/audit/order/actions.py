@@ -2,7 +2,7 @@
 
 A number identifies an event, a graph, a thread or a signal. After such an object is destroyed or ends, a new object can
 get its number, because handles are used again too. No action creates a stream or a thread: each exists from its first
-action. A thread that begins without a signal knows only what each of the other threads knows already.
+action. A thread without a signal for its start knows only what all other threads know.
 
 A blocking copy to the host is two actions: ``WorkLaunched``, which reads memory of the device and writes memory of the
 host, and ``HostWaited`` for its stream.
@@ -112,7 +112,7 @@ class MemoryFreed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureBegun:
-    """A capture began on a stream. Streams that wait for its events join the capture, until it ends."""
+    """A capture began on a stream. Streams that wait for events of the capture join it, until the capture ends."""
 
     thread: int  # the host thread
     stream: Stream  # the stream on which the capture begins and ends

@@ -11,7 +11,7 @@ from nccl_bench.audit.order.places import ByteRange, Stream
 from nccl_bench.audit.order.range_map import RangeMap
 from nccl_bench.audit.order.world import World
 
-# torch's allocator serves requests up to this size from a pool of their own (kSmallSize in CUDACachingAllocator).
+# torch's allocator serves requests up to this size from a separate pool (kSmallSize in CUDACachingAllocator).
 SMALL_BYTES = 1 << 20
 
 

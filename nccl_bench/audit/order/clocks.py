@@ -26,7 +26,7 @@ class Lane:
 
 
 def joined(clock: Clock, other: Clock) -> Clock:
-    """Return the clock that knows what both clocks know."""
+    """Return the clock that covers both clocks."""
     if other is clock or not other:
         return clock
     newer = {lane: time for lane, time in other.items() if clock.get(lane, 0) < time}
@@ -34,7 +34,7 @@ def joined(clock: Clock, other: Clock) -> Clock:
 
 
 def covers(clock: Clock, other: Clock) -> bool:
-    """Return whether ``clock`` knows everything that ``other`` knows."""
+    """Return whether all work in ``other`` is also in ``clock``."""
     return other is clock or all(clock.get(lane, 0) >= time for lane, time in other.items())
 
 
@@ -51,7 +51,7 @@ class Clocks:
         self._legacy: dict[int, Clock] = {}  # device -> the clock of the last action on its legacy default stream
 
     def with_one_host(self) -> Clocks:
-        """Return a copy in which all threads share what they know."""
+        """Return a copy in which all threads share one clock."""
         copy = Clocks(one_host=True)
         copy._marks, copy._legacy = dict(self._marks), dict(self._legacy)
         for lane, clock in self._lanes.items():
@@ -83,7 +83,7 @@ class Clocks:
         return clock
 
     def launch(self, thread: Lane, lane: Lane, time: int, after: Hashable = None) -> Clock:
-        """Queue work at a new ``time``, and return the clock that it waits for, with that of the mark ``after``."""
+        """Queue work at a new ``time``, and return the clock that it waits for; this includes the mark ``after``."""
         before = self.begin(thread, lane)
         if after is not None:
             before = joined(before, self._marks.get(after, START))

@@ -84,7 +84,7 @@ class Order:
 
     @property
     def races(self) -> tuple[Race, ...]:
-        """Return each race once, with its count, in the order in which they were found."""
+        """Return each race once, with its count. The race that was found first comes first."""
         with self._lock:
             return self._reports.races
 
@@ -223,7 +223,7 @@ class Order:
         block.is_freed, block.freed = True, action.where
         world = block.world
         own = self._lane(thread, block.stream)
-        # Most blocks are used by their own stream only, which also orders their next use.
+        # Most blocks are used only by their own stream. This stream also orders the next use of the memory.
         if all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
             return ()
         # The block cannot be handed out before the thread frees it, and before these streams have done their work.
@@ -300,7 +300,7 @@ class Order:
 
 
 def _accesses(action: WorkLaunched | HostAccessed, stream: Stream | None) -> Accesses:
-    """Return the accesses of an action, what it writes first."""
+    """Return the accesses of an action, the writes first."""
     return [
         (mode, Access(work=action.work, mode=mode, thread=action.thread, stream=stream), ranges)
         for mode, ranges in ((AccessMode.WRITE, action.writes), (AccessMode.READ, action.reads))

@@ -24,7 +24,7 @@ class Stream:
 
     @property
     def is_default(self) -> bool:
-        """True if this is a default stream: the legacy one of a GPU, or that of the CPU."""
+        """True if this is the legacy default stream of a GPU, or the default stream of the CPU."""
         return self.kind in (StreamKind.LEGACY_DEFAULT, StreamKind.INLINE)
 
 

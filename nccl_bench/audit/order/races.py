@@ -31,7 +31,7 @@ class Missing(StrEnum):
 
     FORK = "fork"  # the stream of the second work, which is a side stream, must wait for the stream of the first
     JOIN = "join"  # the stream of the second work must wait for the stream of the first, which is a side stream
-    WAIT = "wait"  # the stream of the second work must wait for the stream of the first; neither is the main one
+    WAIT = "wait"  # the stream of the second work must wait for the stream of the first; neither is the main stream
     HOST_WAIT = "host wait"  # the host must wait for the stream of the first work
     SIGNAL = "signal"  # the thread of the second access must wait for the thread of the first
     RECORD_STREAM = "record_stream"  # the memory needs record_stream(stream of the first work) before it is freed
@@ -50,7 +50,7 @@ class Access:
 
     @property
     def identity(self) -> Hashable:
-        """The values of this access that all occurrences of a race share. Their streams of a pool can differ."""
+        """The values of this access that all occurrences of a race share. The streams can differ, as in a pool."""
         return self.mode, self.work.name, self.work.where, self.replayed
 
 
@@ -58,7 +58,7 @@ class Access:
 class Race:
     """Two accesses to the same bytes, at least one of them a write, that nothing orders."""
 
-    kind: RaceKind  # what the accesses are
+    kind: RaceKind  # the kind of the race
     missing: Missing  # the order that is missing; a wait belongs before the second access
     first: Access  # the access that the host asked for first
     second: Access  # the access that the host asked for later

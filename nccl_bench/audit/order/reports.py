@@ -20,7 +20,7 @@ class Reports:
 
     @property
     def races(self) -> tuple[Race, ...]:
-        """Return each race, in the order in which they were found."""
+        """Return each race, the race that was found first before the others."""
         return tuple(self._races.values())
 
     def add(self, conflicts: Iterable[Conflict]) -> tuple[Race, ...]:

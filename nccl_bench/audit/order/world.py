@@ -99,10 +99,10 @@ class World:
         ]
 
     def without_repeats(self, lane: Lane, conflicts: Sequence[Conflict], mark: Hashable = None) -> list[Conflict]:
-        """Return the conflicts that each need a wait of their own, and go on as if these waits were there.
+        """Return the fewest conflicts whose waits order all ``conflicts``.
 
-        A wait for a stream also covers all earlier work on that stream, so the newest conflict is enough.
-        Otherwise one missing wait would be reported again for each later piece of work.
+        A wait for a stream also covers all earlier work on that stream, so the newest conflict is enough. The clocks go
+        on as if these waits were there. Otherwise each later piece of work would report a missing wait again.
         """
         needed: list[Conflict] = []
         repaired: Clock = {}

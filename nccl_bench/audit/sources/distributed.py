@@ -1,7 +1,7 @@
 """torch.distributed: the operators that its process groups call, in Python and in C++.
 
 With NCCL, ``ProcessGroupNCCL`` forks to its own stream and joins with torch's events, which the CUDA callbacks show. So
-the stream of a collective is the one that waits for another stream during the call.
+the stream that waits for another stream during the call is the stream of the collective.
 
 With Gloo, threads of C++ do the work. Each group then counts as a stream of its own, and ``Work.wait`` is a wait of the
 host.
@@ -262,7 +262,7 @@ class DistributedSource(Source):
 def _tensors(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the tensors that a collective reads and those that it writes."""
+    """Return the tensors that a collective reads, and the tensors that it writes."""
     name = func._schema.name
     reads: list[Tensor] = []
     writes: list[Tensor] = []

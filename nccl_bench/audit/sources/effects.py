@@ -88,7 +88,7 @@ def declared_effects(name: str) -> Effects | None:
 
 
 def operator_of(overload: Any) -> Operator:
-    """Return what calls of an overload (``torch._ops.OpOverload``) do. The schema is read once."""
+    """Return the effects of an overload (``torch._ops.OpOverload``). Its schema is read only once."""
     operator = _operators.get(overload)
     if operator is None:
         schema = getattr(overload, "_schema", None)
@@ -97,7 +97,7 @@ def operator_of(overload: Any) -> Operator:
 
 
 def _higher_order(name: str) -> Operator:
-    """Return what an operator without a schema does: it reads all its arguments and writes what it returns."""
+    """Return the effects of an operator without a schema: it reads all arguments and writes its results."""
     return Operator(name=name, reads=None, writes=(), returns_new=True, writes_new=True, does_anything=True)
 
 

@@ -48,7 +48,7 @@ class _PerThread(threading.local):
 
 
 class Feed:
-    """The queue of actions of all threads. ``take`` gets them one by one."""
+    """The queue of actions of all threads. ``take`` gets the actions one by one."""
 
     def __init__(self, take: Callable[[Action], Sequence[Race]]) -> None:
         self._take = take
@@ -77,7 +77,7 @@ class Feed:
         return state.number if state.is_pythons or state.look() else self.owner
 
     def stack(self) -> Stack:
-        """Return the stack of the calling thread, and around it that of the call for which the thread works."""
+        """Return the stack of the calling thread. Around it is the stack of the call for which the thread works."""
         state = self._per_thread
         if state.place is not None:
             return capture(state.place.outer)

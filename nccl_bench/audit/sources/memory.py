@@ -66,7 +66,7 @@ class Memory:
             self.note(tensor)
 
     def note(self, tensor: Tensor, stream: Stream | None = None, where: Stack | None = None) -> int:
-        """Report the block of ``tensor`` if the order does not know it; return its address, 0 if it has none.
+        """Report the block of ``tensor`` if the order does not know it. Return its address; 0 for no block.
 
         ``stream`` is the stream that was current at the allocation; ``None`` stands for the current stream. ``where``
         is the stack of the allocation; ``None`` stands for the current stack.

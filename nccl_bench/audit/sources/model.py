@@ -79,7 +79,7 @@ class CudaModel(DeviceModel):
         return self._stream(device, self._current_handle(device))
 
     def stream(self, handle: int) -> Stream:
-        """Return the stream with a raw handle. A stream that is not a default stream has one device for ever."""
+        """Return the stream with a raw handle. Only default streams have the same handle on all devices."""
         device = torch._C._cuda_getDevice() if handle <= _PER_THREAD else self._devices.get(handle)
         return self._stream(torch._C._cuda_getDevice() if device is None else device, handle)
 

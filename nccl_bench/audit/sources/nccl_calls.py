@@ -153,8 +153,8 @@ class NcclCalls:
     def _launch(self, works: Sequence[WorkLaunched]) -> None:
         """Launch the works of a group.
 
-        A group on several streams waits for all of them, and all of them wait for it: "Using multiple streams" in
-        NCCL's user guide on group calls.
+        A group on several streams waits for all these streams, and then all streams wait for the group: see "Using
+        multiple streams" in NCCL's user guide on group calls.
         """
         streams = list(dict.fromkeys(work.stream for work in works))
         self._join(streams)

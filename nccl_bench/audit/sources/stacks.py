@@ -1,7 +1,7 @@
 """Stacks of calls: captured cheaply, and read only for a race.
 
-torch captures a stack in C++, as code objects and positions in them. Lines and names are looked up when somebody reads
-them. Frames of torch, ctypes, the standard library and the communicator are folded: the first frame that is not folded
+torch captures a stack in C++, as code objects and positions in them. Lines and names are looked up only when they are
+read. Frames of torch, ctypes, the standard library and the communicator are folded: the first frame that is not folded
 is the line of the user's program.
 """
 
