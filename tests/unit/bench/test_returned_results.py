@@ -87,7 +87,8 @@ def test_one_case_compares_an_arm_in_place_with_one_that_returns_and_reports_nam
 
 
 def test_calls_of_one_case_that_differ_in_their_placement_are_refused(measured: Any) -> None:
-    with pytest.raises(SetupError, match=r"one call in all_reduce float32 sum 1024 B was .* and another one .* alike"):
+    message = r"one call in all_reduce float32 sum 1024 B was .* and another one .* have the same placement"
+    with pytest.raises(SetupError, match=message):
         measured("Flipping")
 
 
