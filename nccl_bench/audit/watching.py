@@ -40,7 +40,7 @@ class Watch:
         self._model = model
         self._order = Order(confirms=_share_bytes)
         self._earlier: list[Race] = []  # the races before the latest pause
-        self.tally = Tally(self._order.take)  # the actions that were judged so far, and the time for it
+        self.tally = Tally(self._order.take)  # the actions that were judged so far, and the time for judging
         self._feed = Feed(self.tally.take)
         self._memory = Memory(self._feed, model)
 

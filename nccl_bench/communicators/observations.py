@@ -39,7 +39,7 @@ class Observation(IntEnum):
     RIGHT = 6  # the call returned nothing, and its input is now the right output
     NOTHING = 7  # the call shows nothing: this rank gets no output, or its tensors were right before
     # Two facts about the method. A rank adds them to what the call shows.
-    RETURNS = 8  # other calls of the method have returned a tensor, or its annotation says so
+    RETURNS = 8  # other calls of the method have returned a tensor, or its annotation promises one
     RETURNS_NOTHING = 9  # the annotation says that the method returns nothing, so it never declines
 
 
@@ -85,7 +85,7 @@ def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
         return _PLACEMENTS[seen.pop()]
     if not seen <= _SILENT:
         different = " and ".join(sorted(observation.name.lower().replace("_", " ") for observation in seen))
-        raise SetupError(f"the call did not do the same on all ranks: {different}; let it do one of them on every rank")
+        raise SetupError(f"the call did not do the same on all ranks: {different}; make it do the same on every rank")
     silent = Placement.OUT_OF_PLACE if expected is Placement.OUT_OF_PLACE else Placement.IN_PLACE
     if Observation.RETURNS_NOTHING in facts:
         return silent

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-# The most bytes of a file that is read whole, except TOML. The guide states these limits.
+# The most bytes of a file that is read as a whole; TOML has another limit. The guide states these limits.
 MOST_BYTES_OF_TEXT = 64 * 1024**2
 # The most bytes of a line of a file that is read line by line.
 MOST_BYTES_OF_LINE = 16 * 1024**2

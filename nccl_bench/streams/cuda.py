@@ -144,7 +144,7 @@ class CudaStreams(Streams):
             return None  # no CUDA driver (as with ROCm), or a driver that is too old
         status, graph, count = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t()
         stream = ctypes.c_void_p(self.current_handle(self.index))
-        # A null pointer means: do not return this value. Not needed: the capture's id, the next node's dependencies.
+        # A null pointer stands for a value that is not needed: the capture's id, the dependencies of the next node.
         error = get_graph(stream, ctypes.byref(status), None, ctypes.byref(graph), None, None)
         if error or not graph:
             return None

@@ -68,7 +68,7 @@ def _call(node: dict[str, Any]) -> tuple[str, Message | None]:
     after = inputs[inputs.index(name) + 1 :] if name in inputs else []
     if not any(map(sequence, splits)):
         splits = (after[0], after[1]) if len(after) > 1 else (None, None)
-    # Newer traces end with the first rank of the group, the step between ranks, and their number.
+    # Newer traces end with three values: the group's first rank, the step between ranks, and the number of ranks.
     ranks = whole(attributes.get("pg_size")) or (whole(after[4]) if len(after) > 4 else None)
     ranks = ranks or len(sequence(splits[0]))
     element = torch_type(text(attributes.get("dtype"))) or _type_of_inputs(node)

@@ -1,4 +1,4 @@
-"""Reads from a line of NCCL's log (TUNING) which kernel NCCL ran. Rank 0 writes these lines for all ranks."""
+"""Reads NCCL's kernels from lines of its log (TUNING). Rank 0 writes these lines for all ranks."""
 
 import re
 from collections.abc import Iterable, Iterator

@@ -98,7 +98,7 @@ def _read_kernel(process: _Process, text: bytes) -> bool:
     if line is None:
         return False
     message = process.last.get((line.function, line.size_bytes))
-    # A kernel without a call belongs to a log without COLL.
+    # Without COLL, a log has kernels but no calls.
     if message is not None:
         process.kernels[message].add(line.kernel)
     return True

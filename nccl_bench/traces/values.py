@@ -12,7 +12,7 @@ _LONGEST_LIST = 1_000_000
 
 
 def whole(value: Any) -> int | None:
-    """Return ``value`` as an integer from 0 to 2^63 if it is one, or a text or a float of one; else ``None``."""
+    """Return ``value`` as an integer from 0 to 2^63, also from a text or a float; ``None`` if that is impossible."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

@@ -49,7 +49,7 @@ class NcclLibrary:
 
 
 def find_library(explicit: str | None = None, *, of_arm: str | None = None) -> NcclLibrary:
-    """Load and return a libnccl: ``of_arm``, ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, or one that is found.
+    """Load and return a libnccl: ``of_arm``, ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, or the first one found.
 
     The first of these three that is given is the only library tried. If none is given, search this process, then the
     wheels, then the system. Raises ``SetupError`` if no library can be loaded.

@@ -54,8 +54,8 @@ def locate(target: str, tree: str | None = None) -> Target:
 
     ``NAME`` can have dots. ``tree`` is a directory: its modules come before installed modules. A relative path starts
     in it, or else in the current directory. Without ``tree``, the tree of a file is the nearest directory above the
-    file that has no ``__init__.py``. Without ``tree``, a module is in the current directory or installed, and the
-    module of an entry point is installed.
+    file that has no ``__init__.py``. Without ``tree``, a module is in the current directory or installed. The module
+    of an entry point is always installed.
 
     Nothing is imported, so a name that is missing in the module is not noticed. Raises ``SetupError`` for a malformed
     target, and for a missing file or top-level module.

@@ -48,7 +48,7 @@ class Audit:
     world_size: int  # the number of ranks that were watched
     races: tuple[FoundRace, ...] = ()  # the races that no suppression accepts, the worst first
     suppressed: tuple[Suppressed, ...] = ()  # the races that a suppression accepts
-    # The suppressions that suppressed no race. If several match one race, only the first of them suppresses the race.
+    # The suppressions that suppressed no race. If several match a race, only the first one suppresses it.
     unused: tuple[Suppression, ...] = ()
     ranks: tuple[RankFindings, ...] = ()  # the findings of each rank that reported some
     hang: str = ""  # the message about a hang; empty without one

@@ -13,7 +13,7 @@ from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 class Line:
     """A line of the user's program."""
 
-    path: str  # the file; a file below the start directory of the program is relative to it
+    path: str  # the file; relative to the program's start directory if the file is below it
     number: int  # the number of the line, from 1
     function: str  # the function around the line
     source: str = ""  # the text of the line; empty if the file could not be read
@@ -98,7 +98,7 @@ class Amount:
     program_s: float = 0.0  # the time from the start of the program to its end, in seconds
     judging_s: float = 0.0  # the time for judging the actions, in seconds; a part of the cost
     slowdown: float = 1.0  # the factor by which the watch slowed the watched operators at least
-    remembered: int = 0  # accesses, blocks of memory, clocks and their times in the order at the end
+    remembered: int = 0  # what the order held at the end: accesses, blocks of memory, clocks and their times
     peak_bytes: int = 0  # the most memory of the rank's process, the program included
     sample: Sample | None = None  # the steps that were watched; None if the whole program was watched
 

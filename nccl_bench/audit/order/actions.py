@@ -86,7 +86,7 @@ class MemoryAllocated:
 
     thread: int  # the host thread
     memory: ByteRange  # the block
-    stream: Stream  # the stream that was current, on which the allocator orders the block
+    stream: Stream  # the stream that was current; the allocator orders the block on it
     work: Work = Work(name="allocation")  # what asked for the memory
 
 

@@ -54,7 +54,7 @@ class History:
         return len(self._entries)
 
     def add(self, memory: ByteRange, new: Entry, clock: Clock) -> list[tuple[Entry, ByteRange]]:
-        """Add an access that knows ``clock`` when it begins; return the accesses that it races with.
+        """Add an access that begins with ``clock``, and return the accesses that it races with.
 
         Add the writes of a work before its reads.
         """

@@ -30,7 +30,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ByteRange:
-    """Neighbouring bytes of memory. Addresses of the host and of all devices are different, as CUDA has them."""
+    """Neighbouring bytes of memory. The host and the devices never share an address, as in CUDA."""
 
     address: int  # the address of the first byte
     length: int  # the number of bytes; a range of 0 bytes conflicts with nothing

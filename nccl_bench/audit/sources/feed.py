@@ -62,7 +62,7 @@ class Feed:
         self.audit_ns = 0  # the time of the reports themselves, in nanoseconds
 
     def new_number(self) -> int:
-        """Return a number that no handle and no other number of this feed equals."""
+        """Return a new number, different from all handles and from all other numbers of this feed."""
         return -next(self._numbers)
 
     def thread(self) -> int:

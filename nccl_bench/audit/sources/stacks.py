@@ -89,7 +89,7 @@ class Stack:
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """Return all frames but those of the audit itself, the innermost first."""
+        """Return all frames except the audit's own frames, the innermost first."""
         own = list(itertools.takewhile(lambda call: call[0].startswith(_OWN_FOLDER), self.calls))
         around = self.calls[len(own) :]
         communicator = None
