@@ -1,8 +1,8 @@
 """The facts of the headline of a comparison of runs: what was compared, on which machine, with which commands."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
@@ -61,9 +61,7 @@ def comparison_facts(
     if rows:
         yield Fact(name="Results", text=_results(runs, rows))
     if metas:
-        started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
-        machine = ", ".join(filter(None, [machine_text(metas), started]))
-        yield Fact(name="Machine", text=machine)
+        yield Fact(name="Machine", text=", ".join([machine_text(metas), *_started(metas)]))
     if steady:
         yield Fact(name="Steady", text=steady)
     yield from _next(() if is_decided else bands, basis, runs, two_speeds=two_speeds)
@@ -89,8 +87,14 @@ def _wrong_lines(run: Run) -> Sequence[Samples]:
     return run.samples.take(run.samples.status.equals(Status.WRONG)).lines()
 
 
-def _started(meta: Mapping[str, Any]) -> str:
-    return minute(str(meta.get("started") or ""))
+def _started(metas: NamedRuns) -> Iterator[str]:
+    """Yield when each of several runs was started, with a date only if it is another one: 19:46 (after)."""
+    last_date = ""
+    for name, meta in metas if len(metas) > 1 else ():
+        date, _, time = minute(str(meta.get("started") or "")).partition(" ")
+        if date:
+            yield f"{time if time and date == last_date else f'{date} {time}'.strip()} ({name})"
+        last_date = date
 
 
 def _of_each(

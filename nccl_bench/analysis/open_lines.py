@@ -41,7 +41,7 @@ _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "{have} times of both arms in one launch only",
-    OpenReason.SHARED_ARM_MOVED: "{are} not comparable, because {moved} changed",
+    OpenReason.SHARED_ARM_MOVED: "{are} not comparable{because}",
     None: "{have} no verdict, because the variation of the times is unknown",
 }
 # The reasons that matter more than the change of each size. Pairs of arms with such a reason share a line.
@@ -105,7 +105,9 @@ def _count_text(bands: Sequence[Band]) -> str:
     still_open = [band for band in bands if is_open(band)]
     by_reason = {reason: [band for band in still_open if band.reason is reason] for reason in _WHICH}
     texts = [
-        (comparisons_of(of_reason), _which(reason, of_reason)) for reason, of_reason in by_reason.items() if of_reason
+        (comparisons_of(of_reason), _which(reason, of_reason, alone=len(of_reason) == len(still_open)))
+        for reason, of_reason in by_reason.items()
+        if of_reason
     ]
     share = share_of(still_open, bands)
     if len(texts) == 1:
@@ -114,12 +116,15 @@ def _count_text(bands: Sequence[Band]) -> str:
     return f"{share}: {'; '.join(f'{number} {which}' for number, which in by_number)}"
 
 
-def _which(reason: OpenReason | None, bands: Sequence[Band]) -> str:
-    """Return the words of `_WHICH` about ``bands``, which are open for ``reason``."""
+def _which(reason: OpenReason | None, bands: Sequence[Band], *, alone: bool) -> str:
+    """Return the words of `_WHICH` about ``bands``, which are open for ``reason``.
+
+    Beside other reasons, only the lines below say what changed; ``alone`` is True if there are none.
+    """
     number = comparisons_of(bands)
     return _WHICH[reason].format(
         threshold=_limits(bands),
-        moved=_moved(bands),
+        because=f", because {_moved(bands)} changed" if alone else "",
         differ="differs" if number == 1 else "differ",
         are="is" if number == 1 else "are",
         have="has" if number == 1 else "have",
