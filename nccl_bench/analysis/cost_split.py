@@ -37,7 +37,7 @@ class CostedCall:
 
 def costed_calls(rows: Rows) -> tuple[CostedCall, ...]:
     """Return the calls of all arms but twins; empty if no part of a call was measured and no node was counted."""
-    if all(value is None for each in fields(CostSplit) for value in rows.column(each.name)):
+    if all(rows.column(each.name).count(None) == len(rows) for each in fields(CostSplit)):
         return ()
     of_cells: dict[tuple[object, ...], dict[str, Row]] = {}
     for row in rows:

@@ -51,10 +51,8 @@ def report(
 
     For a web page with charts: nccl-bench report results/run --to page.html
     """
-    from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.anonymity import Aliases
     from nccl_bench.records.run import VERIFICATION, Run
-    from nccl_bench.verify.record import VerificationRecord
 
     chosen = chosen_format(format, to)
     if os.path.lexists(directory / VERIFICATION):
@@ -63,10 +61,14 @@ def report(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
                 f"{listed(VERIFICATION_FORMATS)}"
             )
+        from nccl_bench.verify.record import VerificationRecord
+
         record = VerificationRecord.load(directory)
         record = record.anonymous(Aliases()) if anonymous else record
         print_verification(record, chosen, width, to, detail_of(quiet, full))
         return
+    from nccl_bench.analysis.analysis import Analysis
+
     with pausing_collection():
         run = Run.load(directory)
         run = Aliases().run(run) if anonymous else run
