@@ -18,7 +18,7 @@ from nccl_bench.catalog.timings import Timing
 
 def sweep(out: Path, *options: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--format", "json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows: list[dict[str, Any]] = json.loads(done.stdout)["summary"]
     return rows
@@ -30,7 +30,8 @@ def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) 
     rows = sweep(
         tmp_path / "run",
         *("--collective", "all", "-d", "all", "-o", "all", "--placement", "all", "--sizes", "48K"),
-        *("--rounds", "1", "--max-rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+        # Other tests share the GPUs. With one round, a cell's few batches could all be discarded, which is code 3.
+        *("--rounds", "2", "--max-rounds", "2", "-n", "4", "-w", "1", "--timing", "eager,graph"),
     )
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["wrong"] for row in rows} == {0}
