@@ -46,7 +46,7 @@ class Analysis:
     measured: Run | None = None  # the run as it was measured, with separate launches; None for the command `compare`
     # The content of each run's run.json, with the name of the run's side. The name is empty if there is one run.
     metas: NamedRuns
-    # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
+    # All records of each run, with its launches joined, and the name of the run's side. Summaries are absent.
     runs: tuple[tuple[str, Run], ...] = ()
     # The rows of each run that has records, with the name of the run's side. `compare` has only rows of compared cells.
     rows_of_runs: tuple[tuple[str, Rows], ...] = ()
@@ -199,7 +199,7 @@ class Analysis:
 def _compare(
     run: Run, limits: Limits
 ) -> tuple[tuple[Comparison, ...], tuple[Comparison, ...], OtherRatios, StepTime | None]:
-    """Return the comparisons of ``run``, those of its twin, the ratios of arms without comparisons, and its step time.
+    """Return the comparisons of arms, the comparisons of the twin, the ratios of all other arms, and the step time.
 
     The ``ComparableRun`` needs much memory. Only this function has it, so its memory is free afterwards.
     """

@@ -43,8 +43,8 @@ def make_headline(
     """Return the headline of ``bands``, which answer the question, with ``facts``.
 
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
-    ``None`` for the command ``compare``. ``difference`` says what differs between runs whose arms are compared with
-    themselves. The lines ``first`` stand above those of the bands.
+    ``None`` for the command ``compare``. ``difference`` names what differs between runs whose arms are compared with
+    themselves. The lines ``first`` stand above the lines of the bands.
     """
     return Headline(
         title=_title(name, bands, sides, run, metas, difference),

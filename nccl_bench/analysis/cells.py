@@ -19,7 +19,7 @@ from nccl_bench.records.columns import Indexes, ListColumn, SampleColumns, Value
 Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
 Cell = tuple[Case, Timing, str]
-# The times of rounds in microseconds; each key is the number of a round. Later launches have keys of their own: the key
+# The times of rounds in microseconds; each key is the number of a round. Later launches have different keys: the key
 # of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
 Rounds = Mapping[int, float]
 LAUNCH_STRIDE = 2**63

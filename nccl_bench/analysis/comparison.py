@@ -69,7 +69,7 @@ class Comparison(msgspec.Struct, frozen=True, gc=False, eq=False):
     number: int = 0  # the number of the pair of arms in `evidence`
 
     def __eq__(self, other: object) -> bool:
-        """Return True if all fields but the data behind them are equal."""
+        """Return True if all fields but ``evidence`` and ``number`` are equal."""
         names = [name for name in self.__struct_fields__ if name not in ("evidence", "number")]
         return isinstance(other, Comparison) and all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -86,7 +86,7 @@ def _numbered(
 def _joined(
     column: ValueColumn[Value], starts: Indexes, join: Callable[[Sequence[Value]], Value]
 ) -> ValueColumn[Value]:
-    """Return the values of each cell joined. A cell with one value keeps it, and a cell without values has none."""
+    """Return the values of each cell joined. A cell keeps a single value. A cell without values has ``None``."""
     codes = column.codes.tolist()
     ends = [*starts[1:].tolist(), len(codes)]
     new = Codes()
@@ -103,7 +103,7 @@ def _joined(
 
 
 def _total(values: NDArray[np.int64], starts: Indexes) -> NDArray[np.int64]:
-    """Return the sum of the known values of each cell; -1 stands for an unknown one."""
+    """Return the sum of the known values of each cell; -1 stands for an unknown value."""
     known = np.add.reduceat(np.maximum(values, 0), starts)
     return np.where(np.maximum.reduceat(values, starts) < 0, -1, known)
 

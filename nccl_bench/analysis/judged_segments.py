@@ -109,7 +109,7 @@ class Segment:
 
 
 def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
-    """Return the segments of each of ``series``. All of them share the error of one analysis.
+    """Return the segments of each of ``series``. All series together share the error of one analysis.
 
     A size leaves its segment if the verdict of the segment would hide it. Then all segments are judged again.
     """
@@ -175,7 +175,7 @@ def _sampling_errors(sizes: Sizes) -> list[float]:
 
 
 def _scatter(sizes: Sizes) -> float:
-    # The scatter is that of the twin in this kind of case and timing, so it is the same for all sizes.
+    # The scatter comes from the twin in this kind of case and timing, so all sizes have the same scatter.
     evidence = sizes[0].evidence
     return evidence.scatter(sizes[0].number) if evidence is not None else 0.0
 

@@ -24,7 +24,7 @@ class OpenReason(StrEnum):
     WITHIN_NOISE = "within noise"  # the direction is not sure, or communicator variance can exceed the threshold
     TOO_FEW_ROUNDS = "too few rounds"  # there are not enough rounds for an interval
     NO_TWIN = "no twin"  # communicator variance is unknown, because no twin was measured
-    DIFFERENT_PROCESSES = "different processes"  # in one launch, the CPU speeds of processes look like the arms
+    DIFFERENT_PROCESSES = "different processes"  # in one launch, the CPU speed of a process looks like that of its arm
     ONE_LAUNCH = "one launch"  # only one launch of several measured the ratio
     SHARED_ARM_MOVED = "shared arm moved"  # the machine changed between two runs, and that alone can explain the change
 

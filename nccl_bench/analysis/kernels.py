@@ -1,4 +1,4 @@
-"""The kernels that NCCL ran (``--tuning``): those of each size and arm, and where compared arms differ."""
+"""The kernels that NCCL ran (``--tuning``) for each size and arm, and where the kernels of compared arms differ."""
 
 from __future__ import annotations
 

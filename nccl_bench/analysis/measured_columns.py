@@ -21,7 +21,7 @@ from nccl_bench.records.columns import SampleColumns, ValueColumn
 from nccl_bench.records.cost_split import CostSplit
 from nccl_bench.records.schema import GpuState
 
-# A function that returns the value of a column in each line. It is called only if somebody needs the column.
+# A function that returns the value of a column in each line. It is called only if the column is read.
 Column = Callable[[], "Sequence[Any] | Numbers"]
 CASE_COLUMNS = tuple(column.name for column in fields(Case))
 _OF_PARTS = tuple(column.name for column in fields(PartFigures))
@@ -35,18 +35,18 @@ _BANDWIDTHS = ("algbw_gb_s", "busbw_gb_s")
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A column of numbers, some of which can be absent."""
+    """A column of numbers. Some numbers can be absent."""
 
     numbers: NDArray[Any]  # the number of each line; any number where it is absent
     known: NDArray[np.bool_]  # False where the number is absent
 
     @property
     def floats(self) -> NDArray[np.float64]:
-        """The numbers with NaN for absent ones."""
+        """The numbers; NaN stands for an absent number."""
         return np.where(self.known, self.numbers, np.nan)
 
     def to_list(self) -> list[Any]:
-        """Return the numbers with ``None`` for absent ones."""
+        """Return the numbers; ``None`` stands for an absent number."""
         values = self.numbers.astype(object)
         values[~self.known] = None
         known_values: list[Any] = values.tolist()

@@ -26,7 +26,7 @@ _SURE_OF_ONE_TWIN = f"{_SURE}, as far as one twin in one timing shows"
 # What settles a comparison of two runs between which the machine changed.
 _ONE_RUN = "both versions in one run (--before-tree, --after-tree)"
 # A verdict is clear if it stays the same after this many noise floors are subtracted from the difference. This holds
-# even if the noise floor is one draw of what differs between communicators: if communicators differ by up to 6 %, such
+# even if the noise floor comes from one pair of communicators only: if communicators differ by up to 6 %, such
 # a verdict is wrong in fewer than 5 % of simulated runs.
 _CLEAR_MARGIN = 3
 # Four times as many rounds make an interval half as wide.
@@ -38,7 +38,7 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     decided = [band for band in bands if not is_open(band)]
     if not decided:
         return ""
-    # One run on each side has one draw of what differs between runs, which no interval contains.
+    # One run on each side is one example of how runs differ. No interval contains this difference.
     sure = _SURE_OF_TWO_RUNS if basis is Basis.SHARED_ARM else _SURE
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
         sure = _SURE_OF_ONE_TWIN

@@ -145,8 +145,8 @@ def _shared_lines(
 ) -> Iterator[_OpenLine]:
     """Yield lines about ``shared``, the bands that are open for the two reasons of `_SHARED`.
 
-    In a timing that has both reasons, the first line has all sizes, and the second line those of the second reason. So
-    no reader has to put the sizes of two lines together. There are ``pairs`` in all.
+    In a timing that has both reasons, the first line has all sizes, and the second line has the sizes of the second
+    reason. So no reader has to put the sizes of two lines together. The headline has ``pairs`` pairs in all.
     """
     whys = {reason: _why(reason, list(chain.from_iterable(shared[reason].values()))) for reason in _SHARED}
     places = {reason: _places_of_pairs(shared[reason], pairs, known) for reason in _SHARED}
@@ -171,7 +171,7 @@ def _lines_of(
 ) -> Iterator[_OpenLine]:
     """Yield the lines of the bands ``of_pairs``, which are open for ``reason``; there are ``pairs`` in all.
 
-    ``brief`` is that of `open_answers`.
+    See `open_answers` about ``brief``.
     """
     bands = list(chain.from_iterable(of_pairs.values()))
     why = _why(reason, bands)
@@ -262,7 +262,7 @@ def _noise_alone(bands: Sequence[Band]) -> str:
 
 
 def _by_direction(bands: Sequence[Band]) -> list[list[Band]]:
-    """Return the bands of faster candidates and those of slower ones; a line never mixes the two."""
+    """Return the bands of faster candidates and the bands of slower candidates: a line never mixes both."""
     groups = ([band for band in bands if band.ratio <= 1], [band for band in bands if band.ratio > 1])
     return sorted(filter(None, groups), key=lambda group: group[0].comparisons[0].case.size_bytes)
 

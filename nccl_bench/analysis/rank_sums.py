@@ -1,4 +1,4 @@
-"""Rank sums of samples by predecessor, for the test of carry-over; numpy computes those of many lines at once.
+"""Rank sums of samples by predecessor, for the test of carry-over. numpy computes the sums of many lines at once.
 
 A stratum is a line of samples with one of its predecessors: the arm that was measured right before it in a round.
 """

@@ -112,7 +112,7 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
 
 
 def _place(sizes: tuple[int, ...], entries: tuple[tuple[_Entry, ...], ...], baseline: str) -> _Place:
-    """Return the place of ``sizes``. Its fastest arms do not differ from the fastest arm at most of these sizes."""
+    """Return the place of ``sizes``. Its fastest arms do not differ from the fastest arm at the majority of sizes."""
     by_arm: dict[str, list[_Entry]] = {}
     for of_size in entries:
         for entry in of_size:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# So many values are cut at once: their sums fit into the cache of a core.
+# This many values are cut at once, because the sums of so many still fit into the cache of a core.
 _AT_ONCE = 32_000
 
 

@@ -33,8 +33,8 @@ class SharedTimes:
     # The smallest change, after / before, that the rounds allow; 1 if they allow that the arm did not change.
     sure_ratio: float
     follows_cpu: bool = False  # True if a change of the CPU's speed between the sides can have changed the times
-    # The factors by which the CPU changed those times of the shared arm that wait for the CPU. None if they are not
-    # needed: the times above wait for the CPU too, so they show the change, or the compared arms do not wait for it.
+    # The factors by which the CPU changed the shared arm's times that wait for the CPU. None if the factors are not
+    # needed: either the times above wait for the CPU and show the change, or no compared arm waits for the CPU.
     cpu_factors: Factors | None = None
 
     @classmethod
@@ -61,7 +61,7 @@ class SharedTimes:
 
 
 class OwnTimes(Protocol):
-    """An arm's own times on both sides, and those of the shared arm; a comparison has them."""
+    """An arm's own times on both sides, and the times of the shared arm. A `Comparison` has these fields."""
 
     @property
     def baseline_us(self) -> float:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 # The allowed probability that at least one verdict of an analysis is wrong.
 FAMILYWISE_ERROR = 0.05
-# Of a number of ways, so many binary digits are surely enough for the digits of a float.
+# A float has fewer binary digits than this, so more digits of a count are not needed.
 _ENOUGH_BITS = 1024
 
 
@@ -127,7 +127,7 @@ def interval_errors(count: int) -> tuple[float, ...]:
         ways_up_to += ways
         errors.append(2 * ways_up_to / all_ways)
         ways = ways * (count - heads) // (heads + 1)
-        # The error is a float, so a number needs only its first digits. Thousands of them would take seconds.
+        # The error is a float, so these numbers need only their first digits. Thousands of digits would take seconds.
         if ways_up_to >> (2 * _ENOUGH_BITS):
             ways, ways_up_to, all_ways = (number >> _ENOUGH_BITS for number in (ways, ways_up_to, all_ways))
     return tuple(errors)

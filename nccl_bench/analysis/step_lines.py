@@ -24,7 +24,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.WITHIN_NOISE: "within noise{of}",
     OpenReason.SHARED_ARM_MOVED: "the machine alone may have changed it",
 }
-# A sentence names this many messages at most, and only those with this share of the largest difference.
+# A sentence names this many messages at most. Each has at least this share of the largest difference.
 _MOST_CONTRIBUTIONS = 2
 _SHARE_OF_LARGEST = 0.25
 # From this time on, a step is shown in milliseconds.

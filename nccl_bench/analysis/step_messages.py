@@ -66,7 +66,7 @@ def other_groups(workload: Workload, world_size: int) -> str:
 
 
 def _cases(run: Run) -> Mapping[tuple[str, str, int], Case]:
-    """Return the isolated cases of ``run`` by collective, data type and size; a workload has one of each."""
+    """Return the isolated cases of ``run`` by collective, data type and size; each key has only one case."""
     known = [*run.samples.case.distinct(), *(line.case for line in run.others if line.case is not None)]
     return {
         (case.collective, case.dtype, case.size_bytes): case for case in known if case.scenario == Scenario.ISOLATED

@@ -67,7 +67,7 @@ def step_time_of_sides(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OwnTimes:
-    """The step times of an arm, and those of the shared arm."""
+    """The step times of an arm, and the step times of the shared arm."""
 
     baseline_us: float  # the step time before, microseconds
     candidate_us: float  # the step time after, microseconds

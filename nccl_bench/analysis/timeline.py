@@ -67,7 +67,7 @@ class Timeline:
 
 
 def timeline_of(run: Run) -> Timeline:
-    """Return the timeline of ``run``, whose launches are not joined."""
+    """Return the timeline of ``run``; its launches must be separate, not joined."""
     has_begins, has_order = (
         bool((column.lengths > 0)[run.samples.is_timed].all())
         for column in (run.samples.began_s, run.samples.arms_before)

@@ -1,4 +1,4 @@
-"""Warnings about a whole run: reasons not to trust its figures. `cell_warnings` has those about cells."""
+"""Warnings about a whole run: reasons not to trust its figures. `cell_warnings` has the warnings about cells."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -40,7 +40,7 @@ HANG_GRACE_S = 3.0
 
 
 def refuse_new_processes(config: RunConfig, attachment: Attachment) -> None:
-    """Raise ``UsageError`` if the run needs other processes than those that the launcher has started."""
+    """Raise ``UsageError`` if the run needs more processes than the launcher has started."""
     apart = [user_arm.name for user_arm in config.user_arms if user_arm.process_settings]
     if apart:
         raise UsageError(

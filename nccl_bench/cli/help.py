@@ -101,7 +101,7 @@ HELP_PAGES: Mapping[str, HelpPage] = {
 def help_text(command: Any, usage: str, parameters: Sequence[Any]) -> str:
     """Return the help of ``command``, a command or group of Typer, for the width of the terminal.
 
-    ``usage`` is its line of usage, ``parameters`` are its parameters, those of Typer included.
+    ``usage`` is the line of usage. ``parameters`` are all parameters, also those that Typer adds.
     """
     width = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST)
     first, *rest = _paragraphs(command)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
-    """Create the directory of a run. ``launch`` says how the ranks were started."""
+    """Create the directory of a run. ``launch`` describes how the ranks were started."""
     # `collect` can take seconds, so a signal may interrupt it. No file exists yet, so there is nothing to clean up.
     with interruptible():
         environment = collect()

@@ -87,7 +87,7 @@ def configuration_of(run: Run, directory: Path, given: Mapping[str, Any], *, all
     # Check this before anything that the record names has an effect in this process.
     if not allow_recorded_code:
         refuse_recorded_code(directory, config, given)
-    # The record lists these variables among those of the environment.
+    # Set the variables for the comparison with the record, whose list of environment variables includes them.
     os.environ.update(config.variables)
     refuse_changes(directory, run.meta, collect())
     if set(config.arms) <= set(run.excluded):
@@ -118,7 +118,7 @@ def work_left(run: Run, config: RunConfig) -> tuple[Plan, WorkerSpec]:
 
 
 def _end_without_cases(run: Run, directory: Path, output: OutputConfig) -> ExitCode:
-    """Print the report of a run in which no case is left, and return its exit code. Record its end if it has none."""
+    """Print the report of a run in which no case is left, and return its exit code. Record its end if it is missing."""
     print_message(f"nothing is left to measure in {directory}")
     if run.meta["status"] not in (RunStatus.COMPLETE, RunStatus.PARTIAL):
         return close_record(RunStore(path=directory.absolute()), RunStatus.COMPLETE, output)

@@ -47,7 +47,7 @@ class ValueColumn(Generic[Value]):
         return ValueColumn(self.values, self.codes[indexes])
 
     def __getitem__(self, index: int) -> Any:
-        """Return the value of a line; ``None`` if it has none."""
+        """Return the value of a line; ``None`` for a line without a value."""
         code = self.codes[index]
         return None if code < 0 else self.values[code]
 
@@ -168,7 +168,7 @@ class ListColumn:
 # No slots: the cells are computed once.
 @dataclass(frozen=True, eq=False)
 class SampleColumns:
-    """The lines of samples as columns. The names and the meanings are those of the fields of ``Samples``."""
+    """The lines of samples as columns. A column has the name and the meaning of a field of ``Samples``."""
 
     case: ValueColumn[Case]  # the measured case
     arm: ValueColumn[str]  # the arm's name

@@ -26,7 +26,7 @@ class ColumnsBuilder:
 
     def __init__(self, codes: Mapping[str, Codes] | None = None) -> None:
         self._codes = codes or {name: Codes() for name in VALUES}
-        # For lists their numbers and their lengths.
+        # A column of lists has two arrays: the numbers and the lengths.
         self._growing = {name: [_Growing(dtype) for dtype in _dtypes(name)] for name in COLUMNS}
 
     def columns_of(self, lines: Sequence[Any], as_json: Collection[str] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The lines of a run in the order of their file. Those with samples are columns, all others are objects."""
+"""The lines of a run in the order of their file. Lines with samples are columns, and all other lines are objects."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def is_written(file: Path, hostname: object) -> bool | None:
     try:
         opened = open_regular(file)
     except OSError:
-        # Whoever reads this file next reports why it cannot be read.
+        # The function that reads this file next raises an error with the reason.
         return None
     with opened:
         free = _lock(opened, fcntl.LOCK_SH)

@@ -16,7 +16,7 @@ _RENAMED_IN_3 = (
 def upgrade(meta: dict[str, Any]) -> dict[str, Any]:
     """Return ``meta`` with today's names; ``meta`` is a parsed ``run.json`` of any schema up to today's.
 
-    The recorded schema number stays as it is: it says which version wrote the run.
+    The recorded schema number stays as it is: it shows which version wrote the run.
     """
     if meta["schema"] >= 3:
         return meta

@@ -1,4 +1,4 @@
-"""The document that ``--format json`` prints: its types, of which the JSON Schema is made.
+"""The document that ``--format json`` prints: its types. The JSON Schema is made from these types.
 
 A field with a default is absent if it has no value. A reader must ignore fields that it does not know, because later
 versions can add fields. ``REPORT_VERSION`` rises only if a field is removed, renamed, or gets another meaning.

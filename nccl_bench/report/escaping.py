@@ -136,7 +136,7 @@ def _visible(letter: str) -> str:
 
 
 def _has_command(text: str) -> bool:
-    """Return True if ``_COMMAND`` can match in ``text``. This is fast, and nearly every text has none."""
+    """Return True if ``_COMMAND`` can match in ``text``. This is fast, and nearly every text has no command."""
     return "::" in text or "##[" in text
 
 

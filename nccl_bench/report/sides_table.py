@@ -90,7 +90,7 @@ def _notes(
 
 
 def _table(rows: Sequence[Sequence[Band]], shared_arm: str | None, *, every_size: bool) -> tuple[Table, bool]:
-    """Return a table of timings side by side, whose bands are ``rows``, and True if it has all sizes."""
+    """Return a table of timings side by side, and True if it has all sizes. ``rows`` has the bands of each timing."""
     bands = [band for of_timing in rows for band in of_timing]
     sizes = sorted({each.case.size_bytes for band in bands for each in band.comparisons})
     shown = sizes if every_size else some_sizes(sizes, bands)
@@ -130,7 +130,7 @@ def _timing_columns(bands: Sequence[Band], sizes: Sequence[int], shared_arm: str
 
 
 def _group(timing: str, arm: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Column:
-    """Return a column of texts that belong together, below the name of their arm and, if given, of the timing."""
+    """Return one column with several texts in each row. The header has the arm's name and, if given, the timing."""
     widths = [max(map(len, texts)) for texts in zip(header, *rows, strict=True)]
     lines = [
         " ".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True)) for texts in (header, *rows)

@@ -147,7 +147,7 @@ def _verdict(band: Band) -> str:
 
 
 def interval_text(band: Band) -> str:
-    """Return the interval of ``band``, which spans all its sizes: 0.706 to 0.900; empty if it has none."""
+    """Return the interval of ``band``, which spans all its sizes: 0.706 to 0.900; empty without an interval."""
     if band.interval is None:
         return ""
     return from_to(_decimals(band.interval.low), _decimals(band.interval.high))

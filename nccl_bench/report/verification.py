@@ -179,7 +179,7 @@ def table_cells(verification: Verification) -> dict[tuple[str, str], str]:
 def _table(
     verification: Verification, labels: Sequence[Sequence[str]], headings: Mapping[str, tuple[str, str]] = {}
 ) -> Table:
-    """Return the table of arms by probes; ``labels`` has the lines of each arm's name, ``headings`` those of probes."""
+    """Return the table of arms by probes. ``labels`` has the lines of each arm's name, ``headings`` of each probe's."""
 
     def head(name: str) -> tuple[str, ...]:
         return headings.get(name, ("", name)) if headings else (name,)

@@ -149,7 +149,7 @@ def _leaks_of(finding: Finding | None) -> tuple[str, ...]:
 
 
 def _declined(verification: Verification) -> list[str]:
-    """Return one line for each arm that declined messages. Several probes try the same ones."""
+    """Return one line for each arm that declined messages. Several probes try the same messages."""
     declined: dict[str, dict[str, None]] = {}
     for judgement in verification.judgements:
         if judgement.finding and judgement.finding.declined:

@@ -102,7 +102,7 @@ def _styles_of_pairs(analysis: Analysis) -> dict[str, int]:
 
 
 def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
-    """Return the arms that charts of times draw: those of the run, or both parts of each compared pair.
+    """Return the arms that charts of times draw: the arms of the run, or both arms of each compared pair.
 
     The shared arm is the first, because it shows what the machine did.
     """

@@ -201,7 +201,7 @@ def render(page: Page) -> str:
 
 
 def _visible(value: object) -> object:
-    """Return a text without characters that nobody sees; scripts and styles stay as they are."""
+    """Return a text with escapes for invisible characters; scripts and styles stay as they are."""
     return visible(value) if type(value) is str else value
 
 

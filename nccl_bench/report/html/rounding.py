@@ -19,9 +19,9 @@ _ESCAPES: Mapping[str, str] = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "
 
 
 def rounded_lists(lists: Sequence[Sequence[float | None]], digits: int) -> list[msgspec.Raw]:
-    """Return each of ``lists`` as ``rounded`` does, as JSON, which needs a quarter of the memory.
+    """Return each of ``lists`` as ``rounded`` does, but as JSON, which needs a quarter of the memory.
 
-    All of them together take little more time than one.
+    One call for all lists takes little more time than a call for one list.
     """
     numbers, ends = rounded([*chain.from_iterable(lists)], digits), accumulate(map(len, lists), initial=0)
     return [msgspec.Raw(msgspec.json.encode(numbers[start:end])) for start, end in pairwise(ends)]

@@ -46,7 +46,7 @@ class Axis:
         return self.start + min(max(share, -1.0), 2.0) * (self.end - self.start)
 
     def labels(self, gap: float, positions: Sequence[float] = ()) -> list[tuple[float, str]]:
-        """Return values and their labels, at least ``gap`` pixels apart; ``positions`` are those of sizes."""
+        """Return values and their labels, at least ``gap`` pixels apart; ``positions`` are the sizes of the chart."""
         if self.scale is Scale.SIZE:
             return [(value, size_with_unit(int(value))) for value in self._sizes(positions, gap)]
         chosen: list[float] = []

@@ -23,7 +23,7 @@ def path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def short(number: float) -> str:
-    """Return ``number`` with one decimal, or none if it is 0."""
+    """Return ``number`` with one decimal, or without a decimal if this decimal is 0."""
     return f"{number:.1f}".removesuffix(".0")
 
 

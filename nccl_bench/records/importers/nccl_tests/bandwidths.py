@@ -43,7 +43,7 @@ def damaged_row(row: ResultRow, *, has_cpu_time: bool) -> str | None:
 
 
 def doubted_ranks(output: Output, rows: Sequence[ResultRow], *, has_cpu_time: bool) -> str | None:
-    """Return a sentence about rows whose busbw does not follow from algbw and the number of ranks, or ``None``.
+    """Return a sentence about rows whose busbw contradicts algbw and the number of ranks; ``None`` without such rows.
 
     If all rows fit another number of ranks, the list of ranks in the file is probably incomplete.
     """
