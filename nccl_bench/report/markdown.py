@@ -132,7 +132,7 @@ def markdown_commands(headline: Headline) -> Iterator[str]:
 
 
 def _without_command(fact: Fact) -> str:
-    return fact.text.removesuffix(fact.command).rstrip(": ") if fact.command else fact.text
+    return fact.text.removesuffix(fact.command).rstrip(": ")
 
 
 def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -141,6 +141,13 @@ def test_a_line_says_if_the_largest_change_saves_the_least_time() -> None:
     assert line((0.73, 2.2), (0.76, 1.1), (0.86, 4.5)) == "FASTER gated every size, 14 to 27 %, saves 1.1 to 4.5 us"
 
 
+def test_one_line_says_that_nothing_is_faster_or_slower_if_all_is_decided() -> None:
+    assert lines_of(comparison(8), comparison(16)) == [
+        "NO CHANGE in 2 of 2 comparisons (limit 2.0 %)",
+        "SAME gated every size",
+    ]
+
+
 def test_many_lines_of_one_verdict_become_a_line_for_each_pair() -> None:
     ranges = ((8,), (16,), (32,), (8, 16), (16, 32), (8, 16, 32), (64,))
     sizes = dict(zip("abcdefg", ranges, strict=True))
