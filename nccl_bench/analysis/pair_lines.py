@@ -117,7 +117,7 @@ def _differences(bands: Sequence[Band], *, names_most: bool, in_short: bool = Fa
     See `decided_lines` about ``names_most``. A text ``in_short`` does not mention CPU time.
     """
     has_shared_arm = any(band.has_shared_arm for band in bands)
-    sizes = [Difference(each.case.size_bytes, each.ratio, each.saved_us) for band in bands for each in band.comparisons]
+    sizes = differences_of(bands)
     timing = None if in_short else bands[0].timing
     if not has_shared_arm and (opposite := opposite_text(sizes, timing)):
         yield opposite
@@ -156,6 +156,11 @@ def _odd_size(bands: Sequence[Band]) -> str:
 def farthest(bands: Iterable[Band]) -> Comparison:
     """Return the comparison with the largest change."""
     return max((band.farthest for band in bands), key=lambda each: abs(each.ratio - 1))
+
+
+def differences_of(bands: Iterable[Band]) -> list[Difference]:
+    """Return the difference at each size of ``bands``."""
+    return [Difference(each.case.size_bytes, each.ratio, each.saved_us) for band in bands for each in band.comparisons]
 
 
 def sizes_of(bands: Iterable[Band]) -> list[int]:

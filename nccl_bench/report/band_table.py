@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.pair_lines import differences_of
 from nccl_bench.analysis.shared_arm import own_times_text
 from nccl_bench.analysis.verdict_words import verdict_text
 from nccl_bench.analysis.wording import (
@@ -14,6 +15,7 @@ from nccl_bench.analysis.wording import (
     compared_text,
     format_share,
     from_to,
+    opposite_text,
     saved_text,
     size_with_unit,
 )
@@ -59,4 +61,4 @@ def sizes_text(band: Band) -> str:
 def _times(band: Band) -> str:
     if band.has_shared_arm:
         return own_times_text(band.comparisons)
-    return saved_text(band.saved_us, band.timing)
+    return opposite_text(differences_of([band]), band.timing) or saved_text(band.saved_us, band.timing)
