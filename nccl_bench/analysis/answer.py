@@ -133,7 +133,7 @@ def _about(of_kinds: _LinesOfKinds, *, several: bool) -> Iterator[HeadlineLine]:
 
 
 def _pair_name(band: Band, sides: tuple[str, str], run: Run | None) -> str:
-    """Return a name for a pair of arms. The candidate's name is enough within one run, and if both arms are equal."""
+    """Return a name for a pair of arms. In one run, and if both arms are the same, it is the name of the candidate."""
     first = band.comparisons[0]
     if len({*first.placements}) == 1 and (run is not None or band.baseline == band.candidate):
         return band.candidate

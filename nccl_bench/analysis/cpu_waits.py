@@ -38,8 +38,8 @@ class CpuWaits:
     def factors(self, point: Point, baseline: str, candidate: str) -> Factors | None:
         """Return the smallest and the largest factor by which the CPU changed times of the shared arm.
 
-        ``baseline`` is the arm before, and ``candidate`` the arm after. Returns ``None`` in two cases. Either both arms
-        do not wait for the CPU, or the shared arm also waits for the CPU at ``point``, so its time shows the change.
+        ``baseline`` is the arm before, and ``candidate`` the arm after. Returns ``None`` if neither of them waits for
+        the CPU. Returns ``None`` also if the shared arm waits for the CPU at ``point``: then its time shows the change.
         """
         arms = zip(self._sides, (baseline, candidate), strict=True)
         # If no time of the device is known, the time of the shared arm counts as waiting for the CPU.

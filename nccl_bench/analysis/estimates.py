@@ -143,7 +143,7 @@ class MeanRatio(Estimate):
         """Return the mean over the sizes.
 
         The mean varies at most as much as one size, even if each communicator deviates equally at all sizes. The mean
-        of each launch over all sizes shows how much less it varies. If a launch lacks a size, this is unknown.
+        of each launch over all sizes shows how much less. If a launch lacks a size, this is unknown.
         """
         sizes = (self, *other_sizes)
         known = [each._variations[0] for each in sizes if each._variations]

@@ -14,7 +14,8 @@ from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import is_attached
 
-# For each basis of a comparison: how to make the interval narrower. Another launcher's ranks have one launch.
+# Basis of a comparison -> how to make the interval narrower. `_MORE_ATTACHED` is for ranks of another launcher: there
+# every run has one launch.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
     Basis.LAUNCHES: "More launches (--launches)",

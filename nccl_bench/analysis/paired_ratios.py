@@ -79,7 +79,7 @@ class PairedColumns:
         return pairs_needed(error)
 
 
-# No subclass of `Estimate`, which would have no slots.
+# This is no subclass of `Estimate`, because a subclass of it would have no slots.
 class PairedRatios:
     """The median of the ratios of one pair of arms."""
 

@@ -56,7 +56,7 @@ class StepRatio(Estimate):
         self.ratio = sum(share * ratio for share, ratio in zip(shares, ratios, strict=True))
         columns = list(zip(terms, shares, ratios, strict=True))
         summands = [Summand(values=term.ratios, median=ratio, factor=share) for term, share, ratio in columns]
-        # If the ratio of a term is above the ratio of the sums, a longer baseline time in this term raises the latter.
+        # A longer baseline time in a term raises the ratio of the sums if the ratio of the term is above that ratio.
         summands += [
             Summand(
                 values=term.base_times_us,

@@ -47,7 +47,7 @@ def refuse_missing(user_arms: Iterable[UserArm]) -> None:
 
 
 def refuse_failing_imports(config: RunConfig) -> None:
-    """Raise ``UsageError`` if the target of a user arm cannot be imported. A run finds this out in its ranks."""
+    """Raise ``UsageError`` if the target of a user arm cannot be imported. A run without this check fails later."""
     from nccl_bench.launch.trial_imports import refuse_failing_import
 
     for user_arm in config.user_arms:

@@ -14,7 +14,7 @@ _HOLDS_HOST = re.compile(r"(?i)(?:\w+_)?(?:addr|host|hostid|hostname|comm_id|end
 _ASSIGNED = re.compile(r"(?:\b([A-Za-z_]\w*)=|(?<![\w-])--([\w-]+)[= ])(?=([^,=\s'\"]*))")
 # HOST, HOST:PORT or an address with a scheme.
 _NAME = re.compile(r"(?:\w+://)?(\w[\w.-]*?)\.?(?::\d*)?")
-# The endings of files, whose names can stand before the number of a line.
+# The endings of source files. In an error, the number of a line can follow the name of such a file, like a port.
 _FILES = "".join(rf"(?<!\.{ending})" for ending in ("py", "pyx", "c", "cc", "cu", "cpp", "h", "hpp", "cuh", "so"))
 # How errors of torch, NCCL and ssh name a host. If only a port shows that a word is a host, the word must have a digit,
 # a dot or a hyphen.

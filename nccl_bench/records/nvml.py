@@ -1,6 +1,6 @@
 """NVML, the library of NVIDIA's driver that knows the GPUs of this machine. A machine without the driver has no GPUs.
 
-Only the process that has opened NVML may use it: do not fork a process that goes on to use NVML.
+Only the process that has opened NVML may use it: do not use NVML in a forked process.
 """
 
 from dataclasses import dataclass

@@ -122,7 +122,7 @@ def annotation_title(text: str) -> str:
 
 
 def _translated(text: str, escape: Callable[[str], str]) -> str:
-    """Return ``text`` with ``escape`` of each letter. Every kind of letter is escaped once, for speed."""
+    """Return ``text`` with ``escape`` of each letter. Each different letter is escaped only once, for speed."""
     return text.translate({ord(letter): escape(letter) for letter in set(text)})
 
 

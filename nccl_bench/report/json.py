@@ -102,7 +102,7 @@ def _band(band: Band, sides: tuple[str, str]) -> BandRecord:
 
 
 def _compared(of: Comparison | Band, first: Comparison, sides: tuple[str, str]) -> dict[str, Any]:
-    """Return the fields that a band and a size share; ``first`` is the first size of the band, or the size."""
+    """Return the fields that a band and a size share; ``first`` is the comparison of the first size."""
     case, interval = first.case, of.interval
     return {
         "compared": compared_text(first, sides),

@@ -17,7 +17,7 @@ from nccl_bench.report import Content
 from nccl_bench.report.escaping import visible, visible_line
 from nccl_bench.report.layout import Column, Entry, Remarks, Table
 
-# A space between a number and its unit, and a character that stands for the space while a text is divided into lines.
+# A space between a number and its unit. `_JOINT` stands for this space while a text is divided into lines.
 _UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMG]iB\b|B\b)")
 _JOINT = "\x1f"
 
