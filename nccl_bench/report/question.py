@@ -6,32 +6,24 @@ below each other. In a narrow terminal, columns are left out: first the bar, the
 change of an arm in question is never left out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import groupby, product
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.bands import Band
-from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.wording import compared_case, compared_text, significant, times_unit
-from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.change_texts import (
     MARKS_NOTE,
     SOME_SIZES,
     bar,
     bar_header,
-    change_cell,
     letters,
     mark_notes,
-    saved_cell,
     sizes_column,
-    some_sizes,
 )
 from nccl_bench.report.layout import Column, Table, column, fold
+from nccl_bench.report.question_kinds import KindOfCase, kinds_of
 from nccl_bench.report.sides_table import sides_tables
-from nccl_bench.report.tables import cell_marks
 
 # If all blocks together have at most this many lines, blocks with every column are better than a narrow table.
 _MOST_LINES = 40
@@ -43,9 +35,6 @@ _GAP = 1
 _BASE = "base"
 # A longer name of an arm is divided at a hyphen. An even longer name of a pair is not shown above the pair's columns.
 _NAME, _SHORT_NAME = 8, 6
-# By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
-_Cells = Mapping[tuple[Timing, int, str], tuple[Comparison, Band]]
-_Marks = Mapping[tuple[Timing, int, str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,104 +47,6 @@ class _Layout:
     base: bool = False  # True if the word base stands for the name of the baseline of several candidates
 
 
-# No slots: the instance keeps the texts of each kind, which are made when a table first shows them.
-@dataclass(frozen=True, kw_only=True)
-class _Texts:
-    """The texts of one arm in one timing, in the order of the sizes: they are the same in every layout."""
-
-    cells: Sequence[tuple[Comparison, Band] | None]  # the comparison with its band; None without one
-    cell_marks: Sequence[str]  # the mark in place of a time; otherwise an empty text
-
-    @cached_property
-    def times(self) -> Sequence[str]:
-        """The time of the arm, or a mark in its place."""
-        pairs = zip(self.cells, self.cell_marks, strict=True)
-        return [significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs]
-
-    @cached_property
-    def saved(self) -> Sequence[str]:
-        """The time saved; with a shared arm, the change of that arm instead."""
-        return [saved_cell(cell[0]) if cell else "" for cell in self.cells]
-
-    @cached_property
-    def changes(self) -> Sequence[str]:
-        """The change with the mark of its verdict."""
-        return [change_cell(*cell) if cell else "" for cell in self.cells]
-
-    @property
-    def marks(self) -> Sequence[str]:
-        """The marks in place of changes, where no column has times; otherwise empty texts."""
-        return ["" if cell else mark for cell, mark in zip(self.cells, self.cell_marks, strict=True)]
-
-    @property
-    def ratios(self) -> Sequence[float | None]:
-        """The ratio, for the bar; ``None`` without a comparison."""
-        return [cell[0].ratio if cell else None for cell in self.cells]
-
-
-# No slots: the texts are computed once, and only for the sizes of a table.
-@dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """The comparisons of one kind of case."""
-
-    name: str  # the kind of case
-    baseline: str  # the arm or side that the candidates are compared with
-    candidates: tuple[str, ...]  # the arms or sides in question
-    timings: Sequence[Timing]  # the timings that were measured
-    cells: _Cells  # the comparisons, with their bands
-    cell_marks: _Marks  # the marks in place of times
-    largest_change: float  # the largest distance of a ratio from 1: the longest bar
-    sizes: Sequence[int]  # the sizes, the smallest first; in a table those that it shows
-    bands: Sequence[Band]  # the bands of all timings
-    failed: frozenset[int]  # the sizes at which a mark stands in place of a time
-    is_complete: bool  # True if all sizes are shown
-    unit: str  # the work that one time belongs to
-    of_one_run: bool  # True if both arms have times of the same rounds
-    shared_arm: str | None  # the arm to which the times of two sides are relative; None if there is none
-
-    @property
-    def times(self) -> str:
-        """The unit of the times in words."""
-        return times_unit(self.unit)
-
-    @property
-    def alone(self) -> bool:
-        """True if there is one candidate."""
-        return len(self.candidates) == 1
-
-    def part(self, timings: Sequence[Timing]) -> "_Kind":
-        """Return the kind with the sizes that a table of ``timings`` shows."""
-        if self.is_complete:
-            return self
-        shown = {*some_sizes(self.sizes, [band for band in self.bands if band.timing in timings], self.failed)}
-        return replace(self, sizes=[size for size in self.sizes if size in shown])
-
-    @cached_property
-    def texts(self) -> Mapping[tuple[Timing, str], _Texts]:
-        """The texts of the candidates, by timing and arm."""
-        return {
-            (timing, arm): _Texts(
-                cells=[self.cells.get((timing, size, arm)) for size in self.sizes],
-                cell_marks=[self.cell_marks.get((timing, size, arm), "") for size in self.sizes],
-            )
-            for timing in self.timings
-            for arm in self.candidates
-        }
-
-    @cached_property
-    def baseline_times(self) -> Mapping[Timing, Sequence[str]]:
-        """The times of the baseline, or marks in their place, by timing."""
-        return {timing: self._times_of_baseline(timing) for timing in self.timings}
-
-    def _times_of_baseline(self, timing: Timing) -> Sequence[str]:
-        of_candidates = [self.texts[timing, arm].cells for arm in self.candidates]
-        cells = [next(filter(None, of_size), None) for of_size in zip(*of_candidates, strict=True)]
-        return [
-            significant(cell[0].baseline_us) if cell else self.cell_marks.get((timing, size, self.baseline), "")
-            for cell, size in zip(cells, self.sizes, strict=True)
-        ]
-
-
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
     """Yield a table for each kind of case. If these are wider than ``width``, yield a table for each timing.
 
@@ -163,12 +54,12 @@ def question_tables(analysis: Analysis, width: int, *, every_size: bool = False)
     """
     explained: tuple[str, ...] = ()
     of_sides = sides_tables(analysis, width, every_size=every_size)
-    for table in of_sides or _fitting_tables(list(_kinds(analysis, every_size)), width):
+    for table in of_sides or _fitting_tables(list(kinds_of(analysis, every_size)), width):
         yield replace(table, notes=tuple(note for note in table.notes if note not in explained))
         explained = table.notes or explained
 
 
-def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
+def _fitting_tables(kinds: Sequence[KindOfCase], width: int) -> Iterator[Table]:
     lines_of_blocks = sum(len(kind.part([timing]).sizes) for kind in kinds for timing in kind.timings)
     for kind in kinds:
         side_by_side, halves, blocks = _side_by_side(kind), _side_by_side(kind, tables=2), _blocks(kind)
@@ -198,53 +89,7 @@ def _layouts(*, side: bool) -> list[_Layout]:
     ]
 
 
-def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
-    """Yield each kind of case; for two sides, each arm is a kind of its own."""
-    groups: dict[tuple[str, tuple[str, ...]], list[Band]] = {}
-    one_run = analysis.basis.of_one_run
-    before, after = analysis.sides
-    marks_of_kinds = cell_marks(analysis) if one_run else {}
-    for band in analysis.answer_bands:
-        first = band.comparisons[0]
-        pair = (band.baseline,) if one_run else (band.candidate, band.baseline)
-        groups.setdefault((compared_case(first), pair), []).append(band)
-    compared = dict.fromkeys(band.candidate for band in analysis.answer_bands)
-    for (name, _), bands in groups.items():
-        first = bands[0].comparisons[0]
-        cells = {
-            (band.timing, each.case.size_bytes, band.candidate if one_run else after): (each, band)
-            for band in bands
-            for each in band.comparisons
-        }
-        # A mark leaves out the number of wrong elements, which would make each column wider.
-        marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
-        # An arm that failed in every case of this kind, and is compared in another kind, has marks alone.
-        of_kind = {band.candidate for band in bands} | ({arm for _, _, arm in marks} if one_run else set())
-        arms = tuple(arm for arm in compared if arm in of_kind)
-        sizes = sorted({size for _, size, _ in (*cells, *marks)})
-        failed = frozenset(size for _, size, _ in marks)
-        baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))
-        measured = {timing for timing, _, _ in cells}
-        timings = [timing for timing in Timing if timing in measured]
-        yield _Kind(
-            name=name if one_run else f"{compared_text(first, analysis.sides)}: {name}",
-            baseline=baseline,
-            candidates=candidates,
-            timings=timings,
-            cells=cells,
-            cell_marks=marks,
-            largest_change=max(abs(ratio - 1) for band in bands for ratio in band.ratios),
-            sizes=sizes,
-            bands=bands,
-            failed=failed,
-            is_complete=every_size or len(some_sizes(sizes, bands, failed)) == len(sizes),
-            unit=analysis.unit,
-            of_one_run=one_run,
-            shared_arm=analysis.shared_arm,
-        )
-
-
-def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
+def _side_by_side(kind: KindOfCase, tables: int = 1) -> Callable[[_Layout], list[Table]]:
     """Return a function that puts the timings next to each other, in this number of ``tables``."""
     count = -(-len(kind.timings) // tables)
     timings_of_tables = [kind.timings[first : first + count] for first in range(0, len(kind.timings), count)]
@@ -259,7 +104,7 @@ def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Tabl
     return make
 
 
-def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -> list[Column]:
+def _timings_in_a_row(kind: KindOfCase, timings: Sequence[Timing], layout: _Layout) -> list[Column]:
     columns = [sizes_column(kind.sizes)]
     for timing in timings:
         first, *following = _columns(kind, timing, layout)
@@ -272,7 +117,7 @@ def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -
     return columns
 
 
-def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
+def _blocks(kind: KindOfCase) -> Callable[[_Layout], list[Table]]:
     parts = [(timing, kind.part([timing])) for timing in kind.timings]
 
     def make(layout: _Layout) -> list[Table]:
@@ -285,7 +130,7 @@ def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
     return make
 
 
-def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
+def _table(kind: KindOfCase, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
     """Return the table; the first one of a kind explains the columns."""
     if number:
         return Table(title=title, notes=(), columns=tuple(columns), keep=2, gap=_GAP)
@@ -320,7 +165,7 @@ def _below(of: Column, text: str, height: int, indent: str = "") -> Column:
     return column(of.name, tuple(indent + line for line in header), [indent + cell for cell in of.cells])
 
 
-def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
+def _columns(kind: KindOfCase, timing: Timing, layout: _Layout) -> list[Column]:
     """Return the columns of one timing that ``layout`` does not leave out."""
     shown = [name for name in _LEFT_OUT if name not in layout.left_out]
     names = _names_in_header(kind, layout)
@@ -348,6 +193,6 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     return columns
 
 
-def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
+def _names_in_header(kind: KindOfCase, layout: _Layout) -> bool:
     """Return True if the names of a pair of arms stand above its columns, and not the words from and to."""
     return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
