@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ def round_times(samples: SampleColumns, arms: Collection[str], most: int) -> tup
         (times_us.tolist() for times_us in timed.samples_us),
         _extremes(timed.samples_us),
     )
-    return tuple(_kept(list(of_point), each) for _, of_point in groupby(lines, key=itemgetter(0)))
+    return tuple(_kept(list(of_point), each) for _, of_point in groupby(lines, key=attrgetter("point")))
 
 
 class _Line(NamedTuple):
@@ -61,7 +61,7 @@ class _Line(NamedTuple):
 def _kept(lines: Sequence[_Line], most: int) -> RoundTimes:
     """Return the rounds to keep of a case and timing; ``lines`` has a line for each arm."""
     columns, rounds = [line.samples_us for line in lines], lines[0].rounds
-    varying = max(lines, key=itemgetter(-1))
+    varying = max(lines, key=attrgetter("extremes"))
     _, *extremes = varying.extremes
     if any(line.rounds is not rounds for line in lines):
         rounds = sorted({number for line in lines for number in line.rounds})

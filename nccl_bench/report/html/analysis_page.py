@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from msgspec import Raw
+
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.catalog.arms import TWIN_SUFFIX
@@ -11,7 +13,7 @@ from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
 from nccl_bench.report.cost_split import cost_tables
 from nccl_bench.report.html.answer import fact_block, headline_blocks
-from nccl_bench.report.html.data import charts_of, plain
+from nccl_bench.report.html.data import chart_json, charts_of
 from nccl_bench.report.html.legend import eager_below_enqueue, legend
 from nccl_bench.report.html.numbers import numbers
 from nccl_bench.report.html.page import (
@@ -82,10 +84,10 @@ def page_of(analysis: Analysis) -> Page:
     headline = analysis.headline
     heading = headline.title or analysis.title or TOOL
     of_kinds = kinds(analysis)
-    charts: dict[str, list[list[dict[str, object]]]] = {}
+    charts: dict[str, list[list[Raw]]] = {}
     below_enqueue = False
     for name, of_name in charts_of(analysis, of_kinds):
-        charts[name] = [[plain(name, chart) for chart in of_kind] for of_kind in of_name]
+        charts[name] = [[chart_json(name, chart) for chart in of_kind] for of_kind in of_name]
         below_enqueue |= name == "latency" and any(map(eager_below_enqueue, of_name))
     arms = list(arms_of(analysis).values())
     present = {name for name, of_name in charts.items() if any(of_name)}

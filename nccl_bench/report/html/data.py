@@ -1,9 +1,11 @@
-"""The data of a page's charts, as plain data for its script."""
+"""The data of a page's charts, as JSON for its script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from msgspec import Raw
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade
@@ -11,7 +13,7 @@ from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import CasesOfKind
 from nccl_bench.report.charts.steadiness import drawn_runs, round_charts, sensor_charts, spread_charts
 from nccl_bench.report.charts.times import bandwidth_charts, cost_charts, latency_charts
-from nccl_bench.report.html.rounding import rounded_lists
+from nccl_bench.report.html.rounding import raw_json, rounded_lists
 
 # With at most this many times of rounds, a page stays below 1 MB.
 MOST_ROUNDS = 40_000
@@ -38,8 +40,8 @@ def _round_charts(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> list[list
     return [round_charts(cases, runs) for cases in kinds]
 
 
-def plain(name: str, chart: Chart) -> dict[str, object]:
-    """Return ``chart``, one of the charts with ``name``, for JSON: without absent fields, with few digits."""
+def chart_json(name: str, chart: Chart) -> Raw:
+    """Return ``chart``, one of the charts with ``name``, as JSON: without absent fields, with few digits."""
     lines, shades = [*map(_line, chart.lines)], [*map(_shade, chart.shades)]
     places = [(part, key) for part in (*lines, *shades) for key in ("values", "low", "high") if key in part]
     in_digits = rounded_lists([part[key] for part, key in places], _DIGITS.get(name, _USUAL_DIGITS))
@@ -61,7 +63,7 @@ def plain(name: str, chart: Chart) -> dict[str, object]:
         "points_only": chart.points_only or None,
     }
     # A chart without marks or shades has no such field; 0 is a value.
-    return {name: value for name, value in record.items() if value or value == 0}
+    return raw_json({key: value for key, value in record.items() if value or value == 0})
 
 
 def _line(line: ChartLine) -> dict[str, Any]:
