@@ -188,7 +188,7 @@ def _noise_floor(of_band: Sequence[Segment]) -> float | None:
 
 
 def _distance(segment: Segment) -> float:
-    """Return how far a decided segment's interval is from 1, after the noise floor is subtracted; a logarithm."""
+    """Return the logarithmic distance between 1 and a decided segment's interval, less the noise floor."""
     near = nearer(segment.interval, segment.noise_floor)
     return 0.0 if near is None else min(abs(math.log(near.low)), abs(math.log(near.high)))
 

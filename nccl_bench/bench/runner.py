@@ -145,7 +145,7 @@ class Runner:
 
     def _arena(self, planned: PlannedCase) -> Arena | str:
         """Return an arena for ``planned`` that fits on every rank, or why the case cannot be measured. Collective."""
-        # Process sets can have different libraries, so any rank can refuse a case.
+        # Process sets can have different libraries, and a rank of any set can refuse the case.
         reason = self._refusal(planned) if planned.arms else _NO_ARM[has_deadlocks(planned.case)]
         refused = self.arms.ranks.all_ranks.first_message(reason)
         return self._fit(planned) if refused is None else refused[1]

@@ -88,7 +88,7 @@ def tolerance_ulp(case: Case, world_size: int) -> int:
 def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
     """Return one table for each block of ``rank``'s output, or no table if the output is not defined.
 
-    Each block begins with the table's element number ``first_element(case, rank, world_size)``.
+    Each block begins with the element of the table whose index is ``first_element(case, rank, world_size)``.
     """
     result = case.row.result
     if case.row.result_at_root and rank != case.root:

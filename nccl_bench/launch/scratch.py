@@ -50,7 +50,7 @@ def _remove_abandoned() -> None:
                 continue
             with (path / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Keep the lock until the directory is gone: a command that has just created it waits for the lock.
+                # Hold the lock until the directory is removed: a command that has just created it may wait for it.
                 shutil.rmtree(path, ignore_errors=True)
         except FileNotFoundError:
             with suppress(OSError):  # it is gone or has files

@@ -26,7 +26,7 @@ def step_tables(analysis: Analysis, most: int | None = None) -> Iterator[Table]:
         comparisons = list(group)
         baseline, _ = named_arms(comparisons[0], analysis.sides)
         names = [named_arms(each, analysis.sides)[1] for each in comparisons]
-        # A change that is relative to a shared arm is no difference of the arm's own times. So omit the column `saved`.
+        # A change relative to a shared arm is not the difference of the candidate's two times: omit the column `saved`.
         saves = len(names) == 1 and step.shared_arm is None
         lines = _lines(comparisons, most)
         of_candidates = (

@@ -22,7 +22,7 @@ _MOST_VALUES = 5_000_000
 class _Builder:
     """The data that the instructions so far have built."""
 
-    stack: list[Any] = field(default_factory=list)  # values that no other value holds yet
+    stack: list[Any] = field(default_factory=list)  # values that are not in a list, tuple or dict yet
     marks: list[int] = field(default_factory=list)  # for each open mark, the size of the stack at that mark
     memory: dict[int, Any] = field(default_factory=dict)  # values that a later instruction can repeat
 

@@ -53,7 +53,7 @@ class _Part:
     """A part of a pattern: a property of trials that can separate the wrong trials from the right ones."""
 
     value: Callable[[TrialGroup], object]  # the property of a group of trials
-    text: Callable[[Collection[object]], str]  # values in words, with a preposition
+    text: Callable[[Collection[object]], str]  # values as a phrase, such as 'on the default stream'
     others: str  # all values but the named ones, in words
     # The conditions on the (wrong, right) values -> the cause. The first condition that holds counts.
     causes: tuple[tuple[Callable[[Collection[object], Collection[object]], bool], str], ...]

@@ -36,7 +36,7 @@ def documents_in(text: str, collective: str | None) -> tuple[list[Output], str]:
             continue
         rest += text[end:start]
         end = _end(text, start)
-        # The lines of tables keep their numbers.
+        # Put empty lines in its place, so that the lines behind it keep their line numbers.
         rest += "\n" * text.count("\n", start, end)
         output = read_document(parse_json(text[start:end]), collective)
         if output is not None:
