@@ -56,10 +56,10 @@ class ColumnsBuilder:
                 growing.append(part)
 
     def build(self) -> SampleColumns:
-        """Return the columns of all lines that were appended. Nothing can be appended afterwards."""
+        """Return the columns of all lines that were appended, and forget these lines."""
         columns: dict[str, Any] = {}
         for name, growing in self._growing.items():
-            whole = [each.whole() for each in growing]
+            whole = [each.release() for each in growing]
             if name in LISTS:
                 columns[name] = ListColumn.with_lengths(*whole)
             elif name in VALUES:
@@ -88,6 +88,9 @@ class _Growing:
         self._numbers[self._length : end] = part
         self._length = end
 
-    def whole(self) -> NDArray[Any]:
-        self._numbers.resize(self._length, refcheck=False)
-        return self._numbers
+    def release(self) -> NDArray[Any]:
+        """Return the numbers, and begin with none again: an array that others use must keep its memory."""
+        numbers, self._numbers = self._numbers, np.empty(0, self._numbers.dtype)
+        numbers.resize(self._length, refcheck=False)
+        self._length = 0
+        return numbers

@@ -9,6 +9,7 @@ import pytest
 
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.columns import COLUMNS
+from nccl_bench.records.columns_builder import ColumnsBuilder
 from nccl_bench.records.kernels import Kernels
 from nccl_bench.records.lines import Lines
 from nccl_bench.records.schema import BuffersRegistered, Line, Samples
@@ -69,3 +70,12 @@ def test_lines_of_equal_length_are_rows_of_a_matrix() -> None:
 def test_some_lines_keep_their_values(kept: list[int] | list[bool]) -> None:
     of_all = Lines.of(LINES).samples
     assert {*of_all.take(np.array(kept)).lines()} == {LINES[1], LINES[6]}
+
+
+def test_columns_stay_as_they_were_built_while_more_lines_are_appended() -> None:
+    builder = ColumnsBuilder()
+    built = []
+    for times_us in ((8.0, 9.0), (1.0, 2.0, 3.0)):
+        builder.append(builder.columns_of([samples("torch", samples_us=times_us)]))
+        built.append(builder.build())
+    assert [columns.samples_us.numbers.tolist() for columns in built] == [[8.0, 9.0], [1.0, 2.0, 3.0]]
