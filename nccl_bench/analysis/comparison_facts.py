@@ -1,8 +1,7 @@
 """The facts of the headline of a comparison of runs: what was compared, on which machine, with which commands."""
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
@@ -25,12 +24,11 @@ from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import joined
 from nccl_bench.records.run import TOOL, Run
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.records.schema import Status
 
 # The rows or the runs of a comparison, each with the name of its side.
 _NamedRows = Sequence[tuple[str, Rows]]
 _Runs = Sequence[tuple[str, Run]]
-_Each = TypeVar("_Each")
 
 
 def comparison_facts(
@@ -74,17 +72,20 @@ def comparison_facts(
 
 def _results(runs: _Runs, rows: _NamedRows) -> str:
     """Return the results of the compared cells of each side, and of all its wrong cells: these are never compared."""
-    wrong = {
-        name: [(line.arm, line.status, line.wrong is not None) for line in _wrong_lines(run)] for name, run in runs
-    }
-    cells: list[tuple[str, list[Result]]] = [
-        (name, [*results_of(of_run), *wrong.get(name, ())]) for name, of_run in rows
-    ]
-    return _of_each(cells, results_text, between=": ", shared=" each")
+    run_of = dict(runs)
+    names: dict[str, list[str]] = {}
+    for name, of_run in rows:
+        cells = [*results_of(of_run), *(_wrong_cells(run_of[name]) if name in run_of else ())]
+        names.setdefault(results_text(cells), []).append(name)
+    return "; ".join(
+        f"{joined(of_text)}{' each' if len(of_text) > 1 else ''}: {text}" if any(of_text) else text
+        for text, of_text in names.items()
+    )
 
 
-def _wrong_lines(run: Run) -> Sequence[Samples]:
-    return run.samples.take(run.samples.status.equals(Status.WRONG)).lines()
+def _wrong_cells(run: Run) -> Iterator[Result]:
+    wrong = run.samples.take(run.samples.status.equals(Status.WRONG))
+    return ((line.arm, line.status, line.wrong is not None) for line in wrong.lines())
 
 
 def _started(metas: NamedRuns) -> Iterator[str]:
@@ -95,23 +96,6 @@ def _started(metas: NamedRuns) -> Iterator[str]:
         if date:
             yield f"{time if time and date == last_date else f'{date} {time}'.strip()} ({name})"
         last_date = date
-
-
-def _of_each(
-    named: Iterable[tuple[str, _Each]], text_of: Callable[[_Each], str], *, between: str, shared: str = ""
-) -> str:
-    """Return the text of each run behind the name of its side and ``between``.
-
-    Runs with the same text share it. Then ``shared`` stands behind their names.
-    """
-    names: dict[str, list[str]] = {}
-    for name, each in named:
-        names.setdefault(text_of(each), []).append(name)
-    return "; ".join(
-        f"{joined(of_text)}{shared if len(of_text) > 1 else ''}{between}{text}" if any(of_text) else text
-        for text, of_text in names.items()
-        if text
-    )
 
 
 def _order(runs: _Runs) -> Iterator[Fact]:
