@@ -181,6 +181,8 @@ def opposite_text(differences: Sequence[Difference], timing: Timing | None) -> s
     are_ends = first <= _CLEARLY * min(times) and max(times) <= _CLEARLY * last
     if not are_ends or first * _CLEARLY > last or most.saved_us * least.saved_us < 0:
         return ""
+    if abs(most.ratio - 1) < _CLEARLY * abs(least.ratio - 1):
+        return ""  # nearly the same change at both ends
     first_text = f"{percent(abs(most.ratio - 1))} % ({_range([first])} us{_of_cpu(timing)})"
     last_text = f"{percent(abs(least.ratio - 1))} % ({_range([last])} us)"
     return f"{first_text} at {size_with_unit(most.size_bytes)} to {last_text} at {size_with_unit(least.size_bytes)}"

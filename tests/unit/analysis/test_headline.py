@@ -137,6 +137,7 @@ def test_a_line_says_if_the_largest_change_saves_the_least_time() -> None:
         "FASTER gated every size, 27 % (2.2 us) at 8 B to 14 % (4.5 us) at 32 B"
     )
     assert line((0.86, 2.2), (0.73, 4.5)) == "FASTER gated every size, 14 to 27 %, saves 2.2 to 4.5 us"
+    assert line((0.78, 2.2), (0.79, 4.5)) == "FASTER gated every size, 21 to 22 %, saves 2.2 to 4.5 us"
     # Here the ends do not save the least and the most.
     assert line((0.73, 2.2), (0.76, 1.1), (0.86, 4.5)) == "FASTER gated every size, 14 to 27 %, saves 1.1 to 4.5 us"
 
