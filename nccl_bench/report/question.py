@@ -18,7 +18,6 @@ from nccl_bench.report.change_texts import (
     bar,
     bar_header,
     letters,
-    mark_notes,
     sizes_column,
 )
 from nccl_bench.report.layout import Column, Table, column, fold
@@ -96,10 +95,9 @@ def _side_by_side(kind: KindOfCase, tables: int = 1) -> Callable[[_Layout], list
     parts = [(timings, kind.part(timings)) for timings in timings_of_tables]
 
     def make(layout: _Layout) -> list[Table]:
-        return [
-            _table(part, "" if number else kind.name, _timings_in_a_row(part, timings, layout), layout, number)
-            for number, (timings, part) in enumerate(parts)
-        ]
+        columns = [_timings_in_a_row(part, timings, layout) for timings, part in parts]
+        titles = [kind.name, *[""] * (len(parts) - 1)]
+        return _tables([part for _, part in parts], titles, columns, layout)
 
     return make
 
@@ -122,18 +120,26 @@ def _blocks(kind: KindOfCase) -> Callable[[_Layout], list[Table]]:
 
     def make(layout: _Layout) -> list[Table]:
         columns = [[sizes_column(part.sizes), *_columns(part, timing, layout)] for timing, part in parts]
-        return [
-            _table(part, f"{kind.name}, {timing}", of_part, layout, number)
-            for number, ((timing, part), of_part) in enumerate(zip(parts, columns, strict=True))
-        ]
+        titles = [f"{kind.name}, {timing}" for timing, _ in parts]
+        return _tables([part for _, part in parts], titles, columns, layout)
 
     return make
 
 
-def _table(kind: KindOfCase, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
-    """Return the table; the first one of a kind explains the columns."""
-    if number:
-        return Table(title=title, notes=(), columns=tuple(columns), keep=2, gap=_GAP)
+def _tables(
+    parts: Sequence[KindOfCase], titles: Sequence[str], columns: Sequence[Sequence[Column]], layout: _Layout
+) -> list[Table]:
+    """Return a table for each of ``parts``, which are of one kind. The first table has the notes about all tables."""
+    notes = [_notes(parts, layout), *[()] * (len(parts) - 1)]
+    return [
+        Table(title=title, notes=of_table, columns=tuple(of_part), keep=2, gap=_GAP)
+        for title, of_table, of_part in zip(titles, notes, columns, strict=True)
+    ]
+
+
+def _notes(parts: Sequence[KindOfCase], layout: _Layout) -> tuple[str, ...]:
+    """Return the notes that explain the columns and the marks of ``parts``, which are of one kind."""
+    kind = parts[0]
     arms, change = "", f"against {kind.baseline}"
     if layout.base and not kind.alone and "baseline" not in layout.left_out:
         change = f"against {_BASE}, which is {kind.baseline}"
@@ -153,10 +159,10 @@ def _table(kind: KindOfCase, title: str, columns: Sequence[Column], layout: _Lay
     if kind.of_one_run:
         saved = "% is" if "saved" in layout.left_out else "% and saved are"
         notes.append(f"{saved} computed from times of the same round, not from the medians shown.")
-    notes += mark_notes(text for texts in kind.texts.values() for text in texts.changes)
+    notes += dict.fromkeys(note for part in parts for note in part.mark_notes)
     if not kind.is_complete:
         notes.append(SOME_SIZES)
-    return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
+    return tuple(notes)
 
 
 def _below(of: Column, text: str, height: int, indent: str = "") -> Column:

@@ -10,7 +10,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_case, compared_text, significant, times_unit
 from nccl_bench.catalog.cases import kind_of
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.report.change_texts import change_cell, saved_cell, some_sizes
+from nccl_bench.report.change_texts import change_cell, mark_notes, saved_cell, some_sizes
 from nccl_bench.report.tables import cell_marks
 
 # By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
@@ -61,7 +61,7 @@ class KindOfCase:
     name: str  # the kind of case
     baseline: str  # the arm or side that the candidates are compared with
     candidates: tuple[str, ...]  # the arms or sides in question
-    timings: Sequence[Timing]  # the timings that were measured
+    timings: Sequence[Timing]  # the timings that were measured; in a table that leaves out sizes, those that it shows
     cells: _Cells  # the comparisons, with their bands
     cell_marks: _Marks  # the marks in place of times
     largest_change: float  # the largest distance of a ratio from 1: the longest bar
@@ -84,11 +84,11 @@ class KindOfCase:
         return len(self.candidates) == 1
 
     def part(self, timings: Sequence[Timing]) -> "KindOfCase":
-        """Return the kind with the sizes that a table of ``timings`` shows."""
+        """Return the kind with ``timings`` and the sizes that a table of these shows; all of it if it is complete."""
         if self.is_complete:
             return self
         shown = {*some_sizes(self.sizes, [band for band in self.bands if band.timing in timings], self.failed)}
-        return replace(self, sizes=[size for size in self.sizes if size in shown])
+        return replace(self, timings=timings, sizes=[size for size in self.sizes if size in shown])
 
     @cached_property
     def texts(self) -> Mapping[tuple[Timing, str], ArmTexts]:
@@ -101,6 +101,11 @@ class KindOfCase:
             for timing in self.timings
             for arm in self.candidates
         }
+
+    @cached_property
+    def mark_notes(self) -> Sequence[str]:
+        """The notes that explain the marks of changes."""
+        return mark_notes(text for texts in self.texts.values() for text in texts.changes)
 
     @cached_property
     def baseline_times(self) -> Mapping[Timing, Sequence[str]]:

@@ -119,6 +119,20 @@ def test_a_size_beyond_the_threshold_in_a_band_that_is_the_same_has_a_mark_of_it
     assert "~" not in shown([comparison(8, EQUIVALENT, 1.01)])
 
 
+def test_a_mark_that_only_a_later_table_has_is_explained() -> None:
+    sizes = [8 << power for power in range(20)]
+    cells = [
+        comparison(size, EQUIVALENT, 1.05 if (timing, size) == (Timing.GATED, 16) else 1.0, timing=timing)
+        for timing in (Timing.EAGER, Timing.GATED, Timing.GRAPH)
+        for size in sizes
+    ]
+    text = shown(cells, width=60)
+    assert text.count("~ is the same together with its neighbours") == 1
+    # The table of eager, which stands first, leaves out this size.
+    assert len(re.findall(r"^ +16 ", text, re.MULTILINE)) == 1
+    assert re.search(r"^ +16 .*\+5.0~", text, re.MULTILINE)
+
+
 def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_to_it() -> None:
     moved = SharedTimes(arm="torch", before_us=10.0, after_us=13.3, sure_ratio=1.3)
     cells = [comparison(8, FASTER, 0.9, candidate_us=12.0, shared=moved)]
