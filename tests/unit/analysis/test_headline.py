@@ -8,7 +8,7 @@ from typing import Any
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import OpenReason
 from nccl_bench.analysis.comparison import Basis
-from nccl_bench.analysis.headline import Headline
+from nccl_bench.analysis.headline import Headline, Label
 from nccl_bench.analysis.open_lines import open_answers
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.wording import sizes_in_short
@@ -200,11 +200,8 @@ def test_arms_that_are_not_told_apart_share_the_first_place() -> None:
         "SAME torch-async: gated 8 B",
     ]
     # No arm is faster than the baseline, so no line names a fastest arm.
-    assert [line.split()[0] for line in texts(several_arms(("stream-free", 10.0), ("torch", 10.05)))] == [
-        "NOT",
-        "SAME",
-        "SAME",
-    ]
+    headline = several_arms(("stream-free", 10.0), ("torch", 10.05))
+    assert [line.label for line in headline.lines] == [Label.NOT_SLOWER, Label.SAME, Label.SAME]
 
 
 def test_an_open_line_never_mixes_faster_and_slower() -> None:
@@ -266,37 +263,39 @@ def test_the_sizes_that_are_missing_are_named_if_they_are_fewer() -> None:
 
 
 def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
-    def arms(*verdicts: tuple[Verdict, float]) -> list[str]:
+    def headline(*verdicts: tuple[Verdict, float]) -> Headline:
         names = zip(("stream-free", "torch"), verdicts, strict=True)
         cells = [comparison(8, verdict, ratio, candidate=name) for name, (verdict, ratio) in names]
-        return texts(replace(compared_runs(cells), run=run([]), basis=Basis.ROUNDS).headline)
+        return replace(compared_runs(cells), run=run([]), basis=Basis.ROUNDS).headline
 
     same, still_open = (Verdict.EQUIVALENT, 1.0), (Verdict.INCONCLUSIVE, 0.97)
-    assert arms(same, still_open) == [
+    assert texts(headline(same, still_open)) == [
         "NOT SLOWER in 2 of 2 comparisons (limit 2.0 %)",
         "SAME stream-free: gated 8 B",
         "OPEN 1 of 2 comparisons differs, but not surely by 2.0 %: "
         "torch: gated 8 B, 3.0 % faster, but only 2.0 % is sure",
     ]
-    assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith(
+    assert texts(headline((Verdict.FASTER, 0.97), still_open))[0].endswith(
         "stream-free, 3.0 % under dedicated-stream, saves 0.30 us; open: torch"
     )
     # No candidate has a verdict, so no arm is the fastest.
-    assert {line.split()[0] for line in arms(still_open, still_open)} == {"NOT", "OPEN"}
+    assert {line.label for line in headline(still_open, still_open).lines} == {Label.NOT_SLOWER, Label.OPEN}
 
 
 def test_an_open_comparison_is_not_slower_if_its_interval_and_the_noise_stay_on_the_other_side() -> None:
-    def first(low: float, high: float, noise_floor: float, **changes: Any) -> str:
+    def first_two(low: float, high: float, noise_floor: float, **changes: Any) -> list[str]:
         interval = Interval(low=low, high=high, error=0.05)
         cell = {"reason": OpenReason.BELOW_THRESHOLD, **changes, "noise_floor": noise_floor}
         ratio = (low + high) / 2
-        return lines_of(comparison(8), comparison(16, Verdict.INCONCLUSIVE, ratio, interval=interval, **cell))[0]
+        return lines_of(comparison(8), comparison(16, Verdict.INCONCLUSIVE, ratio, interval=interval, **cell))[:2]
 
-    assert first(0.96, 0.98, 0.03) == "NOT SLOWER in 2 of 2 comparisons (limit 2.0 %)"
-    assert first(1.02, 1.04, 0.03) == "NOT SLOWER in 1 of 2 comparisons (limit 2.0 %); 1 can still be slower"
+    can_be_slower = "NOT SLOWER in 1 of 2 comparisons (limit 2.0 %); 1 can still be slower"
+    can_be_faster = "NOT FASTER in 1 of 2 comparisons (limit 2.0 %); 1 can still be faster"
+    assert first_two(0.96, 0.98, 0.03) == ["NOT SLOWER in 2 of 2 comparisons (limit 2.0 %)", can_be_faster]
+    assert first_two(1.02, 1.04, 0.03) == [can_be_slower, "NOT FASTER in 2 of 2 comparisons (limit 2.0 %)"]
     # The noise floor can make up for the interval. What another reason withholds is not decided.
-    assert first(0.96, 0.98, 0.05).endswith("; 1 can still be slower")
-    assert first(0.96, 0.98, 0.0, reason=OpenReason.NO_TWIN).endswith("; 1 can still be slower")
+    assert first_two(0.96, 0.98, 0.05) == [can_be_slower, can_be_faster]
+    assert first_two(0.96, 0.98, 0.0, reason=OpenReason.NO_TWIN) == [can_be_slower, can_be_faster]
 
 
 def test_the_size_with_the_largest_change_of_a_band_is_named() -> None:
