@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 from nccl_bench.catalog.cases import Case, Scenario, root_word, scenario_words
@@ -206,9 +206,10 @@ def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
     """
     if len(sizes) == len(known) > 1:
         return EVERY_SIZE
+    named = {*sizes}
     between = [size for size in known if sizes[0] <= size <= sizes[-1]]
-    exceptions = [size for size in between if size not in sizes]
-    ranges, without = _ranges(sizes, known), _ranges(exceptions, known)
+    exceptions = {size for size in between if size not in named}
+    ranges, without = _ranges(named, known), _ranges(exceptions, known)
     if len(without) > 1 and 2 * len(exceptions) < len(sizes) and len(without) <= _MOST_RANGES:
         every = EVERY_SIZE if len(between) == len(known) else _from_to(sizes)
         return f"{every} except {joined(list(map(_from_to, without)))}"
@@ -224,7 +225,7 @@ def every_timing(places: Sequence[str]) -> str:
     return "; ".join(places)
 
 
-def _ranges(sizes: Collection[int], known: Sequence[int]) -> list[list[int]]:
+def _ranges(sizes: Set[int], known: Sequence[int]) -> list[list[int]]:
     """Return ``sizes`` in groups of neighbours among the sorted ``known`` sizes."""
     ranges: list[list[int]] = []
     for position, size in enumerate(known):
