@@ -1,19 +1,13 @@
 """Lines of the headline about what is decided in one kind of case: first what changed, then what stayed the same."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.pair_lines import (
-    comparisons_of,
-    decided_lines,
-    is_open,
-    known_sizes,
-    same_lines,
-)
+from nccl_bench.analysis.pair_lines import Pairs, comparisons_of, decided_lines, is_open, known_sizes, same_lines
 from nccl_bench.analysis.ranking import fastest_lines
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import counted, format_share, joined
@@ -21,9 +15,7 @@ from nccl_bench.analysis.wording import counted, format_share, joined
 _NOT = {Verdict.SLOWER: Label.NOT_SLOWER, Verdict.FASTER: Label.NOT_FASTER}
 
 
-def decided_answers(
-    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, ranked: bool, brief: bool
-) -> Iterator[HeadlineLine]:
+def decided_answers(pairs: Pairs, swept: Collection[int], *, ranked: bool, brief: bool) -> Iterator[HeadlineLine]:
     """Yield the decided lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
 
     ``swept`` are all sizes that were tried. If the pairs are ``ranked``, the first lines name the fastest arms. With
@@ -41,7 +33,7 @@ def decided_answers(
             yield replace(line, text=f"{name}: {line.text}") if len(pairs) > 1 else line
 
 
-def _absences(pairs: Mapping[str, Sequence[Band]], *, ranked: bool) -> Iterator[HeadlineLine]:
+def _absences(pairs: Pairs, *, ranked: bool) -> Iterator[HeadlineLine]:
     """Yield a line that no pair is slower, and a line that no pair is faster. If arms are ranked, omit the second line.
 
     If some pairs are slower, the line names the pairs that are not. It counts the comparisons that are not decided.

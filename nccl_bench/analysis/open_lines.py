@@ -10,7 +10,9 @@ from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.pair_lines import (
     KnownSizes,
+    Pairs,
     by_timing,
+    chosen,
     comparisons_of,
     farthest,
     is_open,
@@ -60,9 +62,7 @@ class _OpenLine:
     with_reason: str  # `places` with the reason
 
 
-def open_answers(
-    pairs: Mapping[str, Sequence[Band]], swept: Collection[int], *, brief: bool, counts: bool
-) -> Iterator[HeadlineLine]:
+def open_answers(pairs: Pairs, swept: Collection[int], *, brief: bool, counts: bool) -> Iterator[HeadlineLine]:
     """Yield the open lines of ``pairs``, the bands of each pair of arms by its name; all are of one kind of case.
 
     ``swept`` are all sizes that were tried. With ``brief``, lines have no differences. With ``counts``, the first line
@@ -71,7 +71,7 @@ def open_answers(
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
     open_for = {reason: of_pairs for reason in WHY_OPEN if (of_pairs := _open_for(reason, pairs))}
-    shared: dict[OpenReason | None, Mapping[str, Sequence[Band]]] = {
+    shared: dict[OpenReason | None, Pairs] = {
         reason: of_pairs for reason, of_pairs in open_for.items() if reason in _SHARED and len(of_pairs) > 1
     }
     lines: list[_OpenLine] = []
@@ -131,64 +131,59 @@ def _which(reason: OpenReason | None, bands: Sequence[Band], *, alone: bool) -> 
     )
 
 
-def _open_for(reason: OpenReason | None, pairs: Mapping[str, Sequence[Band]]) -> Mapping[str, Sequence[Band]]:
+def _open_for(reason: OpenReason | None, pairs: Pairs) -> Pairs:
     """Return the bands of each pair that are open for ``reason``; pairs without such bands are absent."""
-    return {
-        name: still_open
-        for name, bands in pairs.items()
-        if (still_open := [band for band in bands if is_open(band) and band.reason is reason])
-    }
+    return chosen(pairs, lambda band: is_open(band) and band.reason is reason)
 
 
 def _shared_lines(
-    shared: Mapping[OpenReason | None, Mapping[str, Sequence[Band]]], pairs: int, known: KnownSizes
+    shared: Mapping[OpenReason | None, Pairs], number_of_pairs: int, known: KnownSizes
 ) -> Iterator[_OpenLine]:
     """Yield lines about ``shared``, the bands that are open for the two reasons of `_SHARED`.
 
     In a timing that has both reasons, the first line has all sizes, and the second line has the sizes of the second
-    reason. So no reader has to put the sizes of two lines together. The headline has ``pairs`` pairs in all.
+    reason. So no reader has to put the sizes of two lines together. The headline has ``number_of_pairs`` pairs.
     """
     whys = {reason: _why(reason, list(chain.from_iterable(shared[reason].values()))) for reason in _SHARED}
-    places = {reason: _places_of_pairs(shared[reason], pairs, known) for reason in _SHARED}
+    places = {reason: _places_of_pairs(shared[reason], number_of_pairs, known) for reason in _SHARED}
     together: dict[str, list[Band]] = {}
     for of_pairs in shared.values():
         for name, bands in of_pairs.items():
             together.setdefault(name, []).extend(bands)
     first, second = _SHARED
-    for timing, text in _places_of_pairs(together, pairs, known).items():
+    for timing, text in _places_of_pairs(together, number_of_pairs, known).items():
         reasons = [reason for reason in _SHARED if timing in places[reason]]
         why = whys[reasons[0]] if len(reasons) == 1 else f"{whys[first]} or not comparable"
-        yield _OpenLine(timing=timing, reason=why, places=text, with_reason=f"{why}: {text}")
+        yield _line_of_pairs(why, text, timing)
         if len(reasons) > 1:
-            text = places[second][timing]
-            yield _OpenLine(
-                timing=timing, reason=whys[second], places=text, with_reason=f"of these, {whys[second]}: {text}"
-            )
+            yield _line_of_pairs(whys[second], places[second][timing], timing, first_words="of these, ")
 
 
 def _lines_of(
-    reason: OpenReason | None, of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes, *, brief: bool
+    reason: OpenReason | None, of_pairs: Pairs, number_of_pairs: int, known: KnownSizes, *, brief: bool
 ) -> Iterator[_OpenLine]:
-    """Yield the lines of the bands ``of_pairs``, which are open for ``reason``; there are ``pairs`` in all.
+    """Yield the lines of the bands ``of_pairs``, which are open for ``reason``.
 
-    See `open_answers` about ``brief``.
+    The headline has ``number_of_pairs`` pairs. See `open_answers` about ``brief``.
     """
-    bands = list(chain.from_iterable(of_pairs.values()))
-    why = _why(reason, bands)
     if len(of_pairs) > 1 and (brief or reason in _SHARED):
-        places = _places_of_pairs(of_pairs, pairs, known)
+        why = _why(reason, list(chain.from_iterable(of_pairs.values())))
+        places = _places_of_pairs(of_pairs, number_of_pairs, known)
         if brief:
-            text = "; ".join(f"{timing} ({of_timing})" for timing, of_timing in places.items())
-            yield _OpenLine(reason=why, places=text, with_reason=f"{why}: {text}")
-            return
-        for timing, text in places.items():
-            yield _OpenLine(timing=timing, reason=why, places=text, with_reason=f"{why}: {text}")
+            yield _line_of_pairs(why, "; ".join(f"{timing} ({text})" for timing, text in places.items()))
+        else:
+            yield from (_line_of_pairs(why, text, timing) for timing, text in places.items())
         return
     for name, of_pair in of_pairs.items():
+        why = _why(reason, of_pair)
         for place, has_reason in _places(reason, of_pair, known, brief=brief):
-            text = f"{name}: {place}" if pairs > 1 else place
-            own_why = _why(reason, of_pair)
-            yield _OpenLine(reason=own_why, places=text, with_reason=text if has_reason else f"{text}: {own_why}")
+            text = f"{name}: {place}" if number_of_pairs > 1 else place
+            yield _OpenLine(reason=why, places=text, with_reason=text if has_reason else f"{text}: {why}")
+
+
+def _line_of_pairs(reason: str, places: str, timing: Timing | None = None, *, first_words: str = "") -> _OpenLine:
+    """Return a line that several pairs share; ``first_words`` stand before the reason."""
+    return _OpenLine(timing=timing, reason=reason, places=places, with_reason=f"{first_words}{reason}: {places}")
 
 
 def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:
@@ -205,8 +200,8 @@ def _moved(bands: Sequence[Band]) -> str:
     return what_moved([each for band in bands for each in band.comparisons])
 
 
-def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: KnownSizes) -> Mapping[Timing, str]:
-    """Return for each timing the names of the pairs and their sizes; the headline has ``pairs`` pairs in all."""
+def _places_of_pairs(of_pairs: Pairs, number_of_pairs: int, known: KnownSizes) -> Mapping[Timing, str]:
+    """Return for each timing the names of the pairs and their sizes."""
     names: dict[Timing, dict[str, list[str]]] = {}
     for name, bands in of_pairs.items():
         for of_timing in by_timing(bands):
@@ -215,7 +210,7 @@ def _places_of_pairs(of_pairs: Mapping[str, Sequence[Band]], pairs: int, known: 
             names.setdefault(timing, {}).setdefault(sizes, []).append(name)
     return {
         timing: "; ".join(
-            f"{'all arms,' if len(of_sizes) == pairs else joined(of_sizes)} {sizes}"
+            f"{'all arms,' if len(of_sizes) == number_of_pairs else joined(of_sizes)} {sizes}"
             for sizes, of_sizes in names[timing].items()
         )
         for timing in Timing

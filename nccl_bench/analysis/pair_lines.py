@@ -3,7 +3,7 @@
 A line never averages. It names the sizes of a verdict, with the smallest and the largest difference.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from nccl_bench.analysis.bands import Band
@@ -30,6 +30,8 @@ _MOST_BANDS = 2
 _MOST_ROWS = 6
 # With more sizes than this, a line names the slowest size.
 _FEW_SIZES = 2
+# The bands of each pair of arms, by the name of the pair.
+Pairs = Mapping[str, Sequence[Band]]
 # The sizes of each timing.
 KnownSizes = Mapping[Timing, Sequence[int]]
 _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
@@ -53,6 +55,12 @@ def comparisons_of(bands: Iterable[Band]) -> int:
     return sum(len(band.comparisons) for band in bands)
 
 
+def chosen(pairs: Pairs, is_chosen: Callable[[Band], bool]) -> Pairs:
+    """Return the chosen bands of each pair; pairs without such bands are absent."""
+    of_pairs = {name: [band for band in bands if is_chosen(band)] for name, bands in pairs.items()}
+    return {name: bands for name, bands in of_pairs.items() if bands}
+
+
 def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
     """Return how many comparisons of ``bands`` are in ``some``: all 32 comparisons, 2 of 32 comparisons."""
     number, of_all = comparisons_of(some), comparisons_of(bands)
@@ -62,18 +70,14 @@ def share_of(some: Iterable[Band], bands: Iterable[Band]) -> str:
 
 
 def decided_lines(
-    pairs: Mapping[str, Sequence[Band]], verdict: Verdict, known: KnownSizes, *, brief: bool, names_most: bool
+    pairs: Pairs, verdict: Verdict, known: KnownSizes, *, brief: bool, names_most: bool
 ) -> Iterator[HeadlineLine]:
     """Yield the lines of ``verdict``, faster or slower, about ``pairs``: the bands of each pair of arms by its name.
 
     A line has the pairs with the same sizes in one timing. With ``brief``, and instead of many lines, each pair has a
     line with all its timings. With ``names_most``, a slower line names its slowest size. An only pair is not named.
     """
-    decided = {
-        name: of_verdict
-        for name, bands in pairs.items()
-        if (of_verdict := [band for band in bands if band.verdict is verdict])
-    }
+    decided = chosen(pairs, lambda band: band.verdict is verdict)
     names = {name: f"{name}: " if len(pairs) > 1 else "" for name in decided}
     rows: dict[tuple[Timing, str], list[tuple[str, list[Band]]]] = {}
     for name, bands in decided.items():
