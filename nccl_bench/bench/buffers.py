@@ -159,8 +159,8 @@ class CaseBuffers:
 
     def restore(self, slots: int) -> None:
         """Write the original inputs into the first ``slots`` slots again."""
-        inputs, values = self._words
-        inputs[:slots].copy_(values.expand(min(slots, self.slots), -1))
+        inputs, source = self._words
+        inputs[:slots].copy_(source.expand(min(slots, self.slots), -1))
 
     def poison(self, slots: int, placement: Placement, returned: Sequence[Tensor] = ()) -> None:
         """Fill the outputs of the first ``slots`` slots with poison, and write the inputs again.
