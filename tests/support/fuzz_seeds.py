@@ -15,6 +15,7 @@ from nccl_bench.records.run import FINDINGS, LAUNCHED, RUN, SAMPLES, VERIFICATIO
 from nccl_bench.records.schema import CaseEnd, Resume, Skipped, dump
 from nccl_bench.records.store import new_meta
 from tests.support import recordings
+from tests.support.command import ROOT
 from tests.support.findings import make_findings, write_verification
 from tests.support.mutations import dumped
 from tests.support.nccl_tests_files import FILES
@@ -32,7 +33,6 @@ from tests.support.synthetic_runs import (
     wrong,
 )
 
-ROOT = Path(__file__).parents[2]
 # The files of one input: name -> content.
 Files = Mapping[str, bytes]
 

@@ -51,8 +51,10 @@ from nccl_bench.traces.readers import read_recordings
 from nccl_bench.traces.rows import workload_of
 from nccl_bench.verify.record import VerificationRecord
 from tests.support import recordings
+from tests.support.command import ROOT
 
-ROOT = Path(__file__).parents[2]
+# A record of a run, and its summary, that other inputs are compared with.
+OTHER_RUN = ROOT / "tests" / "data" / "cpu-2-cores"
 
 
 def _analysis_reports(analysis: Analysis, chance: random.Random) -> None:
@@ -106,14 +108,14 @@ def use_compared(directory: Path, chance: random.Random, reported: bool) -> None
 
 @cache
 def _other_run() -> object:
-    return load_run(ROOT / "tests" / "data" / "cpu-2-cores")
+    return load_run(OTHER_RUN)
 
 
 def use_summary(directory: Path, chance: random.Random, reported: bool) -> None:
     loaded = load_run(directory / "summary.csv")
     if reported:
         limits = Limits(default=DEFAULT_THRESHOLD)
-        other = load_run(ROOT / "tests" / "data" / "cpu-2-cores" / "summary.csv")
+        other = load_run(OTHER_RUN / "summary.csv")
         _analysis_reports(analyse_sides([loaded], [other], None, None, limits, True), chance)
 
 

@@ -10,9 +10,7 @@ from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, Place
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
-from nccl_bench.report.verification import (
-    TerminalVerification,
-)
+from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Verification, judge
 
