@@ -88,10 +88,7 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
 
 
 def duration_text(meta: Mapping[str, Any], options: str, *, runs: int = 1) -> str:
-    """Return in words how long the run that ``meta`` describes would take if it got ``options``; empty if unknown.
-
-    With ``each``, the text is about each of several runs.
-    """
+    """Return in words how long ``runs`` runs would take if the run of ``meta`` got ``options``; empty if unknown."""
     name, _, value = options.partition(" ")
     try:
         started, finished = (datetime.fromisoformat(str(meta.get(key))) for key in ("started", "finished"))
