@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import compress
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
-from nccl_bench.catalog.cases import KIND_FIELDS, Case, kind_of
+from nccl_bench.catalog.cases import KIND_FIELDS, kind_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Value
 from nccl_bench.report.charts.styles import arm_styles
@@ -26,8 +25,6 @@ Cell = TypeVar("Cell")
 CellsBySize = Mapping[str, Mapping[int, Cell]]
 # The cells by size; each key is a kind, a timing, and a side with an arm, or a pair of arms.
 _Groups = dict[tuple[Kind, str, tuple[str, str]], dict[int, Cell]]
-# All comparisons of a kind share one object, a case without its size.
-_kind_of: Callable[[Case], Kind] = cache(kind_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +147,14 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
                 measured[tuple(kind), timing, (side, arm)][size_bytes] = at
     comparisons: _Groups[Comparison] = defaultdict(dict)
     for each in analysis.comparisons:
-        kind_and_pair = (_kind_of(each.case.kind), each.timing, (each.baseline, each.candidate))
+        kind_and_pair = (kind_of(each.case), each.timing, (each.baseline, each.candidate))
         comparisons[kind_and_pair][each.case.size_bytes] = each
     names = {(each.baseline, each.candidate): each for of_pair in comparisons.values() for each in of_pair.values()}
     pairs = {pair: pair_name(each, analysis) for pair, each in names.items()}
     floors: _Groups[float] = defaultdict(dict)
     for band in analysis.bands:
         if band.noise_floor is not None:
-            of_band = floors[_kind_of(band.kind[0]), band.timing, (band.baseline, band.candidate)]
+            of_band = floors[kind_of(band.comparisons[0].case), band.timing, (band.baseline, band.candidate)]
             of_band |= {each.case.size_bytes: band.noise_floor for each in band.comparisons}
     measured_of_kinds, comparisons_of_kinds, floors_of_kinds = (
         _nested(measured, labels),
