@@ -161,6 +161,7 @@ class LaunchMemory:
                     shortest_us[page][end] = min(shortest_us[page][end], time_us)
             # The maxima are the same on all ranks, so all ranks choose the same pages.
             slowest_us = control.maximum([max(shortest_us[page]) for page in pages])
+            # Keep the times of the first batch, because later batches measure only the fastest pages.
             self._range_us.setdefault("graph", (min(slowest_us), max(slowest_us)))
             pages = [page for _, page in sorted(zip(slowest_us, pages, strict=True))[:_FINALISTS]]
         return pages[0]
