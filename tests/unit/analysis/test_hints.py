@@ -10,7 +10,7 @@ import pytest
 from nccl_bench.analysis.bands import OpenReason, bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.hints import hints
-from nccl_bench.analysis.next_step import confidence_text, confirming_step, moved_step, next_step
+from nccl_bench.analysis.next_step import confirming_step, next_step
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from tests.support.command_line import spellings
@@ -161,62 +161,6 @@ def test_no_advice_to_ranks_of_another_launcher_needs_new_launches(basis: Basis)
     assert "--launches" not in attached
 
 
-def test_one_size_in_one_timing_that_is_open_by_its_noise_floor_needs_five_launches() -> None:
-    bands = bands_of([comparison(8, INCONCLUSIVE, 1.05, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE)])
-    assert next_step(bands, Basis.ROUNDS, {}) == (
-        "Measure with new communicators, so that the noise comes from 5 sets of communicators and not from one",
-        "--launches 5",
-    )
-    # Without a decided verdict there is nothing to be sure of.
-    assert confidence_text(bands, Basis.ROUNDS) == ""
-
-
-def test_a_difference_that_one_twin_in_one_timing_decides_by_a_small_margin_needs_five_launches() -> None:
-    slower, same = comparison(8, SLOWER, 1.06, noise_floor=0.012), comparison(16, EQUIVALENT, noise_floor=0.012)
-    bands = bands_of([slower, same])
-    assert confirming_step(bands, Basis.ROUNDS, {}) == (
-        "nothing is open, but one twin in one timing decides 1 of 2 comparisons, by a small margin. Measure with new "
-        "communicators, so that the noise comes from 5 sets of communicators and not from one",
-        "--launches 5",
-    )
-    assert "no verdict is wrong, as far as one twin in one timing shows;" in confidence_text(bands, Basis.ROUNDS)
-
-
-@pytest.mark.parametrize(
-    ("cells", "basis"),
-    [
-        ([comparison(8, SLOWER, 1.3, noise_floor=0.012)], Basis.ROUNDS),
-        ([comparison(8, EQUIVALENT, noise_floor=0.012)], Basis.ROUNDS),
-        ([comparison(8, SLOWER, 1.06)], Basis.LAUNCHES),
-        (
-            [comparison(8, SLOWER, 1.06, noise_floor=0.012), comparison(8, EQUIVALENT, timing=Timing.GRAPH)],
-            Basis.ROUNDS,
-        ),
-    ],
-    ids=["a clear difference", "no difference", "five launches", "two timings"],
-)
-def test_verdicts_that_do_not_rest_on_one_twin_need_nothing_more(cells: list[Comparison], basis: Basis) -> None:
-    assert confirming_step(bands_of(cells), basis, {}) == ("", "")
-    assert "one twin" not in confidence_text(bands_of(cells), basis)
-
-
-def test_more_rounds_than_the_limit_of_the_run_raise_the_limit() -> None:
-    few = bands_of([comparison(8, INCONCLUSIVE, interval=None, pairs_needed=11)])
-    assert next_step(few, Basis.ROUNDS, {"config": {"max_rounds": 10}})[1] == "--rounds 22 --max-rounds 22"
-    assert next_step(few, Basis.ROUNDS, {"config": {"max_rounds": 100}})[1] == "--rounds 22"
-
-
 def test_decided_comparisons_and_comparisons_without_verdicts_have_no_hint() -> None:
     assert hints_of([comparison(8, FASTER), comparison(16, SLOWER), comparison(32, EQUIVALENT)]) == []
     assert hints_of([comparison(8, None, interval=None)], Basis.NOTHING) == []
-
-
-@pytest.mark.parametrize(
-    ("sizes", "begin"),
-    [((8,), "1 comparison stays open however"), ((8, 16), "2 comparisons stay open however")],
-)
-def test_the_next_step_counts_the_comparisons_that_more_rounds_cannot_decide(sizes: Sequence[int], begin: str) -> None:
-    moved = [comparison(size, INCONCLUSIVE, 1.1, reason=OpenReason.SHARED_ARM_MOVED) for size in sizes]
-    noisy = [comparison(size, INCONCLUSIVE, 1.1, reason=OpenReason.WITHIN_NOISE) for size in (32, 64, 128)]
-    assert moved_step(bands_of([*moved, *noisy])).startswith(begin)
-    assert not moved_step(bands_of(noisy))
