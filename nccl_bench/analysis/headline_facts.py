@@ -10,7 +10,7 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
-from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
+from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text, tool_text
 from nccl_bench.analysis.next_step import confidence_text, confirming_step, duration_text, next_step
 from nccl_bench.analysis.rows import Rows
 from nccl_bench.analysis.statistics import Verdict
@@ -106,12 +106,12 @@ def machine_text(metas: NamedRuns) -> str:
     texts: dict[str, list[str]] = {}
     for name, meta in metas:
         texts.setdefault(_machine(meta), []).append(name)
-    if len(metas) == 1:
-        # The date and the minute.
-        return ", ".join(filter(None, (*texts, minute(str(metas[0][1].get("started") or "")))))
-    if len(texts) == 1:
-        return next(iter(texts))
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
+    if len(texts) > 1:
+        of_runs = (f"{', '.join(names)}: {text}" for text, names in texts.items())
+        return "; ".join(filter(None, (*of_runs, tool_text(metas))))
+    # The date and the minute.
+    started = [minute(str(meta.get("started") or "")) for _, meta in metas] if len(metas) == 1 else []
+    return ", ".join(filter(None, (*texts, tool_text(metas), *started)))
 
 
 def device_text(meta: Mapping[str, Any]) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from nccl_bench.analysis.wording import joined
 from nccl_bench.catalog.memory import Memory
 from nccl_bench.records.importers import NCCL, RCCL, READERS, OverRanks
-from nccl_bench.records.run import is_import
+from nccl_bench.records.run import TOOL, is_import
 
 # The name of a GPU in the output of `nvidia-smi topo -m`.
 _GPU = re.compile(r"GPU(\d+)")
@@ -80,19 +79,35 @@ def differences(runs: NamedRuns) -> Iterator[str]:
 
 def versions(runs: NamedRuns) -> Iterator[str]:
     """Yield a line if ``runs`` were measured by different versions of nccl-bench, or have different schemas."""
-    names: dict[tuple[str, str], list[str]] = {}
+    if any(len(_values(runs, key)) > 1 for key in ("version", "schema")):
+        yield f"{TOOL} itself changed between the runs, so a small difference can come from it"
+
+
+def tool_text(runs: NamedRuns) -> str:
+    """Return the version of nccl-bench that measured ``runs``, and the schemas if only these differ.
+
+    A value that not all ``runs`` have stands before the names of its runs. The text is empty if no version is recorded.
+    """
+    of_versions, of_schemas = _values(runs, "version"), _values(runs, "schema")
+    text = f"{TOOL} {_with_names(of_versions, len(runs))}" if of_versions else ""
+    if len(of_versions) == 1 < len(of_schemas):
+        text += f", schema {_with_names(of_schemas, len(runs))}"
+    return text
+
+
+def _with_names(values: Mapping[str, Sequence[str]], of_all: int) -> str:
+    return ", ".join(
+        value if len(names) == of_all else f"{value} ({', '.join(names)})" for value, names in values.items()
+    )
+
+
+def _values(runs: NamedRuns, key: str) -> Mapping[str, Sequence[str]]:
+    """Return each value of ``key`` in ``runs`` with the names of its runs, without imports and summaries."""
+    names: dict[str, list[str]] = {}
     for name, meta in runs:
         if "version" in meta and not is_import(meta):
-            names.setdefault((str(meta["version"]), str(meta.get("schema"))), []).append(name)
-    if len(names) > 1:
-        same_version = len({version for version, _ in names}) == 1
-        texts = [
-            f"{f'schema {schema}' if same_version else version} {', '.join(of_version)}"
-            for (version, schema), of_version in names.items()
-        ]
-        yield (
-            f"the benchmark itself changed between the runs ({joined(texts)}), so a small difference can come from it"
-        )
+            names.setdefault(str(meta.get(key)), []).append(name)
+    return names
 
 
 def over_ranks(runs: NamedRuns) -> Iterator[str]:

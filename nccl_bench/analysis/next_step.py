@@ -15,7 +15,7 @@ from nccl_bench.records.run import is_attached
 # Basis of the verdicts -> what to measure, and the fewest launches. With 0 launches, each side needs more runs.
 # Five launches decide most differences of 5 %: see the page `verdicts` of the guide.
 _LAUNCHES: Mapping[Basis, tuple[str, int]] = {
-    Basis.ROUNDS: ("with new communicators", 5),
+    Basis.ROUNDS: ("in {launches} launches, each with new communicators", 5),
     Basis.LAUNCHES: ("more launches", 10),
     Basis.SHARED_ARM: ("each side with new communicators", 5),
     Basis.RUNS: ("more runs on each side", 0),
@@ -42,8 +42,7 @@ def confidence_text(bands: Sequence[Band], basis: Basis) -> str:
     sure = _SURE_OF_TWO_RUNS if basis is Basis.SHARED_ARM else _SURE
     if any(_rests_on_one_twin(band, bands, basis) for band in decided):
         sure = _SURE_OF_ONE_TWIN
-    decides = f"{share_of(decided, bands)} decided in {counted(len(decided), 'verdict')}"
-    return f"{percent(1 - FAMILYWISE_ERROR)} % that {sure}; {decides}"
+    return f"{percent(1 - FAMILYWISE_ERROR)} % that {sure}; {share_of(decided, bands)} decided"
 
 
 def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -71,7 +70,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
         why = "Most open intervals are wide. " if wide < number else "The intervals are wide. "
         if not basis.has_variance and (more := _rounds_options(meta)):
             what, options = rounds, more
-    return f"{why}Measure {what}{_gain(basis, options, still_open)}", options
+    return f"{why}Measure {what}", options
 
 
 def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
@@ -84,7 +83,7 @@ def confirming_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]
         return "", ""
     what, options = new_communicators(basis, meta)
     text = f"nothing is open, but one twin in one timing decides {share_of(resting, bands)}, by a small margin"
-    return f"{text}. Measure {what}{_gain(basis, options, resting)}", options
+    return f"{text}. Measure {what}", options
 
 
 def duration_text(meta: Mapping[str, Any], options: str, *, runs: int = 1) -> str:
@@ -141,14 +140,8 @@ def new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
         # Another launcher started the ranks, so `--launches` is refused.
         return f"several runs{'' if basis.of_one_run else ' of each side'} and give them all to nccl-bench compare", ""
     launches = (meta.get("config") or {}).get("launches")
-    return what, f"--launches {max(least, 2 * launches if isinstance(launches, int) else 0)}"
-
-
-def _gain(basis: Basis, options: str, bands: Sequence[Band]) -> str:
-    """Return why the ``options`` settle ``bands``, if the noise floor of one twin leaves them open."""
-    name, _, launches = options.partition(" ")
-    new = basis is Basis.ROUNDS and name == "--launches" and any(band.noise_floor for band in bands)
-    return f", so that the noise comes from {launches} sets of communicators and not from one" if new else ""
+    number = max(least, 2 * launches if isinstance(launches, int) else 0)
+    return what.format(launches=number), f"--launches {number}"
 
 
 def _rests_on_one_twin(band: Band, bands: Sequence[Band], basis: Basis) -> bool:

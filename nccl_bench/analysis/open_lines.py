@@ -38,7 +38,7 @@ from nccl_bench.catalog.timings import Timing
 # Reason -> the words about the comparisons that are open for this reason. Their number stands before.
 _WHICH: Mapping[OpenReason | None, str] = {
     OpenReason.BELOW_THRESHOLD: "{differ}, but not surely by {threshold}",
-    OpenReason.WITHIN_NOISE: "{are} within noise (the times vary more than the arms differ)",
+    OpenReason.WITHIN_NOISE: "{are} within noise (times vary by more than the difference)",
     OpenReason.TOO_FEW_ROUNDS: "{have} too few rounds",
     OpenReason.NO_TWIN: "{have} no twin, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "{are} of different processes, whose CPU speeds differ",
@@ -70,16 +70,12 @@ def open_answers(pairs: Pairs, swept: Collection[int], *, brief: bool, counts: b
     """
     bands = list(chain.from_iterable(pairs.values()))
     known = known_sizes(bands, swept)
-    open_for = {reason: of_pairs for reason in WHY_OPEN if (of_pairs := _open_for(reason, pairs))}
-    shared: dict[OpenReason | None, Pairs] = {
-        reason: of_pairs for reason, of_pairs in open_for.items() if reason in _SHARED and len(of_pairs) > 1
-    }
-    lines: list[_OpenLine] = []
-    for reason, of_pairs in open_for.items():
-        if brief or len(shared) < len(_SHARED) or reason not in shared:
-            lines += _lines_of(reason, of_pairs, len(pairs), known, brief=brief)
-        elif reason is _SHARED[0]:
-            lines += _shared_lines(shared, len(pairs), known)
+    lines = [
+        line
+        for reason in WHY_OPEN
+        if (of_pairs := _open_for(reason, pairs))
+        for line in _lines_of(reason, of_pairs, len(pairs), known, brief=brief)
+    ]
     count = _count_text(bands) if counts and lines else ""
     if len(lines) == 1 and count:
         yield _line(f"{count}: {' '.join(filter(None, (lines[0].timing, lines[0].places)))}")
@@ -136,29 +132,6 @@ def _open_for(reason: OpenReason | None, pairs: Pairs) -> Pairs:
     return chosen(pairs, lambda band: is_open(band) and band.reason is reason)
 
 
-def _shared_lines(
-    shared: Mapping[OpenReason | None, Pairs], number_of_pairs: int, known: KnownSizes
-) -> Iterator[_OpenLine]:
-    """Yield lines about ``shared``, the bands that are open for the two reasons of `_SHARED`.
-
-    In a timing that has both reasons, the first line has all sizes, and the second line has the sizes of the second
-    reason. So no reader has to put the sizes of two lines together. The headline has ``number_of_pairs`` pairs.
-    """
-    whys = {reason: _why(reason, list(chain.from_iterable(shared[reason].values()))) for reason in _SHARED}
-    places = {reason: _places_of_pairs(shared[reason], number_of_pairs, known) for reason in _SHARED}
-    together: dict[str, list[Band]] = {}
-    for of_pairs in shared.values():
-        for name, bands in of_pairs.items():
-            together.setdefault(name, []).extend(bands)
-    first, second = _SHARED
-    for timing, text in _places_of_pairs(together, number_of_pairs, known).items():
-        reasons = [reason for reason in _SHARED if timing in places[reason]]
-        why = whys[reasons[0]] if len(reasons) == 1 else f"{whys[first]} or not comparable"
-        yield _line_of_pairs(why, text, timing)
-        if len(reasons) > 1:
-            yield _line_of_pairs(whys[second], places[second][timing], timing, first_words="of these, ")
-
-
 def _lines_of(
     reason: OpenReason | None, of_pairs: Pairs, number_of_pairs: int, known: KnownSizes, *, brief: bool
 ) -> Iterator[_OpenLine]:
@@ -181,9 +154,9 @@ def _lines_of(
             yield _OpenLine(reason=why, places=text, with_reason=text if has_reason else f"{text}: {why}")
 
 
-def _line_of_pairs(reason: str, places: str, timing: Timing | None = None, *, first_words: str = "") -> _OpenLine:
-    """Return a line that several pairs share; ``first_words`` stand before the reason."""
-    return _OpenLine(timing=timing, reason=reason, places=places, with_reason=f"{first_words}{reason}: {places}")
+def _line_of_pairs(reason: str, places: str, timing: Timing | None = None) -> _OpenLine:
+    """Return a line that several pairs share."""
+    return _OpenLine(timing=timing, reason=reason, places=places, with_reason=f"{reason}: {places}")
 
 
 def _why(reason: OpenReason | None, bands: Sequence[Band]) -> str:

@@ -141,9 +141,9 @@ def own_times_text(sizes: Sequence[OwnTimes]) -> str:
 
 
 def own_change_text(sizes: Sequence[OwnTimes]) -> str:
-    """Return by how much the arm's own times changed, and the times: own time +0.31 us: 6.07 -> 6.38 us."""
+    """Return by how much the arm's own times changed, and the times: own time +0.31 us (6.07 -> 6.38 us)."""
     changes_us = [each.candidate_us - each.baseline_us for each in sizes]
-    return f"{_own(sizes)} {time_range(changes_us)}: {_own_times(sizes)}"
+    return f"{_own(sizes)} {time_range(changes_us)} ({_own_times(sizes)})"
 
 
 def _own(sizes: Sequence[OwnTimes]) -> str:
@@ -151,5 +151,5 @@ def _own(sizes: Sequence[OwnTimes]) -> str:
 
 
 def _own_times(sizes: Sequence[OwnTimes]) -> str:
-    texts = [f"{significant(each.baseline_us)} -> {significant(each.candidate_us)} us" for each in sizes]
-    return texts[0] if len(texts) == 1 else f"{texts[0]} {'and' if len(texts) == 2 else '...'} {texts[-1]}"
+    texts = [f"{significant(each.baseline_us)} -> {significant(each.candidate_us)}" for each in sizes]
+    return f"{', '.join(texts) if len(texts) <= 2 else f'{texts[0]} ... {texts[-1]}'} us"

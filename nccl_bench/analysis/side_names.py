@@ -51,13 +51,13 @@ def difference_text(runs: NamedRuns, differing: Iterable[str], libraries: Iterab
 
 
 def likeness_text(runs: NamedRuns, difference: str) -> str:
-    """Return the sentence that the records of ``runs`` do not differ, except in the tool itself.
+    """Return the sentence that the records of ``runs`` do not differ.
 
-    The text is empty if there is a ``difference``, which is the text of `difference_text`, or if a run is a summary.
+    The text is empty if there is a ``difference``, which is the text of `difference_text`, if a run is a summary, or if
+    nccl-bench itself differs, which a caution says.
     """
-    if difference or any("version" not in meta for _, meta in runs):
-        return ""
-    return "recorded alike but for nccl-bench itself" if any(versions(runs)) else "recorded alike"
+    is_known = all("version" in meta for _, meta in runs)
+    return "recorded alike" if is_known and not difference and not any(versions(runs)) else ""
 
 
 def _definitions(meta: Mapping[str, Any]) -> object:

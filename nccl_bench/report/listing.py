@@ -38,7 +38,7 @@ _NOTES: Mapping[str, str] = {
     "scenarios": "Values of --scenario, with the question that each answers.",
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
-    "probes": "The experiments of verify. Column ends processes: its failure ends the processes, and others go on.",
+    "probes": "The experiments of verify. Column ends processes: if it fails, its processes end and new ones go on.",
     "presets": "Values of --preset of run: options and models that come with nccl-bench.",
     "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine, Label
 from nccl_bench.analysis.headline_facts import device_text
-from nccl_bench.analysis.machine import settings_text
+from nccl_bench.analysis.machine import settings_text, tool_text
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
@@ -234,6 +234,7 @@ def _machine(verification: Verification) -> str:
         *(f"{name} {str(first[name]).partition('+')[0]}" for name in ("torch", "NCCL") if name in first),
         f"driver {', '.join(drivers)}" if drivers else "",
         settings_text(meta),
+        tool_text([("", meta)]),
     ]
     texts = [", ".join(filter(None, parts))]
     for processes in verification.processes[1:]:

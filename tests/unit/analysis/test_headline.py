@@ -112,7 +112,7 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
         "SLOWER gated 8 B, 20 %, costs 2.0 us",
         "NOT FASTER in 7 of 9 comparisons (limit 2.0 %); 2 can still be faster",
         "SAME eager 8 to 16 B; gated 16 to 32 B",
-        "OPEN 4 of 9 comparisons: 2 are within noise (the times vary more than the arms differ); "
+        "OPEN 4 of 9 comparisons: 2 are within noise (times vary by more than the difference); "
         "1 differs, but not surely by 2.0 %; 1 has too few rounds",
         "OPEN eager 32 B, 3.0 % faster, but only 1.5 % is sure",
         "OPEN gated 64 B to 1 MiB: within noise",
@@ -228,7 +228,7 @@ def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -
     ]
     analysis = replace(compared_runs(cells), run=run([]), basis=Basis.ROUNDS)
     assert [line for line in texts(analysis.headline) if line.startswith("OPEN")] == [
-        "OPEN all 8 comparisons: 7 are within noise (the times vary more than the arms differ); 1 has too few rounds",
+        "OPEN all 8 comparisons: 7 are within noise (times vary by more than the difference); 1 has too few rounds",
         "OPEN gated within noise: b every size; c 8 B",
         "OPEN graph within noise: all arms, every size",
         "OPEN c: gated 16 B, 50 % slower, interval 49 to 52 %: too few rounds",
@@ -239,7 +239,7 @@ def test_arms_that_are_open_within_noise_share_a_line_with_the_sizes_of_each() -
     )
 
 
-def test_a_line_has_all_open_sizes_of_a_timing_and_the_next_those_that_are_not_comparable() -> None:
+def test_no_open_size_stands_in_two_lines() -> None:
     reasons = {"b": {32: OpenReason.SHARED_ARM_MOVED}, "c": {16: OpenReason.SHARED_ARM_MOVED}}
     cells = [
         comparison(size, candidate=arm, verdict=Verdict.INCONCLUSIVE, reason=moved.get(size, OpenReason.WITHIN_NOISE))
@@ -248,8 +248,8 @@ def test_a_line_has_all_open_sizes_of_a_timing_and_the_next_those_that_are_not_c
     ]
     analysis = replace(compared_runs([*cells, comparison(64, candidate="b")]), run=run([]), basis=Basis.ROUNDS)
     assert texts(analysis.headline)[-2:] == [
-        "OPEN gated within noise or not comparable: all arms, 8 to 32 B",
-        "OPEN gated of these, not comparable, the machine changed: b 32 B; c 16 B",
+        "OPEN gated within noise: b 8 to 16 B; c 8 B and 32 B",
+        "OPEN gated not comparable, the machine changed: b 32 B; c 16 B",
     ]
 
 

@@ -60,7 +60,8 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
     made_up = replace(made_up, meta={**made_up.meta, "environment": environment, "worker": worker})
     headline = Analysis.of(made_up).headline
     assert facts(headline)["Machine"] == (
-        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00"
+        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, nccl-bench 0.1.0, "
+        "2026-10-01 02:00"
     )
     assert headline.title.endswith(", 4x H200")
 
@@ -78,7 +79,7 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
-    assert fact.text == f"Measure with new communicators (about 25 min): {fact.command}"
+    assert fact.text == f"Measure in 5 launches, each with new communicators (about 25 min): {fact.command}"
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 

@@ -57,7 +57,7 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     twinless, below = hints_of(cells)
     assert twinless.startswith(
         "2 comparisons are open because no twin was measured, so the communicator variance is unknown. "
-        "Measure with new communicators: --launches 5."
+        "Measure in 5 launches, each with new communicators: --launches 5."
     )
     # The option --launches is refused if another launcher starts the ranks, and 5 is too few after 12.
     attached, launches = {"launch": {"mode": "attached: srun"}}, {"config": {"launches": 12}}
@@ -127,7 +127,7 @@ def test_a_cell_of_different_processes_has_a_hint_of_its_own() -> None:
     (hint,) = hints_of(cells)
     assert hint == (
         "3 comparisons are open (enqueue, eager) because the arms ran in different processes, whose CPU speed "
-        "differs. Measure with new communicators: --launches 5."
+        "differs. Measure in 5 launches, each with new communicators: --launches 5."
     )
     assert hints_of(cells, Basis.SHARED_ARM)[0].endswith(
         "differs. Measure each side with new communicators: --launches 5."

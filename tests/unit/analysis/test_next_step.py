@@ -20,7 +20,7 @@ _, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 def test_one_size_in_one_timing_that_is_open_by_its_noise_floor_needs_five_launches() -> None:
     bands = bands_of([comparison(8, INCONCLUSIVE, 1.05, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE)])
     assert next_step(bands, Basis.ROUNDS, {}) == (
-        "Measure with new communicators, so that the noise comes from 5 sets of communicators and not from one",
+        "Measure in 5 launches, each with new communicators",
         "--launches 5",
     )
     # Without a decided verdict there is nothing to be sure of.
@@ -31,8 +31,8 @@ def test_a_difference_that_one_twin_in_one_timing_decides_by_a_small_margin_need
     slower, same = comparison(8, SLOWER, 1.06, noise_floor=0.012), comparison(16, EQUIVALENT, noise_floor=0.012)
     bands = bands_of([slower, same])
     assert confirming_step(bands, Basis.ROUNDS, {}) == (
-        "nothing is open, but one twin in one timing decides 1 of 2 comparisons, by a small margin. Measure with new "
-        "communicators, so that the noise comes from 5 sets of communicators and not from one",
+        "nothing is open, but one twin in one timing decides 1 of 2 comparisons, by a small margin. Measure in 5 "
+        "launches, each with new communicators",
         "--launches 5",
     )
     assert "no verdict is wrong, as far as one twin in one timing shows;" in confidence_text(bands, Basis.ROUNDS)

@@ -71,7 +71,7 @@ def test_one_launch_decides_only_timings_without_launch_cost(ratio: float, verdi
     (hint,) = analysis.hints
     assert hint == (
         "6 comparisons are open (eager, enqueue) because the arms ran in different processes, whose CPU speed "
-        "differs. Measure with new communicators: --launches 5."
+        "differs. Measure in 5 launches, each with new communicators: --launches 5."
     )
 
 

@@ -260,11 +260,11 @@ def test_an_incomplete_run_says_so_below_the_title() -> None:
 @pytest.mark.parametrize(
     ("transport", "text"),
     [
-        ({"name": "nccl4py", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by nccl4py, 2026"),
-        ({"name": "nccl", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, 2026"),
-        ({"version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, 2026"),
-        ({"name": "gloo", "version": "2.13.0"}, "on cuda, 2026"),
-        (None, "on cuda, 2026"),
+        ({"name": "nccl4py", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by nccl4py, nccl-bench"),
+        ({"name": "nccl", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, nccl-bench"),
+        ({"version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, nccl-bench"),
+        ({"name": "gloo", "version": "2.13.0"}, "on cuda, nccl-bench"),
+        (None, "on cuda, nccl-bench"),
     ],
 )
 def test_the_machine_has_nccl_and_its_binding(transport: dict[str, str] | None, text: str) -> None:
