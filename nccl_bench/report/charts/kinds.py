@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, TypeVar
@@ -75,7 +75,7 @@ class CasesOfKind:
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
     """Return the arms with times, the baseline first; for two sides, the shared arm and the compared pairs."""
     if analysis.run is None:
-        pairs = {pair_name(each, analysis): each for each in analysis.comparisons}
+        pairs = {pair_name(each, analysis): each for each in _compared_pairs(analysis)}
         styles = _styles_of_pairs(analysis)
         shared = analysis.shared_arm if pairs else None
         of_shared = {shared: ChartArm(name=shared, note="shared", style=styles[shared])} if shared is not None else {}
@@ -91,9 +91,14 @@ def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
     }
 
 
+def _compared_pairs(analysis: Analysis) -> Iterable[Comparison]:
+    """Return a comparison of each pair of arms and placements: long runs compare each pair thousands of times."""
+    return {(each.baseline, each.candidate, each.placements): each for each in analysis.comparisons}.values()
+
+
 def _styles_of_pairs(analysis: Analysis) -> dict[str, int]:
     """Return the style of each arm of the compared pairs, and of the shared arm."""
-    compared = [arm for each in analysis.comparisons for arm in (each.candidate, each.baseline)]
+    compared = [arm for each in _compared_pairs(analysis) for arm in (each.candidate, each.baseline)]
     shared = [analysis.shared_arm] if analysis.shared_arm is not None else []
     return arm_styles(list(dict.fromkeys([*compared, *shared])))
 
@@ -109,7 +114,7 @@ def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
             DrawnArm(side="", arm=arm.name, label=arm.name, name=arm.name, style=arm.style) for arm in arms.values()
         ]
     sides = ("", "") if analysis.basis.of_one_run else analysis.sides
-    alone = len({pair_name(each, analysis) for each in analysis.comparisons}) == 1
+    alone = len({pair_name(each, analysis) for each in _compared_pairs(analysis)}) == 1
     styles = _styles_of_pairs(analysis)
     drawn: dict[tuple[str, str], DrawnArm] = {}
     shared = analysis.shared_arm
@@ -118,7 +123,7 @@ def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
             drawn[side, shared] = DrawnArm(
                 side=side, arm=shared, label=f"{shared}, {side}", name=shared, style=styles[shared], hollow=part == 0
             )
-    for each in analysis.comparisons:
+    for each in _compared_pairs(analysis):
         pair = arms[pair_name(each, analysis)]
         parts = (each.baseline, each.candidate)
         for part, (side, arm) in enumerate(zip(sides, parts, strict=True)):
