@@ -15,7 +15,7 @@ EVERY_SIZE = "every size"
 # With more ranges of sizes than this, a text counts the sizes and does not list them.
 _MOST_RANGES = 5
 
-# A time is clearly longer than another if it is at least so many times as long.
+# A time or a change is clearly larger than another if it is at least so many times as large.
 _CLEARLY = 1.2
 
 if TYPE_CHECKING:
@@ -172,19 +172,19 @@ def saved_text(saved_us: Sequence[float], timing: Timing | None) -> str:
 def opposite_text(differences: Sequence[Difference], timing: Timing | None) -> str:
     """Return both ends of ``differences`` if the largest change saves or costs the least time; else an empty text.
 
-    As two ranges, 14 to 27 % and 2.1 to 4.5 us, they would read as if 27 % were 4.5 us. So the text is: 27 % (2.2 us)
-    at 8 B to 14 % (4.5 us) at 2 MiB. See `saved_text` about ``timing``.
+    The text is also empty if the changes or the times of the two ends do not clearly differ. As two ranges, 14 to 27 %
+    and 2.1 to 4.5 us, they would read as if 27 % were 4.5 us. So the text is: 27 % (2.2 us) at 8 B to 14 % (4.5 us) at
+    2 MiB. See `saved_text` about ``timing``.
     """
     most, least = (choose(differences, key=lambda each: abs(each.ratio - 1)) for choose in (max, min))
+    (largest, first), (smallest, last) = ((abs(each.ratio - 1), abs(each.saved_us)) for each in (most, least))
     times = [abs(each.saved_us) for each in differences]
-    first, last = abs(most.saved_us), abs(least.saved_us)
     are_ends = first <= _CLEARLY * min(times) and max(times) <= _CLEARLY * last
-    if not are_ends or first * _CLEARLY > last or most.saved_us * least.saved_us < 0:
+    differ = largest >= _CLEARLY * smallest and last >= _CLEARLY * first
+    if not are_ends or not differ or most.saved_us * least.saved_us < 0:
         return ""
-    if abs(most.ratio - 1) < _CLEARLY * abs(least.ratio - 1):
-        return ""  # nearly the same change at both ends
-    first_text = f"{percent(abs(most.ratio - 1))} % ({_range([first])} us{_of_cpu(timing)})"
-    last_text = f"{percent(abs(least.ratio - 1))} % ({_range([last])} us)"
+    first_text = f"{percent(largest)} % ({_range([first])} us{_of_cpu(timing)})"
+    last_text = f"{percent(smallest)} % ({_range([last])} us)"
     return f"{first_text} at {size_with_unit(most.size_bytes)} to {last_text} at {size_with_unit(least.size_bytes)}"
 
 
