@@ -73,11 +73,18 @@ class Program:
             sys.excepthook(type(error), error.with_traceback(frames), frames)
             return ProgramEnd(
                 exit_code=_RAISED,
-                error="".join(traceback.format_exception_only(error)).strip(),
+                error=_describe(error),
                 line=_last_line(frames),
                 ended_at=time.monotonic(),
             )
         return ProgramEnd(exit_code=0, ended_at=time.monotonic())
+
+
+def _describe(error: BaseException) -> str:
+    """Return the name and the text of an exception. That of a ``SyntaxError`` has its file and line already."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def end_as_interpreter() -> None:

@@ -118,7 +118,10 @@ def watch() -> Iterator[Watch]:
     Raises ``UsageError`` within another watch of this process.
     """
     if _running:
-        raise UsageError("a watch is running in this process: use its result, or end it first")
+        raise UsageError(
+            "a watch is running in this process: use its result, or end it first. "
+            "Under pytest --nccl-audit each test is watched: leave out this test with --deselect"
+        )
     model = find_model()
     result = Watch(model)
     feed, memory = result._feed, result._memory

@@ -8,7 +8,7 @@ import typer
 
 from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
-from nccl_bench.cli.options import Full, Nproc, Quiet, detail_of, format_option, to_option, width_option
+from nccl_bench.cli.options import AuditQuiet, Full, Nproc, detail_of, format_option, to_option, width_option
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.options import Panel
 from nccl_bench.config.parsers import time_limit
@@ -56,7 +56,7 @@ def audit(
     format: Annotated[Format | None, format_option(AUDIT_FORMATS)] = None,
     to: Annotated[Path | None, to_option(AUDIT_FORMATS)] = None,
     width: Annotated[int | None, width_option(NARROWEST_AUDIT)] = None,
-    quiet: Quiet = False,
+    quiet: AuditQuiet = False,
     full: Full = False,
 ) -> None:
     """Run a program under watch, and report accesses to the same memory that no stream, event or wait orders.

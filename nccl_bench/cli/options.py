@@ -81,6 +81,9 @@ VerificationFormat = Annotated[Format | None, format_option(VERIFICATION_FORMATS
 VerificationFile = Annotated[Path | None, to_option(VERIFICATION_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 Quiet = Annotated[bool, _output_option("-q", "--quiet", help="Print the headline alone. Only for a terminal.")]
+AuditQuiet = Annotated[
+    bool, _output_option("-q", "--quiet", help="Print the headline and the races alone. Only for a terminal.")
+]
 Full = Annotated[
     bool, _output_option("--full", help="Print every table and all advice, not only the answer. Only for a terminal.")
 ]

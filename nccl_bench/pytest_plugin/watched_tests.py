@@ -95,7 +95,11 @@ class WatchedTests:
         elif watched["collectives"]:
             write(f"No race in {amount}. That covers what these tests did, and nothing else.")
         else:
-            write(f"NOT AUDITED: no collective was seen in {amount}.")
+            write(
+                f"NOT AUDITED: no collective was seen in {counted(watched['operations'], 'operation')}, in "
+                f"{counted(watched['tests'], 'test')}. Processes that a test starts are not watched: see "
+                "nccl-bench guide audit."
+            )
         for each in self._suppressions:
             state = "used" if each.number in self._used else "not used by these tests"
             write(f"suppression in line {each.number}, {each.text}: {state}")

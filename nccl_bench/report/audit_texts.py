@@ -42,7 +42,7 @@ def headline(audit: Audit) -> str:
             return (
                 f"NOT AUDITED: no collective was seen in {counted(audit.works, 'operation')}. The program calls none, "
                 "or calls them in processes that it starts itself, or reaches its library in a way that is not "
-                "watched."
+                "watched. See nccl-bench guide audit."
             )
     missing = counted(audit.world_size - len(audit.ranks), "rank")
     return f"NOT AUDITED: {missing} of {audit.world_size} reported nothing."
@@ -160,10 +160,13 @@ def cost_texts(audit: Audit) -> list[str]:
         return []
     amounts = [each.amount for each in audit.ranks]
     slowest = max(amounts, key=lambda amount: amount.program_s)
+    operators = (
+        f" Watched operators took at least {slowest.slowdown:.2g} times as long as without the watch: some "
+        "microseconds for each, which torch needs to call the watch, are not in this figure."
+    )
     return [
         f"The program took {slowest.program_s:.2g} s under watch. Deciding the order took {slowest.judging_s:.2g} s of "
-        f"them. Watched operators took at least {slowest.slowdown:.2g} times as long as without the watch: some "
-        "microseconds for each, which torch needs to call the watch, are not in this figure.",
+        f"them.{operators if audit.works else ''}",
         f"A rank used up to {max(amount.peak_bytes for amount in amounts) / _MIB:,.0f} MiB of host memory, the program "
         f"included, and remembered {max(amount.remembered for amount in amounts)} accesses, "
         "blocks and clock times at the end.",

@@ -74,6 +74,7 @@ class Operators(Source):
     name: ClassVar[str] = "torch operators"
     sees: ClassVar[str] = "every operator of torch and every custom operator, with the byte ranges of its tensors"
     blind_to: ClassVar[tuple[str, ...]] = (
+        "Reads that torch shows to no watch: print of a tensor, and tolist() and numpy() of a tensor on the CPU.",
         "Writes that the schema of a custom operator does not declare; nccl_bench.audit.declare_effects declares them.",
         "Kernels that a C++ extension launches without an operator.",
         f"Some races with a tensor of more than {MOST_BLOCKS} separate blocks, if another stream used the memory "
