@@ -112,7 +112,7 @@ class DistributedSource(Source):
     name: ClassVar[str] = "torch.distributed"
     sees: ClassVar[str] = "collectives of all process groups, their streams, Work.wait, functional collectives"
     blind_to: ClassVar[tuple[str, ...]] = (
-        "With Gloo: waits by C++ code, so its collectives count as finished when the call returns.",
+        "With Gloo: waits by C++ code. A collective that C++ code starts counts as finished when its call returns.",
         "With Gloo: futures of a Work; asking for one counts as waiting.",
     )
 
