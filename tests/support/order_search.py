@@ -48,6 +48,9 @@ class Tasks:
     on_kind: dict[tuple[int, StreamKind], int] = field(default_factory=dict)  # all tasks so far, as bits
     latest: dict[tuple[str, int], int] = field(default_factory=dict)  # event, signal and so on -> its latest task
     recorded: dict[int, set[Stream]] = field(default_factory=dict)  # address -> streams of record_stream
+    owners: dict[int, Stream] = field(
+        default_factory=dict
+    )  # address -> the stream that the block there was allocated on
 
     def add(self, *after: int | None) -> int:
         self.needs.append(sum(1 << task for task in {*after} if task is not None))
@@ -96,8 +99,11 @@ class Tasks:
             self.host(action.thread, self.latest.get(("signal", action.signal)))
         elif isinstance(action, MemoryAllocated):
             self.of_step[number] = self.queue(action.stream, self.host(action.thread), stays=False)
+            self.owners[action.memory.address] = action.stream
         elif isinstance(action, StreamOfMemoryRecorded):
-            self.recorded.setdefault(action.address, set()).add(action.stream)
+            # torch's allocator ignores the stream that a block was allocated on.
+            if action.stream != self.owners.get(action.address):
+                self.recorded.setdefault(action.address, set()).add(action.stream)
         elif isinstance(action, MemoryFreed):
             task = self.host(action.thread)
             self.marks.append((number, task))

@@ -211,7 +211,8 @@ class Order:
 
     def _record_stream(self, action: StreamOfMemoryRecorded) -> Sequence[Conflict]:
         block = self._blocks.at(action.address)
-        if block is not None and action.stream.kind is not StreamKind.INLINE:
+        # The allocator ignores the block's own stream: it hands the block out without waiting for this stream's work.
+        if block is not None and action.stream != block.stream and action.stream.kind is not StreamKind.INLINE:
             block.streams.add(self._streams.setdefault(action.stream, Lane(action.stream)))
         return ()
 
@@ -224,7 +225,7 @@ class Order:
         world = block.world
         own = self._lane(thread, block.stream)
         # Most blocks are used only by their own stream. This stream also orders the next use of the memory.
-        if all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
+        if not block.streams and all(entry.moment.lane is own for entry, _ in world.history.entries(block.memory)):
             return ()
         # The block cannot be handed out before the thread frees it, and before these streams have done their work.
         for lane in (thread, *block.streams):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nccl_bench.audit.order.actions import Action, HostWaited, StreamOfMemoryRecorded
-from nccl_bench.audit.order.places import ByteRange
+from nccl_bench.audit.order.places import ByteRange, Stream, StreamKind
 from nccl_bench.audit.order.races import AccessMode, Missing, RaceKind
 from tests.support.order_actions import COLLECTIVE, INPUT, JOIN, MAIN, SIDE, allocated, freed, launched, races, waits
 
@@ -38,6 +38,24 @@ def test_record_stream_keeps_memory_from_being_handed_out() -> None:
 def test_record_stream_of_another_stream_does_not_help() -> None:
     other = StreamOfMemoryRecorded(address=INPUT.address, stream=MAIN)
     assert len(races(*USED[:-1], other, freed(INPUT), allocated(INPUT, MAIN))) == 1
+
+
+def test_record_stream_of_the_stream_of_the_allocation_changes_nothing() -> None:
+    # torch's allocator ignores such a call, so the block is handed out while its own stream still reads it.
+    read, own = launched("mul", MAIN, reads=[INPUT]), StreamOfMemoryRecorded(address=INPUT.address, stream=MAIN)
+    uses, next_write = (*USED[:-1], read, RECORD), launched("fill", SIDE, writes=[INPUT])
+    for recorded in ((), (own,)):
+        (race,) = races(*uses, *recorded, freed(INPUT), allocated(INPUT, MAIN), next_write)
+        assert (race.kind, race.first.work.name) == (RaceKind.MEMORY, "mul")
+
+
+def test_record_stream_of_the_default_stream_waits_for_the_streams_that_it_blocks() -> None:
+    default = Stream(device=0, handle=0, kind=StreamKind.LEGACY_DEFAULT)
+    blocking = Stream(device=0, handle=9, kind=StreamKind.BLOCKING)
+    uses = (allocated(INPUT, blocking), launched("mul", blocking, writes=[INPUT]))
+    after = (freed(INPUT), allocated(INPUT, blocking), launched("fill", SIDE, writes=[INPUT]))
+    assert len(races(*uses, *after)) == 1
+    assert races(*uses, StreamOfMemoryRecorded(address=INPUT.address, stream=default), *after) == ()
 
 
 @pytest.mark.parametrize("allocation", [allocated(LARGE, MAIN), allocated(NEW, SIDE)])
