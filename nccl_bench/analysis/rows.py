@@ -103,8 +103,8 @@ class Rows(Sequence[Row]):
         values = self._of_samples(name)
         numbers = np.empty(len(self))
         numbers[self._places] = values.floats if isinstance(values, Numbers) else np.array(values, dtype=np.float64)
-        others = [getattr(row, name) for row in self._without_samples.values()]
-        numbers[[*self._without_samples]] = np.array(others, dtype=np.float64)
+        of_rows = [getattr(row, name) for row in self._without_samples.values()]
+        numbers[[*self._without_samples]] = np.array(of_rows, dtype=np.float64)
         return numbers
 
     def columns(self) -> dict[str, Sequence[Any]]:

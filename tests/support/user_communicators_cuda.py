@@ -18,7 +18,19 @@ class _UniqueId(ctypes.Structure):
     _fields_ = (("internal", ctypes.c_byte * 128),)
 
 
-class _Base:
+class _Switchable:
+    """Is disabled or not, as the communicators of engines are."""
+
+    @contextmanager
+    def _switched(self, enable):
+        before, self.disabled = self.disabled, not enable
+        try:
+            yield
+        finally:
+            self.disabled = before
+
+
+class _Base(_Switchable):
     def __init__(self, group, device, library_path=None):
         assert dist.get_backend(group) != dist.Backend.NCCL
         self.rank = dist.get_rank(group)
@@ -52,14 +64,6 @@ class _Base:
         pointers = (ctypes.c_void_p(input.data_ptr()), ctypes.c_void_p(output.data_ptr()))
         count, dtype = ctypes.c_size_t(input.numel()), _TYPES[input.dtype]
         self._check(self.nccl.ncclAllGather(*pointers, count, dtype, self.comm, ctypes.c_void_p(stream.cuda_stream)))
-
-    @contextmanager
-    def _switched(self, enable):
-        before, self.disabled = self.disabled, not enable
-        try:
-            yield
-        finally:
-            self.disabled = before
 
     def destroy(self):
         torch.cuda.synchronize(self.device)
@@ -184,20 +188,15 @@ class Asynchronous(_OverTorch):
         return output, dist.all_gather_into_tensor(output, input, group=self.group, async_op=True)
 
 
-class NextEngine(_OverTorch):
+class NextEngine(_OverTorch, _Switchable):
     """Has `inplace`, gathers with the input first, and lists of tensors. It declines gathers within a capture."""
 
     def __init__(self, group, device):
         super().__init__(group, device)
         self.disabled = True
 
-    @contextmanager
     def change_state(self, enable):
-        before, self.disabled = self.disabled, not enable
-        try:
-            yield
-        finally:
-            self.disabled = before
+        return self._switched(enable)
 
     def graph_capture_context(self):
         return None
