@@ -84,6 +84,8 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     )
     cells = {(cell["arm"], cell["probe"]): cell for cell in document["cells"]}
     assert len(cells) == len(document["cells"]) == len(INSTALLED) * len(PROBES)
+    empty: dict[str, object] = {name: [] for name in ("quiet", "declined", "leaks", "groups")}
+    empty |= dict.fromkeys(("calls", "watched_calls", "unforked_calls", "unjoined_calls"), 0)
     assert cells["torch", "many"] == {
         "arm": "torch",
         "probe": "many",
@@ -92,14 +94,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "failed": 36,
         "detail": KILLED,
         "raced": 0,
-        "quiet": [],
-        "declined": [],
-        "leaks": [],
-        "groups": [],
-        "calls": 0,
-        "watched_calls": 0,
-        "unforked_calls": 0,
-        "unjoined_calls": 0,
+        **empty,
         "broken": True,
         "unmade": False,
     }
@@ -110,14 +105,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "trials": 48,
         "failed": 0,
         "raced": 0,
-        "quiet": [],
-        "declined": [],
-        "leaks": [],
-        "groups": [],
-        "calls": 0,
-        "watched_calls": 0,
-        "unforked_calls": 0,
-        "unjoined_calls": 0,
+        **empty,
         "broken": False,
         "unmade": False,
     }
